@@ -1,0 +1,1 @@
+"""Agents: one file each; a module with act, update and all of its state."""

@@ -1,0 +1,1 @@
+"""Environments behind one contract: vectorized, on torch tensors, exactly resumable."""

@@ -1,0 +1,1 @@
+"""The ground floor: replay, rollouts, the training loop, checkpoints, networks. Imports no environment and no agent."""

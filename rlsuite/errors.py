@@ -1,0 +1,20 @@
+"""The one exception a user may see: a single line that says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. Scripts print its one line to stderr and exit with status 2, without a traceback."""
+
+
+def near_matches(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known."""
+    known = sorted(known)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(f"'{by_lower[match]}'" for match in close) + "?"
+    return "; known: " + ", ".join(known) if known else ""

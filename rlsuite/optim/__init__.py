@@ -1,0 +1,1 @@
+"""Optimizers beyond what torch ships."""

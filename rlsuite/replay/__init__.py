@@ -1,0 +1,1 @@
+"""Replay: one ring of transitions; samplers are index functions over it."""
