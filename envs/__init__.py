@@ -1,1 +1,99 @@
 """Environments behind one contract: vectorized, on torch tensors, exactly resumable."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+if "DISPLAY" not in os.environ:
+    # MuJoCo chooses its OpenGL back end when it is first imported; without a screen it needs this one.
+    os.environ.setdefault("MUJOCO_GL", "egl")
+
+import gymnasium
+import torch
+
+from envs import locomotion
+from envs.vector import VectorEnv
+from rlsuite.errors import UserError, near_matches
+
+__all__ = ["VectorEnv", "make_vector", "task_names", "task_options"]
+
+_PREFIX = "rlsuite/"
+
+
+def task_names() -> list[str]:
+    """Return the names of the suite's own tasks."""
+    return locomotion.names()
+
+
+def task_options(name: str) -> dict[str, Any]:
+    """Return a task's options with their defaults.
+
+    Raises:
+        UserError: If there is no such task.
+    """
+    return locomotion.options(name.removeprefix(_PREFIX))
+
+
+def make_vector(
+    env_id: str,
+    num_envs: int,
+    *,
+    device: str | torch.device = "cpu",
+    num_threads: int = 0,
+    dtype: torch.dtype = torch.float32,
+    render_mode: str | None = None,
+    **options: Any,
+) -> VectorEnv:
+    """Build a vectorized environment.
+
+    Args:
+        env_id: "rlsuite/<Task>" or "<Task>"; "gymnasium:<id>" for any Gymnasium task of continuous
+            actions; "envpool:<id>" for EnvPool's.
+        num_envs: Number of environments.
+        device: Where the returned tensors live.
+        num_threads: Threads that step the environments; 0 takes all CPUs.
+        dtype: Of observations and rewards, torch.float32 or torch.float64.
+        render_mode: "rgb_array" to allow rendering.
+        **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit).
+
+    Returns:
+        The environment.
+
+    Raises:
+        UserError: If the task or an option is unknown.
+    """
+    library, colon, name = env_id.partition(":")
+    common: dict[str, Any] = {"device": device, "dtype": dtype, "render_mode": render_mode}
+    if colon and library == "gymnasium":
+        from envs.adapters import GymnasiumVectorEnv
+
+        return GymnasiumVectorEnv(name, num_envs, **common, options=options)
+    if colon and library == "envpool":
+        from envs.envpool_adapter import EnvPoolVectorEnv
+
+        return EnvPoolVectorEnv(name, num_envs, num_threads=num_threads, **common, options=options)
+    if colon or ("/" in env_id and not env_id.startswith(_PREFIX)):
+        raise UserError(f"unknown environment '{env_id}'; write a task name, gymnasium:<id> or envpool:<id>")
+    name = env_id.removeprefix(_PREFIX)
+    kind = locomotion.task_class(name)
+    limit = options.pop("max_episode_steps", kind.max_episode_steps)
+    from envs.mujoco_vector import MujocoVectorEnv
+
+    task = locomotion.build(name, **options)
+    return MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
+
+
+def _register() -> None:
+    """Make the tasks known to `gymnasium.make` and `gymnasium.make_vec`."""
+    for name in locomotion.names():
+        gymnasium.register(
+            id=f"{_PREFIX}{name}",
+            entry_point="envs.single:SingleEnv",
+            vector_entry_point="envs.single:make_registered",
+            max_episode_steps=locomotion.task_class(name).max_episode_steps,
+            kwargs={"task": name},
+        )
+
+
+_register()

@@ -18,3 +18,9 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(f"'{by_lower[match]}'" for match in close) + "?"
     return "; known: " + ", ".join(known) if known else ""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UserError(message) unless `condition` holds."""
+    if not condition:
+        raise UserError(message)

@@ -1,0 +1,221 @@
+"""ACE: actor-critic ensemble (arXiv:1712.08987, "Learning to Run with Actor-Critic Ensemble").
+
+Several DDPG actor-critic pairs learn side by side on shared rollouts and replay. At inference N actors propose
+an action each, M critics score every proposal, and the proposal of highest mean score is executed: critics veto
+the "dooming" actions that one deterministic actor now and then proposes. AxCy means x actors and y critics;
+A1C0 is plain DDPG.
+
+Not here, because they belong to the task and not to the agent: the card's 76 features, its shaped reward and
+its frame skips (4 in training, 1 at test).
+
+Shapes: N actors, M critics, R rows (environments or replayed states), K pairs, B batch, D observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from agents.ddpg import DDPG, DDPGConfig, stack_members
+from rlsuite.errors import UserError, require
+from rlsuite.nn.normalizer import RunningNormalizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACEConfig(DDPGConfig):
+    """ACE: everything of DDPGConfig, and the ensemble.
+
+    Attributes:
+        num_actors: N, the x of AxCy: how many of the pairs' actors propose at inference; 0 means all.
+        num_scoring_critics: M, the y of AxCy: how many of the pairs' critics score; -1 means all, 0 means that
+            the first actor acts alone.
+        train_with_ensemble: bootstrap from the ensemble's chosen action, and let actors ascend the mean of all
+            critics (the paper's second use).
+        normalize_scores: standardize each critic's scores over the proposals before the mean; wanted where
+            members have different discounts.
+        collect_with: "members" (environment n follows pair n mod K: varied data) or "ensemble" (the chosen
+            proposal, with noise).
+    """
+
+    num_pairs: int = 5
+    num_actors: int = 0
+    num_scoring_critics: int = -1
+    train_with_ensemble: bool = False
+    normalize_scores: bool = False
+    collect_with: str = "members"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pairs = self.num_pairs
+        require(0 <= self.num_actors <= pairs, f"agent.num_actors={self.num_actors}: use 0 (all) to {pairs}")
+        require(
+            -1 <= self.num_scoring_critics <= pairs,
+            f"agent.num_scoring_critics={self.num_scoring_critics}: use -1 (all) to {pairs}",
+        )
+        require(
+            self.collect_with in ("members", "ensemble"),
+            f"agent.collect_with={self.collect_with}: use members or ensemble",
+        )
+
+
+class ACE(DDPG):
+    """An ensemble of DDPG pairs; arguments as DDPG's."""
+
+    Config: ClassVar[type[DDPGConfig]] = ACEConfig
+    config: ACEConfig
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.num_actors = self.config.num_actors or self.config.num_pairs
+        critics = self.config.num_scoring_critics
+        self.num_scoring_critics = self.config.num_pairs if critics < 0 else critics
+        self.chosen_count: Tensor
+        self.score_margin: Tensor
+        device = self.action_center.device
+        # Diagnostics of the log, not state of the agent: they do not travel with checkpoints.
+        self.register_buffer("chosen_count", torch.zeros(self.num_actors, device=device), persistent=False)
+        self.register_buffer("score_margin", torch.zeros(2, device=device), persistent=False)
+
+    # -- act ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, explore: bool) -> Tensor:
+        """Return actions (R, A) in the environment's units for observations (R, D)."""
+        if explore and self.config.collect_with == "members":
+            return super().act(observation, explore)
+        proposals = self.propose(observation, explore)[: self.num_actors]
+        if self.num_scoring_critics == 0 or self.num_actors == 1:
+            action = proposals[0]
+        else:
+            scores = self.mean_scores(observation, proposals, self.num_scoring_critics)
+            action = choose(proposals, scores)
+            self._record_choice(scores)
+        return self.to_environment(self.exploration(action) if explore else action)
+
+    def mean_scores(self, observation: Tensor, proposals: Tensor, num_critics: int) -> Tensor:
+        """Score proposals: q_i = (1/M) sum_j Q_j(s, a_i) (card, Method 3).
+
+        Args:
+            observation: (R, D) raw.
+            proposals: (N, R, A) in [-1, 1].
+            num_critics: M, the first M pairs' critics score.
+
+        Returns:
+            (N, R).
+        """
+        num_actors, num_rows, _ = proposals.shape
+        observation = self.normalize(observation)  # (R, D), or (K, R, D) where members have their own statistics
+        observation = self.for_members(observation, self.config.num_pairs)[:num_critics]
+        rows = observation[:, None].expand(-1, num_actors, -1, -1)
+        inputs = torch.cat([rows, proposals.expand(num_critics, -1, -1, -1)], dim=-1).flatten(1, 2)
+        scores = self.pair_values(inputs, num_critics).unflatten(1, (num_actors, num_rows))
+        if self.config.normalize_scores:
+            scores = standardize(scores)
+        return scores.mean(dim=0)
+
+    def pair_values(self, inputs: Tensor, num_critics: int) -> Tensor:
+        """Return the values (M, rows) the first M pairs give to their inputs (M, rows, D + A).
+
+        A pair with several critics gives the smallest of their values, the one it bootstraps from.
+        """
+        count = self.config.num_critics
+        critics = self.target_critics if self.config.act_with_targets and not self.critics.joint_batches else self.critics
+        members = slice(0, num_critics * count)
+        values = critics.value(critics(self._per_critic(inputs), members))
+        return values.unflatten(0, (num_critics, count)).amin(dim=1)
+
+    def _record_choice(self, scores: Tensor) -> None:
+        best = scores.topk(2, dim=0).values
+        self.chosen_count += torch.bincount(scores.argmax(dim=0), minlength=self.num_actors)
+        self.score_margin += torch.stack(
+            [(best[0] - best[1]).sum(), torch.tensor(float(scores.shape[1]), device=scores.device)]
+        )
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Return how often each actor was chosen (N,) and the mean score margin () since the last call."""
+        counts, margin = self.chosen_count.clone(), self.score_margin[0] / self.score_margin[1]
+        if not counts.any():
+            return {}
+        self.chosen_count.zero_()
+        self.score_margin.zero_()
+        return {"chosen_actor": counts, "score_margin": margin}
+
+    # -- update: only what train_with_ensemble changes ------------------------------------------------------
+
+    def bootstrap_action(self, next_observation: Tensor) -> Tensor:
+        """Return the actions (K, B, A) to bootstrap from: each pair's own, or the ensemble's choice."""
+        if not self.config.train_with_ensemble:
+            return super().bootstrap_action(next_observation)
+        pairs = self.config.num_pairs
+        rows = next_observation.flatten(0, 1)
+        proposals = self.target_actors(self.for_members(rows, pairs))  # (K, K * B, A)
+        inputs = torch.cat([self.for_members(rows, pairs), proposals], dim=-1).flatten(0, 1)
+        critics = self.critics if self.critics.joint_batches else self.target_critics
+        scores = critics.value(critics(self.for_members(inputs, pairs * self.config.num_critics)))
+        scores = scores.unflatten(1, (pairs, -1)).mean(dim=0)
+        return choose(proposals, scores).unflatten(0, next_observation.shape[:2])
+
+    def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""
+        if not self.config.train_with_ensemble:
+            return super().actor_value(observation, action)
+        inputs = torch.cat([observation, action], dim=-1).flatten(0, 1)
+        values = self.critics.value(self.critics(self.for_members(inputs, self.critics_in_all)))
+        return values.mean(dim=0).unflatten(0, observation.shape[:2])
+
+    @property
+    def critics_in_all(self) -> int:
+        """Number of critic networks, K * C."""
+        return self.config.num_pairs * self.config.num_critics
+
+    # -- members from checkpoints -------------------------------------------------------------------------
+
+    @classmethod
+    def from_members(cls, members: Iterable[DDPG], config: ACEConfig) -> Self:
+        """Return an ensemble of the pairs of already trained agents (DDPG or ACE), for acting.
+
+        Args:
+            members: agents of equal sizes and bounds, from several runs or several snapshots of one.
+            config: of the ensemble; num_pairs must be the sum of the members'.
+
+        Raises:
+            UserError: if members differ in observation, action or network sizes.
+        """
+        members = list(members)
+        first = members[0]
+        low, high = first.action_center - first.action_half_range, first.action_center + first.action_half_range
+        size = first.normalizer.mean.shape[-1]
+        ensemble = cls(size, low, high, config, device=first.action_center.device)
+        # Each member goes on seeing observations standardized by the statistics it was trained with.
+        ensemble.normalizer = RunningNormalizer(size, num_sets=config.num_pairs).to(first.action_center.device)
+        state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
+        own = ensemble.state_dict()
+        for name, tensor in state.items():
+            if name not in own or own[name].shape != tensor.shape:
+                raise UserError("members differ in network sizes; take runs of one agent config and one task")
+        ensemble.load_state_dict(state, strict=False)
+        return ensemble
+
+
+def choose(proposals: Tensor, scores: Tensor) -> Tensor:
+    """Return each row's proposal of highest score; ties take the lowest index (card, Method 4).
+
+    Args:
+        proposals: (N, R, A).
+        scores: (N, R).
+
+    Returns:
+        (R, A).
+    """
+    row = torch.arange(scores.shape[1], device=scores.device)
+    return proposals[scores.argmax(dim=0), row]
+
+
+def standardize(scores: Tensor) -> Tensor:
+    """Standardize each critic's scores (M, N, R) over the N proposals; equal scores become 0."""
+    deviation, mean = torch.std_mean(scores, dim=1, correction=0, keepdim=True)
+    return (scores - mean) / deviation.clamp_min(1e-8)

@@ -1,0 +1,84 @@
+"""From a config to environments and an agent, and from a run directory back to its trained agent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import envs
+from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
+from rlsuite.compose import read_config
+from rlsuite.config import TrainConfig, load_agent_class, train_config
+from rlsuite.errors import UserError
+from rlsuite.seeding import derive_seed
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that auto, cpu or cuda means here.
+
+    Raises:
+        UserError: if cuda is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu, or install a CUDA build of torch")
+    return torch.device(name)
+
+
+def prepare_torch(config: TrainConfig) -> None:
+    """Set the threads, and what makes torch on CPU fast and steady."""
+    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    # Adam's second moments of idle units sink into denormals, which x86 computes a hundred times slower.
+    torch.set_flush_denormal(True)
+
+
+def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.VectorEnv:
+    """Return `num_envs` environments of the configured task."""
+    arguments = {"device": choose_device(config.device), "num_threads": config.num_threads, **overrides}
+    return envs.make_vector(config.env.full_id, num_envs, **arguments, **config.env.options)
+
+
+def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
+    """Return a fresh agent for the environment's sizes and bounds."""
+    space, action_space = env.single_observation_space, env.single_action_space
+    return load_agent_class(config.agent_target)(
+        space.shape[0],
+        torch.as_tensor(action_space.low),
+        torch.as_tensor(action_space.high),
+        config.agent,
+        num_envs=config.num_envs,
+        seed=derive_seed(config.seed, "agent"),
+        device=choose_device(config.device),
+    )
+
+
+def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:
+    """Return the trained agent of a run, or of one of its checkpoints, and the run's config.
+
+    Args:
+        path: a run directory (its latest checkpoint) or a checkpoint directory.
+        device: where the agent goes.
+
+    Raises:
+        UserError: if there is no intact checkpoint, or it does not fit the config it names.
+    """
+    checkpoint = read_checkpoint(resolve_checkpoint(path), parts=["agent"])
+    config = train_config({**checkpoint.metadata["config"], "device": device})
+    env = make_env(config, 1)
+    agent = make_agent(config, env)
+    env.close()
+    try:
+        agent.load_state_dict(checkpoint.parts["agent"])
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{checkpoint.path} does not fit its configuration: {text[:200]}") from None
+    return agent, config
+
+
+def read_run(run_dir: Path) -> TrainConfig:
+    """Return the config of a run directory."""
+    return train_config(read_config(run_dir))

@@ -1,0 +1,118 @@
+"""Simulations that went non-finite: a record of the step that did it, kept on disk, and replayed.
+
+A failure holds the full simulator state before the step and the action, so the step can be made again
+alone, in a debugger if need be.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlsuite.errors import UserError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One environment's failed step.
+
+    Attributes:
+        env_index: Which of the environments.
+        seed: Root seed of the run.
+        episode: How many episodes this environment had finished.
+        episode_step: Steps of the episode before the failed one.
+        row: (S,) float64, simulator state before the step.
+        action: (A,) float64.
+        message: What was seen.
+        spec_id: The environment, as given to `envs.make_vector`.
+        options: The task's options.
+    """
+
+    env_index: int
+    seed: int
+    episode: int
+    episode_step: int
+    row: Tensor
+    action: Tensor
+    message: str
+    spec_id: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replayed failure showed.
+
+    Attributes:
+        before: Fields that were non-finite already in the recorded state.
+        after: Fields that were non-finite after the step.
+        substep: The physics step, from 0, after which something was first non-finite; None for none.
+        message: The engine's message, or "".
+    """
+
+    before: list[str]
+    after: list[str]
+    substep: int | None
+    message: str
+
+
+def save_failure(failure: Failure, path: str | Path) -> None:
+    """Write a failure as two files: `path` with suffix .safetensors (tensors) and .json (the rest)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"row": failure.row.contiguous(), "action": failure.action.contiguous()}
+    save_file(tensors, path.with_suffix(".safetensors"))
+    rest = {name: value for name, value in vars(failure).items() if name not in tensors}
+    path.with_suffix(".json").write_text(json.dumps(rest, indent=2) + "\n")
+
+
+def load_failure(path: str | Path) -> Failure:
+    """Read what `save_failure` wrote.
+
+    Raises:
+        UserError: If a file is missing or is not a failure record.
+    """
+    path = Path(path)
+    try:
+        rest = json.loads(path.with_suffix(".json").read_text())
+        return Failure(**load_file(path.with_suffix(".safetensors")), **rest)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such failure record; give the path without suffix") from None
+    except Exception as error:  # any damage of either file, whatever library finds it
+        raise UserError(f"{path}: not a failure record ({str(error).splitlines()[0]})") from None
+
+
+def replay_failure(failure: Failure) -> Replay:
+    """Make the failed step again, alone, one physics step at a time.
+
+    Returns:
+        Which fields were non-finite before and after, and when it began.
+    """
+    from envs.locomotion import build
+    from envs.simulation.cpu import CpuSimulation
+
+    task = build(failure.spec_id.removeprefix("rlsuite/"), **failure.options)
+    simulation = CpuSimulation(task.xml_file, 1, num_threads=1)
+    names = ("qpos", "qvel", "qacc_warmstart", "qacc", "qfrc_actuator", "qfrc_constraint", "xpos", "cvel")
+    fields = {name: simulation.field(name) for name in names}
+    simulation.load_state(failure.row.unsqueeze(0))
+
+    def non_finite() -> list[str]:
+        return [name for name, value in fields.items() if not torch.isfinite(value).all()]
+
+    before = non_finite()
+    simulation.field("ctrl")[0] = failure.action
+    substep, message = None, ""
+    for index in range(task.frame_skip):
+        message = simulation.step(1).get(0, "")
+        if substep is None and (message or non_finite()):
+            substep = index
+        if message:
+            break
+    return Replay(before, non_finite(), substep, message)

@@ -1,0 +1,191 @@
+"""What a task is: a frozen set of options, and pure functions from simulation fields to what an agent sees.
+
+Shapes: n environments (all, or those that were just reset), D observation, A action, k tracked numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.random import EnvironmentRandom
+from envs.simulation.base import Fields, ModelFacts
+from rlsuite.errors import UserError
+
+CameraConfig = Mapping[str, Any] | None
+
+
+class Outcome(NamedTuple):
+    """What one step gave.
+
+    Attributes:
+        reward: (n,) float64.
+        terminated: (n,) bool.
+        info: Named terms, (n,) or (n, k) float64; they may be live views, the caller copies.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    info: dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Base of all tasks. A subclass is a frozen dataclass whose fields are the task's options.
+
+    Attributes:
+        name: Name of the task, as in ``rlsuite/<name>``.
+        max_episode_steps: Steps after which an episode is truncated.
+        xml_file: Model: a path, or the name of one of Gymnasium's model files.
+        frame_skip: Physics steps an environment step.
+        default_camera_config: Attributes of the rendering camera (distance, lookat, ...).
+        contact_forces: How the simulation computes ``cfrc_ext``; "off" where the task does not use it.
+    """
+
+    name: ClassVar[str]
+    max_episode_steps: ClassVar[int]
+
+    xml_file: str = ""
+    frame_skip: int = 1
+    default_camera_config: CameraConfig = None
+
+    @property
+    def contact_mode(self) -> str:
+        """How contact forces are computed: "off", "sensor" or "exact"."""
+        return "off"
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            value = _checked(self.name, option.name, getattr(self, option.name), option_default(option))
+            object.__setattr__(self, option.name, value)
+        if self.frame_skip < 1:
+            raise UserError(f"{self.name}: frame_skip={self.frame_skip} must be at least 1")
+
+    def seconds(self, facts: ModelFacts) -> float:
+        """Return the simulated seconds of one environment step."""
+        return facts.timestep * self.frame_skip
+
+    def observation(self, fields: Fields) -> Tensor:
+        """Return what the agent sees, (n, D) float64."""
+        raise NotImplementedError
+
+    def tracked(self, fields: Fields) -> Tensor:
+        """Return the positions whose change over a step is a velocity, (n, k) float64; k may be 0."""
+        return fields.field("qpos")[:, :0]
+
+    def outcome(self, fields: Fields, before: Tensor, after: Tensor, action: Tensor) -> Outcome:
+        """Judge a step.
+
+        Args:
+            fields: The simulation after the step.
+            before: (n, k) tracked positions before the step.
+            after: (n, k) tracked positions after it.
+            action: (n, A) float64.
+
+        Returns:
+            Reward, termination and named terms.
+        """
+        raise NotImplementedError
+
+    def initial_state(
+        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draw positions (n, nq) and velocities (n, nv) for the environments `env_ids`, (n,)."""
+        raise NotImplementedError
+
+    def reset_info(self, fields: Fields) -> dict[str, Tensor]:
+        """Return named terms of a start state, (n,) or (n, k)."""
+        return {}
+
+
+def option_default(option: dataclasses.Field) -> Any:
+    """Return the default of a dataclass field."""
+    if option.default_factory is not dataclasses.MISSING:
+        return option.default_factory()
+    return option.default
+
+
+def _checked(task: str, name: str, value: Any, default: Any) -> Any:
+    """Return an option's value if its type is that of the default, else raise UserError."""
+    if isinstance(default, bool):
+        valid = isinstance(value, bool)
+        expected = "true or false"
+    elif name == "contact_forces":
+        valid = value in ("sensor", "exact")
+        expected = "'sensor' or 'exact'"
+    elif isinstance(default, tuple):
+        valid = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+        valid = valid and value[0] <= value[1]
+        value = tuple(value) if valid else value
+        expected = "a pair (low, high) with low <= high"
+    elif isinstance(default, int) and name == "frame_skip":
+        valid = isinstance(value, int) and not isinstance(value, bool)
+        expected = "an integer"
+    elif _is_number(default) and name != "main_body":
+        valid = _is_number(value)
+        expected = "a number"
+    else:
+        return value
+    if not valid:
+        raise UserError(f"{task}: {name}={value!r} must be {expected} (default {default!r})")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def body_index(facts: ModelFacts, name: str) -> int:
+    """Return a body's index by name.
+
+    Raises:
+        UserError: If the model has no such body.
+    """
+    if name not in facts.body_ids:
+        raise UserError(f"the model has no body '{name}'; its bodies are {', '.join(facts.body_ids)}")
+    return facts.body_ids[name]
+
+
+def squared_norm(value: Tensor) -> Tensor:
+    """Return the sum of squares over all but the first axis, (n,)."""
+    return value.square().flatten(1).sum(dim=1)
+
+
+def norm(value: Tensor) -> Tensor:
+    """Return the Euclidean length over the last axis, (n,).
+
+    Written with square and sum: both give an environment the same bits whatever n is.
+    """
+    return value.square().sum(dim=1).sqrt()
+
+
+def never(fields: Fields) -> Tensor:
+    """Return (n,) False: the task does not terminate."""
+    return torch.zeros(len(fields.field("qpos")), dtype=torch.bool)
+
+
+def noisy_start(
+    facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor, scale: float, *, normal_velocity: bool
+) -> tuple[Tensor, Tensor]:
+    """Draw a start near the model's default state.
+
+    Args:
+        facts: Constants of the model.
+        random: Streams to draw from.
+        env_ids: (n,) environments.
+        scale: Half width of the uniform noise (and standard deviation of normal noise).
+        normal_velocity: Velocities are normal instead of uniform.
+
+    Returns:
+        Positions (n, nq) and velocities (n, nv).
+    """
+    qpos = facts.initial_qpos + random.uniform(env_ids, facts.num_positions, -scale, scale)
+    if normal_velocity:
+        noise = random.normal(env_ids, facts.num_velocities) * scale
+    else:
+        noise = random.uniform(env_ids, facts.num_velocities, -scale, scale)
+    return qpos, facts.initial_qvel + noise

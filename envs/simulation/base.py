@@ -1,0 +1,118 @@
+"""What a simulation backend offers to tasks: named fields of N simulations of one model, as torch tensors.
+
+Tasks read `Fields` (of all simulations, or of some) and never know which backend computed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Constants of the model that tasks need.
+
+    Attributes:
+        initial_qpos: (nq,) float64, the model's default position.
+        initial_qvel: (nv,) float64, zeros.
+        body_mass: (nbody,) float64.
+        body_ids: Body name to index.
+        timestep: Seconds a physics substep.
+        control_low: (nu,) float64, lower bounds of the controls.
+        control_high: (nu,) float64, upper bounds.
+    """
+
+    initial_qpos: Tensor
+    initial_qvel: Tensor
+    body_mass: Tensor
+    body_ids: Mapping[str, int]
+    timestep: float
+    control_low: Tensor
+    control_high: Tensor
+
+    @property
+    def num_positions(self) -> int:
+        """Number of position coordinates, nq."""
+        return len(self.initial_qpos)
+
+    @property
+    def num_velocities(self) -> int:
+        """Number of velocity coordinates, nv."""
+        return len(self.initial_qvel)
+
+
+class Fields(Protocol):
+    """Read access to the fields of some simulations."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Constants of the model."""
+        ...
+
+    def field(self, name: str) -> Tensor:
+        """Return a field of MuJoCo's MjData, (n, ...) float64; not to be written to by tasks."""
+        ...
+
+
+class SelectedFields:
+    """The fields of some of a simulation's environments, gathered when asked for.
+
+    Args:
+        source: Fields of all environments.
+        env_ids: (n,) indices of the chosen ones.
+    """
+
+    def __init__(self, source: Fields, env_ids: Tensor) -> None:
+        self._source = source
+        self._env_ids = env_ids
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Constants of the model."""
+        return self._source.facts
+
+    def field(self, name: str) -> Tensor:
+        """Return (n, ...) copies of the chosen rows of a field."""
+        return self._source.field(name)[self._env_ids]
+
+
+class Simulation(Fields, Protocol):
+    """N simulations of one model."""
+
+    num_envs: int
+
+    def step(self, substeps: int) -> dict[int, str]:
+        """Advance all by `substeps` physics steps; return the engine's message by failed simulation."""
+        ...
+
+    def reset(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        """Put simulations back to the model's defaults, then set positions and velocities and compute fields."""
+        ...
+
+    def set_state(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        """Set positions and velocities, (n, nq) and (n, nv), and compute the fields that follow from them."""
+        ...
+
+    def forward(self, env_ids: Tensor) -> None:
+        """Compute the derived fields of some simulations from their state."""
+        ...
+
+    def unhealthy(self) -> Tensor:
+        """Return (N,) bool: simulations that became non-finite or unstable since their last reset."""
+        ...
+
+    def any_unhealthy(self) -> bool:
+        """Return whether `unhealthy` holds for some simulation, quickly where it does not."""
+        ...
+
+    def state(self) -> Tensor:
+        """Return a copy of the full state, (N, S) float64, from which stepping continues bit for bit."""
+        ...
+
+    def load_state(self, rows: Tensor) -> None:
+        """Restore what `state()` returned; derived fields are computed by the next call that needs them."""
+        ...

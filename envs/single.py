@@ -1,0 +1,94 @@
+"""One environment for users of other libraries: Gymnasium's Env interface, numpy float64.
+
+No time limit of its own: `gymnasium.make` adds it, from the registered max_episode_steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs import locomotion
+from envs.mujoco_vector import MujocoVectorEnv
+
+
+class SingleEnv(gymnasium.Env):
+    """A task of the suite as a `gymnasium.Env`.
+
+    Args:
+        task: Name of the task, as in "Humanoid".
+        render_mode: "rgb_array" or None.
+        width: Width of the pictures.
+        height: Height of the pictures.
+        **options: Options of the task (see `envs.task_options`).
+
+    Raises:
+        UserError: If the task or an option is unknown.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self, task: str, *, render_mode: str | None = None, width: int = 480, height: int = 480, **options: Any
+    ) -> None:
+        self.vector = MujocoVectorEnv(
+            locomotion.build(task, **options),
+            1,
+            num_threads=1,
+            dtype=torch.float64,
+            max_episode_steps=None,
+            render_mode=render_mode,
+            render_size=(height, width),
+        )
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"render_fps": self.vector.metadata["render_fps"]}
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin a new episode; a seed restarts the random stream."""
+        super().reset(seed=seed)
+        observation, info = self.vector.reset(seed=seed)
+        return observation[0].numpy(), _first(info)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Step once. A simulation that goes non-finite truncates, with ``info["failed"]`` set.
+
+        Raises:
+            ValueError: If the action has a wrong shape or a non-finite entry.
+        """
+        action = np.asarray(action)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"action has shape {action.shape}, expected {self.action_space.shape}")
+        transition = self.vector.advance(action[None])
+        failed = bool(transition.failed)
+        info = _first(transition.info) | ({"failed": True} if failed else {})
+        observation = transition.observation[0].numpy()
+        return observation, float(transition.reward), bool(transition.terminated), failed, info
+
+    def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a picture, (height, width, 3) uint8, or None without a render mode."""
+        return None if self.render_mode is None else self.vector.render(0)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.vector.close()
+
+
+def _first(info: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the only environment's terms: numbers, or arrays where a term has several."""
+    return {name: value.item() if value.ndim == 1 else value[0].numpy() for name, value in info.items()}
+
+
+def make_registered(task: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
+    """Build the vectorized environment that `gymnasium.make_vec` asks for."""
+    from envs import make_vector
+
+    return make_vector(task, num_envs, **options)
+

@@ -1,0 +1,161 @@
+"""From a command line to a TrainConfig: Hydra composes the YAML, rlsuite.config validates it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlsuite.config import TrainConfig, train_config
+from rlsuite.errors import UserError, near_matches
+
+CONF = Path(__file__).parent / "conf"
+GROUPS = ("agent", "env", "preset")
+RUN_KEYS = ("run_dir", "resume")
+
+
+def group_options(group: str) -> list[str]:
+    """Return the names a config group offers: agents, tasks, presets."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def parse(arguments: Sequence[str]) -> list[Override]:
+    """Parse key=value arguments.
+
+    Raises:
+        UserError: for what is not key=value, or an unknown agent, task or preset.
+    """
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"'{argument}' is not key=value; for example: agent=ace env=Humanoid steps=100000")
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise UserError(f"cannot read the arguments: {one_line(error)}") from None
+    for override in overrides:
+        key = override.key_or_group
+        if key in GROUPS:
+            for name in choices(override):
+                if name not in group_options(key):
+                    kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
+                    raise UserError(f"unknown {kind} '{name}'{near_matches(name, group_options(key))}")
+    return overrides
+
+
+def choices(override: Override) -> list[str]:
+    """Return the values an argument stands for: several where it is a sweep."""
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def expand(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return the argument lists of a sweep's runs: every combination of the swept values."""
+    parts = [[f"{override.key_or_group}={value}" for value in _texts(override)] for override in overrides]
+    return [list(combination) for combination in itertools.product(*parts)]
+
+
+def _texts(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [override.get_value_element_as_str()]
+
+
+def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]]:
+    """Compose one run's config from its arguments.
+
+    Returns:
+        The config, and the keys that are about this run and not about training: run_dir, resume.
+
+    Raises:
+        UserError: one line naming what is wrong and how to mend it.
+    """
+    overrides = parse(arguments)
+    if any(override.is_sweep_override() for override in overrides):
+        raise UserError("several values for one key are a sweep; add -m")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose("train", hydra_arguments(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"cannot compose the configuration: {one_line(error)}") from None
+    return from_composed(composed, _chosen(overrides, "preset", "none"))
+
+
+def from_composed(composed: DictConfig, preset: str) -> tuple[TrainConfig, dict[str, Any]]:
+    """Turn what Hydra composed into a validated TrainConfig and the run keys."""
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    agent = plain["agent"]["name"]
+    if preset == "paper" and not (CONF / "preset_of_agent" / f"paper_{agent}.yaml").exists():
+        papers = sorted(path.stem.removeprefix("paper_") for path in (CONF / "preset_of_agent").glob("paper_*.yaml"))
+        raise UserError(f"preset=paper is not made for agent={agent}; it is for {', '.join(papers)}")
+    run = {key: plain.pop(key, None) for key in RUN_KEYS}
+    return train_config(plain), run
+
+
+def hydra_arguments(overrides: Sequence[Override]) -> list[str]:
+    """Let Hydra take any key as new or known: which keys exist is decided by the dataclasses."""
+    arguments = []
+    for override in overrides:
+        text = override.input_line or ""
+        plain_value = override.key_or_group not in GROUPS and not text.startswith(("+", "~", "hydra"))
+        arguments.append(f"++{text}" if plain_value else text)
+    return arguments
+
+
+def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Put key=value arguments over a stored config, as resume does.
+
+    Raises:
+        UserError: for keys that would change what is resumed.
+    """
+    for override in parse(arguments):
+        key = override.key_or_group
+        if key in GROUPS:
+            raise UserError(f"{key}= cannot change when a run is resumed; start a new run for that")
+        node = plain
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = override.value()
+    return plain
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the plain data of a run's config.yaml.
+
+    Raises:
+        UserError: if there is none or it cannot be read.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; {run_dir} is not a run directory") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+    if not isinstance(plain, dict) or "agent" not in plain or "env" not in plain:
+        raise UserError(f"{path} is not the config of a run: it names no agent and env")
+    return plain
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's text on one line."""
+    return " ".join(str(error).split())
+
+
+def _chosen(overrides: Sequence[Override], group: str, default: str) -> str:
+    for override in overrides:
+        if override.key_or_group == group:
+            default = str(override.value())
+    return default

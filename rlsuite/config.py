@@ -1,0 +1,252 @@
+"""Validated, frozen configuration: plain data comes in, dataclasses go out; OmegaConf never passes this door."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlsuite.errors import UserError, near_matches, require
+from rlsuite.replay.buffer import ReplayConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """Checkpoints.
+
+    Attributes:
+        every: environment steps between checkpoints; the end of a run always has one.
+        keep: newest checkpoints kept whole, with replay and simulators, to resume from.
+        keep_agents: older ones of which only the agent is kept, for snapshot ensembles and evaluation.
+    """
+
+    every: int = 50_000
+    keep: int = 1
+    keep_agents: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Evaluation while training.
+
+    Attributes:
+        every: environment steps between evaluations; 0 never.
+        episodes: episodes each, one environment an episode.
+    """
+
+    every: int = 25_000
+    episodes: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """The log.
+
+    Attributes:
+        every: environment steps between records of TensorBoard, metrics.jsonl and the progress table.
+    """
+
+    every: int = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """Which environment, with which options.
+
+    Attributes:
+        id: environment id, such as rlsuite/Humanoid or, behind an adapter, Pendulum-v1.
+        adapter: "" for the suite's own, "gymnasium" or "envpool".
+        options: the environment's own options; on the command line env.<option>=<value>.
+    """
+
+    id: str
+    adapter: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_id(self) -> str:
+        """The id that envs.make_vector takes."""
+        return f"{self.adapter}:{self.id}" if self.adapter else self.id
+
+    @property
+    def name(self) -> str:
+        """A short name for run directories."""
+        return self.id.rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        agent: the agent's own config, one of its frozen dataclasses.
+        agent_name: what agent= said.
+        agent_target: import path of the agent's class.
+        env: which environment.
+        steps: environment steps, counted over all environments.
+        seed: of everything.
+        num_envs: environments stepped together.
+        num_threads: threads of the simulator and of torch; 0 takes all cores.
+        device: auto, cpu or cuda: where agent and replay live.
+        train_ratio: gradient updates for each environment step.
+        updates_per_episode: gradient updates for each episode ended, on top of train_ratio.
+        learning_starts: environment steps before the first update.
+        warmup_episodes: episodes ended before the first update.
+        warmup_random: act uniformly at random until the first update instead of asking the agent.
+        replay: the replay.
+        checkpoint: checkpoints.
+        evaluate: evaluation while training.
+        log: the log.
+    """
+
+    agent: Any
+    agent_name: str
+    agent_target: str
+    env: EnvConfig
+    steps: int = 1_000_000
+    seed: int = 0
+    num_envs: int = 8
+    num_threads: int = 0
+    device: str = "auto"
+    train_ratio: float = 1.0
+    updates_per_episode: int = 0
+    learning_starts: int = 5_000
+    warmup_episodes: int = 0
+    warmup_random: bool = True
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        for name in ("seed", "num_threads", "train_ratio", "updates_per_episode", "learning_starts", "warmup_episodes"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
+        require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")
+        require(self.replay.device in ("auto", "cpu", "cuda"), f"replay.device={self.replay.device}: use auto, cpu or cuda")
+        require(self.replay.n_step >= 1, f"replay.n_step={self.replay.n_step}: use 1 or more")
+        require(
+            self.replay.capacity >= 2 * self.num_envs,
+            f"replay.capacity={self.replay.capacity}: use at least {2 * self.num_envs}, twice num_envs",
+        )
+        require(self.checkpoint.every >= 1, f"checkpoint.every={self.checkpoint.every}: use 1 or more")
+        require(self.checkpoint.keep >= 1, f"checkpoint.keep={self.checkpoint.keep}: use 1 or more")
+        require(self.evaluate.every >= 0, f"evaluate.every={self.evaluate.every}: use 0 (never) or more")
+        require(self.evaluate.episodes >= 1, f"evaluate.episodes={self.evaluate.episodes}: use 1 or more")
+        require(self.log.every >= 1, f"log.every={self.log.every}: use 1 or more")
+        require(bool(self.env.id), "env.id is missing; say which, for example env=gymnasium env.id=Pendulum-v1")
+
+
+def load_agent_class(target: str) -> Any:
+    """Import an agent's class from its path, such as agents.ace.ACE."""
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def train_config(plain: Mapping[str, Any]) -> TrainConfig:
+    """Build a TrainConfig from nested plain data as YAML gives it.
+
+    Raises:
+        UserError: for an unknown key, a value of the wrong type, or one out of range.
+    """
+    plain = dict(plain)
+    agent = dict(plain.pop("agent"))
+    name, target = agent.pop("name"), agent.pop("target")
+    env = dict(plain.pop("env"))
+    # Options written flat, env.reset_noise_scale=0.1, are gathered; the environment itself checks them.
+    options = dict(env.pop("options", None) or {})
+    options |= {key: env.pop(key) for key in list(env) if key not in ("id", "adapter")}
+    env.setdefault("id", "")
+    return build(
+        TrainConfig,
+        plain
+        | {
+            "agent": build(load_agent_class(target).Config, agent, "agent."),
+            "agent_name": name,
+            "agent_target": target,
+            "env": {**env, "options": options},
+        },
+    )
+
+
+def to_plain(config: TrainConfig) -> dict[str, Any]:
+    """Return nested plain data that train_config turns back into `config`; this is what config.yaml holds."""
+    plain = _plain(dataclasses.asdict(config))
+    plain["agent"] = {"name": plain.pop("agent_name"), "target": plain.pop("agent_target"), **plain["agent"]}
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
+    """Build a frozen dataclass from plain data, checking names and types.
+
+    Args:
+        cls: the dataclass.
+        plain: its fields; nested dataclasses as mappings or ready-made.
+        path: dotted prefix for messages.
+
+    Raises:
+        UserError: one line, naming the key and what would be accepted.
+    """
+    known = {entry.name: entry for entry in dataclasses.fields(cls) if entry.init}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in plain.items():
+        if key not in known:
+            message = near_matches(f"{path}{key}", [f"{path}{name}" for name in known])
+            raise UserError(f"unknown key '{path}{key}'{message}")
+        values[key] = _convert(value, hints[key], f"{path}{key}")
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any or (isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint)):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, typing.get_args(hint), path)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{path}={value}: this is a group of keys; use {path}.<key>=<value>")
+        return build(hint, value, f"{path}.")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value}: use a list such as [256,256]")
+        return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)
+    if origin is dict:
+        return dict(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, str):
+        return value
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    raise UserError(f"{path}={value}: use {wanted.get(hint, hint)}")
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _convert(value, option, path)
+        except UserError as error:
+            last = error
+    raise last

@@ -1,0 +1,78 @@
+"""The evaluation protocol: own environments, deterministic policy, one episode in each of E environments.
+
+One environment an episode, all started together, so that short episodes are not counted more often than long
+ones, and the same seeds for every policy, so that policies are compared on the same starts.
+
+Shapes: E episodes (= environments), D observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlsuite.interfaces import VectorEnv
+from rlsuite.statistics import bootstrap_interval
+
+Policy = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of E episodes."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+    def summary(self, *, level: float = 0.95) -> dict[str, Any]:
+        """Return mean, std, bootstrap interval of the mean, and lengths, ready for JSON."""
+        low, high = bootstrap_interval(self.returns, level=level)
+        return {
+            "mean": float(self.returns.mean()),
+            "std": float(self.returns.std()),
+            "interval": [float(low), float(high)],
+            "lengths": [int(length) for length in self.lengths],
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    policy: Policy,
+    env: VectorEnv,
+    *,
+    seed: int,
+    max_steps: int = 100_000,
+    on_frame: Callable[[Any], None] | None = None,
+) -> Evaluation:
+    """Run one episode in every environment.
+
+    Args:
+        policy: maps observations (E, D) to actions (E, A).
+        env: E environments nobody else uses.
+        seed: of the episodes.
+        max_steps: gives up on episodes that never end; they count as far as they went.
+        on_frame: called with a picture of environment 0 before each of its steps.
+
+    Returns:
+        The E episodes' returns and lengths.
+    """
+    observation, _ = env.reset(seed=seed)
+    device = observation.device
+    running = torch.ones(env.num_envs, dtype=torch.bool, device=device)
+    returns = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
+    lengths = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+    for _ in range(max_steps):
+        if on_frame is not None and running[0]:
+            on_frame(env.render(0))
+        observation, reward, terminated, truncated, _ = env.step(policy(observation))
+        returns += reward * running
+        lengths += running
+        running &= ~(terminated | truncated)
+        if not running.any():
+            break
+    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy())

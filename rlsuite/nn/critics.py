@@ -1,0 +1,193 @@
+"""Critics: stacked action-value networks with a choice of block, layout and loss.
+
+Shapes: K critics, B batch, D observation, A action, V atoms of a categorical value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rlsuite.nn.ensemble import ACTIVATIONS, EnsembleLinear, EnsembleMLP
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """The critic block.
+
+    Attributes:
+        hidden_sizes: width of each hidden layer.
+        activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
+        block: "plain", "layer_norm", or "batch_norm" (batch normalization of input and hidden layers, weights
+            projected to norm 1, current and next state-actions in one joint batch, no target critic).
+        layout: "concatenate" (observation and action enter together) or "branches" (each has its own first
+            layers, joined before the last hidden layer; arXiv:1712.08987).
+        initialization: "uniform", "orthogonal" or "normal".
+        loss: "squared_error" or "categorical" (distribution over atoms, cross entropy; Bellemare et al. 2017).
+        num_atoms: V, of the categorical loss.
+        value_min: lowest atom.
+        value_max: highest atom; the support must hold every discounted return.
+    """
+
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    block: str = "plain"
+    layout: str = "concatenate"
+    initialization: str = "uniform"
+    loss: str = "squared_error"
+    num_atoms: int = 101
+    value_min: float = -100.0
+    value_max: float = 1000.0
+
+
+BLOCKS = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
+
+
+class BranchedCritic(nn.Module):
+    """The critic of arXiv:1712.08987: observation and action pass layers of their own before they meet.
+
+    ::
+
+        observation -> FC 800 -> FC 400 --+
+                                          +-- concatenate -> FC 400 -> FC 1
+        action ------> FC 400 ------------+
+    """
+
+    def __init__(
+        self,
+        num_members: int,
+        observation_size: int,
+        action_size: int,
+        out_features: int,
+        config: CriticConfig,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.observation_size = observation_size
+        joined = config.hidden_sizes[-1]
+
+        def linear(size: int, next_size: int) -> EnsembleLinear:
+            return EnsembleLinear(
+                num_members, size, next_size, initialization=config.initialization, generator=generator
+            )
+
+        sizes = [observation_size, *config.hidden_sizes]
+        self.observation_layers = nn.ModuleList(linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True))
+        self.action_layer = linear(action_size, joined)
+        self.joint_layer = linear(2 * joined, joined)
+        self.output_layer = linear(joined, out_features)
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Map observation and action side by side, (K, B, D + A), to (K, B, outputs)."""
+        hidden = inputs[..., : self.observation_size]
+        for layer in self.observation_layers:
+            hidden = self.activation(layer(hidden, members))
+        action = self.activation(self.action_layer(inputs[..., self.observation_size :], members))
+        hidden = self.activation(self.joint_layer(torch.cat([hidden, action], dim=-1), members))
+        return self.output_layer(hidden, members)
+
+
+class Critics(nn.Module):
+    """K stacked critics Q_k(observation, action).
+
+    Raises:
+        ValueError: for an unknown block, layout or loss, or a support with value_min >= value_max.
+    """
+
+    def __init__(
+        self,
+        num_members: int,
+        observation_size: int,
+        action_size: int,
+        config: CriticConfig,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.categorical = config.loss == "categorical"
+        self.joint_batches = config.block == "batch_norm"
+        out_features = config.num_atoms if self.categorical else 1
+        if config.layout == "branches":
+            self.network: nn.Module = BranchedCritic(
+                num_members, observation_size, action_size, out_features, config, generator
+            )
+        else:
+            self.network = EnsembleMLP(
+                num_members,
+                observation_size + action_size,
+                config.hidden_sizes,
+                out_features,
+                activation=config.activation,
+                normalization=BLOCKS[config.block],
+                initialization=config.initialization,
+                generator=generator,
+            )
+        self.atoms: Tensor
+        if self.categorical:
+            self.register_buffer(
+                "atoms", torch.linspace(config.value_min, config.value_max, config.num_atoms), persistent=False
+            )
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Map observation and action side by side, (K, B, D + A), to raw outputs (K, B, 1 or V).
+
+        `members` runs only those critics, and K counts only them.
+        """
+        return self.network(inputs, members)
+
+    def value(self, output: Tensor) -> Tensor:
+        """Turn raw outputs (K, B, 1 or V) into expected values (K, B)."""
+        if self.categorical:
+            return functional.softmax(output, dim=-1) @ self.atoms
+        return output.squeeze(-1)
+
+    def loss(self, output: Tensor, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor:
+        """Loss of raw outputs against the bootstrapped target, for each sample apart.
+
+        Args:
+            output: (K, B, 1 or V) raw outputs at the replayed state-actions.
+            reward: (K, B) rewards (n-step sums where n-step).
+            discount: (K, B) what the next value is multiplied by; 0 where the episode terminated.
+            next_output: (K, B, 1 or V) raw outputs at the next state-actions, without gradient.
+
+        Returns:
+            (K, B): squared error, or cross entropy to the projected target distribution.
+        """
+        if not self.categorical:
+            target = torch.addcmul(reward, discount, next_output.squeeze(-1))
+            return (output.squeeze(-1) - target).square()
+        target = project_distribution(functional.softmax(next_output, dim=-1), reward, discount, self.atoms)
+        return -(target * functional.log_softmax(output, dim=-1)).sum(dim=-1)
+
+    def after_step(self) -> None:
+        """Keep the weights on their sphere where the block asks for it; call after each optimizer step."""
+        if self.joint_batches and isinstance(self.network, EnsembleMLP):
+            self.network.project_weights()
+
+
+def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor, atoms: Tensor) -> Tensor:
+    """Project the distribution of ``reward + discount * z`` back onto the atoms (Bellemare et al. 2017, eq. 7).
+
+    Args:
+        probabilities: (..., V) of the next value.
+        reward: (...,) rewards.
+        discount: (...,) discounts.
+        atoms: (V,) evenly spaced, ascending.
+
+    Returns:
+        (..., V) probabilities, each row summing to 1; mass beyond the support lies on the outer atoms.
+    """
+    spacing = atoms[1] - atoms[0]
+    moved = reward.unsqueeze(-1) + discount.unsqueeze(-1) * atoms
+    position = (moved.clamp(atoms[0], atoms[-1]) - atoms[0]) / spacing
+    lower = position.floor().clamp_(max=atoms.numel() - 2)
+    upper_share = position - lower
+    index = lower.long()
+    projected = torch.zeros_like(probabilities)
+    projected.scatter_add_(-1, index, probabilities * (1.0 - upper_share))
+    return projected.scatter_add_(-1, index + 1, probabilities * upper_share)

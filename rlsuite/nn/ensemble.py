@@ -1,0 +1,204 @@
+"""Networks whose K members are stacked: one batched matrix product a layer, never a loop over members.
+
+Shapes: K members, B batch, I inputs, H hidden units, O outputs. Every parameter leads with K, so members can
+be cut out, stacked and compared by slicing their state_dict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "selu": functional.selu,
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "tanh": torch.tanh,
+}
+NORMALIZATIONS = ("none", "layer", "batch")
+INITIALIZATIONS = ("uniform", "orthogonal", "normal")
+
+
+def cut(stacked: Tensor, members: slice | None) -> Tensor:
+    """Return the chosen members of a stacked parameter; all of them cost no extra node in the graph."""
+    return stacked if members is None else stacked[members]
+
+
+class EnsembleLinear(nn.Module):
+    """K affine maps side by side: ``output[k] = input[k] @ weight[k] + bias[k]``.
+
+    Args:
+        num_members: K.
+        in_features: I.
+        out_features: O.
+        initialization: "uniform" (bound 1/sqrt(I), what torch.nn.Linear draws), "orthogonal" (gain 1) or
+            "normal" (standard deviation 0.05, zero bias).
+        generator: random stream the weights are drawn from; members are drawn one after another, so the
+            first members do not depend on how many follow.
+    """
+
+    def __init__(
+        self,
+        num_members: int,
+        in_features: int,
+        out_features: int,
+        *,
+        initialization: str = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        weights, biases = [], []
+        for _ in range(num_members):
+            weight, bias = torch.empty(in_features, out_features), torch.zeros(1, out_features)
+            if initialization == "uniform":
+                bound = 1.0 / math.sqrt(in_features)
+                weight.uniform_(-bound, bound, generator=generator)
+                bias.uniform_(-bound, bound, generator=generator)
+            elif initialization == "orthogonal":
+                nn.init.orthogonal_(weight, generator=generator)
+            elif initialization == "normal":
+                weight.normal_(0.0, 0.05, generator=generator)
+            else:
+                raise ValueError(f"initialization={initialization!r}: use one of {', '.join(INITIALIZATIONS)}")
+            weights.append(weight)
+            biases.append(bias)
+        self.weight = nn.Parameter(torch.stack(weights))
+        self.bias = nn.Parameter(torch.stack(biases))
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Map (K, B, I) to (K, B, O); `members` runs only those, and K counts only them."""
+        return torch.baddbmm(cut(self.bias, members), inputs, cut(self.weight, members))
+
+
+class EnsembleLayerNorm(nn.Module):
+    """Layer normalization over the last axis with a scale and shift for each member (Ba et al. 2016)."""
+
+    def __init__(self, num_members: int, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(num_members, 1, features))
+        self.shift = nn.Parameter(torch.zeros(num_members, 1, features))
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Normalize (K, B, H) to (K, B, H)."""
+        normalized = functional.layer_norm(inputs, inputs.shape[-1:])
+        return torch.addcmul(cut(self.shift, members), normalized, cut(self.scale, members))
+
+
+class EnsembleBatchNorm(nn.Module):
+    """Batch normalization over the batch axis, statistics and affine parameters for each member apart.
+
+    In training mode the batch's own statistics normalize and move the running ones (rate 0.01, as CrossQ,
+    Bhatt et al. 2024); in evaluation mode the running ones normalize.
+    """
+
+    rate = 0.01
+
+    def __init__(self, num_members: int, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(num_members, 1, features))
+        self.shift = nn.Parameter(torch.zeros(num_members, 1, features))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.register_buffer("mean", torch.zeros(num_members, 1, features))
+        self.register_buffer("variance", torch.ones(num_members, 1, features))
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Normalize (K, B, H) to (K, B, H)."""
+        mean, variance = cut(self.mean, members), cut(self.variance, members)
+        if self.training:
+            variance, mean = torch.var_mean(inputs, dim=1, correction=0, keepdim=True)
+            with torch.no_grad():
+                cut(self.mean, members).lerp_(mean, self.rate)
+                cut(self.variance, members).lerp_(variance, self.rate)
+        factor = cut(self.scale, members) * torch.rsqrt(variance + 1e-5)
+        return torch.addcmul(cut(self.shift, members) - mean * factor, inputs, factor)
+
+
+class NoNormalization(nn.Module):
+    """Passes its input on; stands where a layer has no normalization."""
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Return `inputs`."""
+        return inputs
+
+
+def make_normalization(kind: str, num_members: int, features: int) -> nn.Module:
+    """Return the stacked normalization layer called `kind`, one of NORMALIZATIONS."""
+    if kind == "none":
+        return NoNormalization()
+    if kind == "layer":
+        return EnsembleLayerNorm(num_members, features)
+    if kind == "batch":
+        return EnsembleBatchNorm(num_members, features)
+    raise ValueError(f"normalization={kind!r}: use one of {', '.join(NORMALIZATIONS)}")
+
+
+class EnsembleMLP(nn.Module):
+    """K multilayer perceptrons side by side.
+
+    ::
+
+        (K, B, I) -> [ linear -> normalization -> activation ] x len(hidden_sizes) -> linear -> (K, B, O)
+
+    Args:
+        num_members: K.
+        in_features: I.
+        hidden_sizes: width of each hidden layer.
+        out_features: O.
+        activation: a key of ACTIVATIONS.
+        normalization: a value of NORMALIZATIONS, applied before each activation ("batch" also on the input).
+        initialization: see EnsembleLinear.
+        generator: random stream the weights are drawn from.
+    """
+
+    def __init__(
+        self,
+        num_members: int,
+        in_features: int,
+        hidden_sizes: Sequence[int],
+        out_features: int,
+        *,
+        activation: str = "relu",
+        normalization: str = "none",
+        initialization: str = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        sizes = [in_features, *hidden_sizes, out_features]
+        self.layers = nn.ModuleList(
+            EnsembleLinear(num_members, size, next_size, initialization=initialization, generator=generator)
+            for size, next_size in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.normalizations = nn.ModuleList(
+            make_normalization(normalization, num_members, size) for size in hidden_sizes
+        )
+        # Batch-normalized critics also normalize what comes in: raw observations differ in scale (CrossQ).
+        self.input_normalization = (
+            make_normalization("batch", num_members, in_features) if normalization == "batch" else NoNormalization()
+        )
+
+    def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
+        """Map (K, B, I) to (K, B, O); `members` runs only those, and K counts only them."""
+        hidden = self.input_normalization(inputs, members)
+        for layer, normalization in zip(self.layers, self.normalizations, strict=False):
+            hidden = self.activation(normalization(layer(hidden, members), members))
+        return self.layers[-1](hidden, members)
+
+    @torch.no_grad()
+    def project_weights(self) -> None:
+        """Scale each hidden unit's incoming weights to norm 1 (weight normalization by projection).
+
+        Behind a batch normalization the scale of the weights does not change the function, only the
+        effective learning rate, which would fall as weights grow (Palenicek et al. 2025, XQC).
+        """
+        for layer, _ in zip(self.layers, self.normalizations, strict=False):
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-8))

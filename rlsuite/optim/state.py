@@ -1,0 +1,41 @@
+"""Optimizer states as flat tensors, so that checkpoints need no pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+
+def adam(parameters: Iterable[Tensor], learning_rate: float, *, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """Return Adam(W) fused over all parameters: one kernel a step on CPU and CUDA alike."""
+    parameters = list(parameters)
+    capturable = parameters[0].is_cuda  # the update may run inside a CUDA graph
+    if weight_decay:
+        return torch.optim.AdamW(
+            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True, capturable=capturable
+        )
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
+
+
+def optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Return every state tensor under ``<optimizer>.<parameter index>.<name>``."""
+    return {
+        f"{name}.{index}.{key}": value
+        for name, optimizer in optimizers.items()
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what optimizer_tensors returned; learning rates stay those the optimizers were made with."""
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for path, value in tensors.items():
+            owner, index, key = path.rsplit(".", 2)
+            if owner == name:
+                state.setdefault(int(index), {})[key] = value.clone()
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

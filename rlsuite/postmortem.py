@@ -1,0 +1,85 @@
+"""What a run leaves behind when numbers go bad: the batch and the agent that gave a non-finite loss.
+
+A simulator that goes bad leaves the environment's own record (``failures/``), which the environments write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlsuite.config import load_agent_class, train_config
+from rlsuite.errors import UserError
+from rlsuite.interfaces import Agent
+from rlsuite.replay.buffer import Batch
+
+
+def save_postmortem(
+    folder: Path, *, step: int, seed: int, names: list[str], agent: Agent, batch: Batch, config: Mapping[str, Any]
+) -> Path:
+    """Write the agent, the batch of its last update and the names of what was non-finite.
+
+    Args:
+        folder: made if missing.
+        step: environment steps so far.
+        seed: of the run.
+        names: metrics that were not finite.
+        agent: after the update.
+        batch: what it learned from.
+        config: the run's config as plain data.
+
+    Returns:
+        The path, without suffix, to give to replay_postmortem.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"update-{step}"
+    tensors = {f"agent.{name}": tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    tensors |= {f"batch.{name}": tensor.cpu().contiguous() for name, tensor in batch._asdict().items()}
+    save_file(tensors, path.with_suffix(".safetensors"))
+    record = {"kind": "update", "step": step, "seed": seed, "nonfinite": names, "config": dict(config)}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    return path
+
+
+def replay_postmortem(path: Path) -> dict[str, Any]:
+    """Load a record of save_postmortem and say where the non-finite numbers are.
+
+    Returns:
+        "batch": names of non-finite batch tensors; "agent": names of non-finite agent tensors; "metrics": those
+        an update of that agent on that batch gives now.
+
+    Raises:
+        UserError: if it is not such a record.
+    """
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        tensors = load_file(path.with_suffix(".safetensors"))
+        config = train_config(record["config"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a record of a failed update ({error})") from None
+    batch = Batch(**{name: tensors[f"batch.{name}"] for name in Batch._fields})
+    state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
+    action_size = batch.action.shape[-1]
+    bounds = torch.ones(action_size)
+    num_envs = len(state["exploration.decision"]) if "exploration.decision" in state else config.num_envs
+    agent = load_agent_class(config.agent_target)(
+        batch.observation.shape[-1], -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed
+    )
+    agent.load_state_dict(state)
+    metrics = agent.update(batch)
+    return {
+        "batch": nonfinite(batch._asdict()),
+        "agent": nonfinite(state),
+        "metrics": nonfinite(metrics),
+    }
+
+
+def nonfinite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of floating tensors that hold a NaN or an infinity."""
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

@@ -1,0 +1,115 @@
+"""From a ring to minibatches: uniform or prioritized places, n-step sums, true next observations.
+
+Shapes: B batch, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlsuite.replay.buffer import Batch, ReplayBuffer, ReplayConfig, Transition, choose_device, forecast_bytes
+from rlsuite.replay.n_step import n_step_return
+from rlsuite.replay.prioritized import Priorities
+
+
+class Replay:
+    """A ring, its sampler and the sampler's random stream.
+
+    Args:
+        config: see ReplayConfig.
+        observation: an example (N, D).
+        action: an example (N, A).
+        discount: gamma for one step.
+        seed: of the sampling stream.
+        agent_device: where batches are wanted.
+
+    Raises:
+        UserError: if the ring does not fit in memory, before anything is allocated.
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        observation: Tensor,
+        action: Tensor,
+        *,
+        discount: float,
+        seed: int,
+        agent_device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.discount = config, discount
+        self.agent_device = torch.device(agent_device)
+        needed = forecast_bytes(config.capacity, observation.shape[0], observation, action)
+        device = choose_device(config, needed, self.agent_device)
+        self.buffer = ReplayBuffer(config.capacity, observation, action, device=device)
+        self.priorities = Priorities(self.buffer, config.priority_exponent) if config.prioritized else None
+        self.generator = torch.Generator(device=device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        """Return the number of transitions that can be sampled."""
+        return len(self.buffer)
+
+    def add(self, transition: Transition) -> None:
+        """Store one step of every environment."""
+        self.buffer.add(transition)
+        if self.priorities is not None:
+            self.priorities.added()
+
+    def sample(self, size: int) -> Batch:
+        """Draw B = size transitions with replacement and gather them onto the agent's device."""
+        if self.priorities is not None:
+            index, weight = self.priorities.sample(size, self.generator, self.config.importance_exponent)
+        else:
+            index, weight = self._uniform(size), torch.ones(size, device=self.buffer.device)
+        return self.gather(index, weight)
+
+    def gather(self, index: Tensor, weight: Tensor) -> Batch:
+        """Return the minibatch at flat places (B,) with importance weights (B,)."""
+        buffer = self.buffer
+        reward, discount, last = n_step_return(
+            buffer, index, self.config.n_step, self.discount, timelimit_as_done=self.config.timelimit_as_done
+        )
+        batch = Batch(
+            observation=buffer.observation.flatten(0, 1)[index],
+            action=buffer.action.flatten(0, 1)[index],
+            reward=reward,
+            discount=discount,
+            next_observation=buffer.next_observation_at(last),
+            weight=weight,
+            index=index,
+        )
+        if self.agent_device == buffer.device:
+            return batch
+        return Batch(*(tensor.to(self.agent_device, non_blocking=True) for tensor in batch))
+
+    def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
+        """Set priorities from the TD errors of a batch; nothing to do where sampling is uniform."""
+        if self.priorities is not None:
+            self.priorities.update(index.to(self.buffer.device), td_error.to(self.buffer.device))
+
+    def _uniform(self, size: int) -> Tensor:
+        buffer = self.buffer
+        draw = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
+        index = buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
+        if buffer.has_invalid:
+            # Failed transitions are one in millions: a few redraws leave none, and every draw stays on the device.
+            for _ in range(4):
+                again = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
+                redrawn = buffer.flat_index(again // buffer.num_envs, again % buffer.num_envs)
+                index = torch.where(buffer.invalid.view(-1)[index], redrawn, index)
+        return index
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything a bit-exact resume needs."""
+        tensors = self.buffer.state() | {"generator": self.generator.get_state()}
+        if self.priorities is not None:
+            tensors |= self.priorities.state()
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what state() returned."""
+        self.buffer.load_state(tensors)
+        self.generator.set_state(tensors["generator"].cpu())
+        if self.priorities is not None:
+            self.priorities.load_state(tensors)

@@ -1,0 +1,127 @@
+"""RolloutWorker: policy x environments -> transitions. Nothing else steps an environment in training.
+
+Shapes: N environments, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from rlsuite.interfaces import Agent, VectorEnv
+from rlsuite.replay.buffer import Transition
+
+
+class RolloutWorker:
+    """Steps N environments with an agent and keeps the running episodes' returns and lengths.
+
+    Args:
+        env: the environments.
+        agent: who acts.
+        seed: of the environments and of the random warm-up actions.
+
+    Attributes:
+        steps: environment steps taken, all environments counted.
+        episodes: episodes ended.
+        step_seconds: time spent in env.step.
+        act_seconds: time spent choosing actions.
+    """
+
+    def __init__(self, env: VectorEnv, agent: Agent, *, seed: int) -> None:
+        self.env, self.agent = env, agent
+        self.generator = torch.Generator().manual_seed(seed)
+        self.observation, _ = env.reset(seed=seed)
+        device = self.observation.device
+        self.episode_return = torch.zeros(env.num_envs, device=device)
+        self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+        # Since the last drain: number, sum of returns, sum of lengths of the episodes ended.
+        self.ended = torch.zeros(3, dtype=torch.float64, device=device)
+        self.low = torch.as_tensor(env.single_action_space.low)
+        self.high = torch.as_tensor(env.single_action_space.high)
+        self.steps = 0
+        self.episodes_before = 0
+        self.step_seconds = 0.0
+        self.act_seconds = 0.0
+
+    def step(self, *, random: bool = False) -> Transition:
+        """Step every environment once.
+
+        Args:
+            random: draw actions uniformly within the bounds instead of asking the agent.
+
+        Returns:
+            The transition, its next observation the true one also where an episode ended.
+        """
+        begin = time.perf_counter()
+        if random:
+            draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
+            action = torch.lerp(self.low, self.high, draw).to(self.observation.device)
+        else:
+            action = self.agent.act(self.observation, True)
+        chosen = time.perf_counter()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        done = time.perf_counter()
+        self.act_seconds += chosen - begin
+        self.step_seconds += done - chosen
+        transition = Transition(
+            observation=self.observation,
+            action=action,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=info["final_obs"],
+            failed=info["failed"],
+        )
+        self.observation = observation
+        self.steps += self.env.num_envs
+        self._count_episodes(reward, terminated | truncated)
+        self.agent.observe(transition)
+        return transition
+
+    def _count_episodes(self, reward: Tensor, ended: Tensor) -> None:
+        self.episode_return += reward
+        self.episode_length += 1
+        self.ended[0] += ended.sum()
+        self.ended[1] += self.episode_return.dot(ended.to(self.episode_return))
+        self.ended[2] += (self.episode_length * ended).sum()
+        self.episode_return.masked_fill_(ended, 0.0)
+        self.episode_length.masked_fill_(ended, 0)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes ended so far."""
+        return self.episodes_before + int(self.ended[0])
+
+    def drain(self) -> dict[str, float]:
+        """Return mean return and length of the episodes ended since the last call; empty where none ended."""
+        number, returns, lengths = self.ended.tolist()
+        self.ended.zero_()
+        self.episodes_before += int(number)
+        if number == 0:
+            return {}
+        return {"return_mean": returns / number, "length_mean": lengths / number}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what continuing bit for bit needs, the environments' own state apart."""
+        return {
+            "generator": self.generator.get_state(),
+            "observation": self.observation,
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+            "ended": self.ended,
+            "counts": torch.tensor([self.steps, self.episodes_before]),
+            "seconds": torch.tensor([self.step_seconds, self.act_seconds], dtype=torch.float64),
+        }
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what state() returned; where the environments cannot be restored, new episodes begin."""
+        self.generator.set_state(tensors["generator"])
+        self.steps, self.episodes_before = tensors["counts"].tolist()
+        self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
+        self.ended.copy_(tensors["ended"])
+        if self.env.exact_resume:
+            self.observation = tensors["observation"].to(self.observation.device)
+            self.episode_return.copy_(tensors["episode_return"])
+            self.episode_length.copy_(tensors["episode_length"])

@@ -1,0 +1,246 @@
+"""The training loop: collect, update, log, evaluate, checkpoint; and continue from any checkpoint, bit for bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlsuite.checkpoint import Checkpoint, save_checkpoint
+from rlsuite.config import TrainConfig, to_plain
+from rlsuite.errors import UserError
+from rlsuite.evaluation import evaluate
+from rlsuite.interfaces import Agent, VectorEnv
+from rlsuite.monitor import Monitor, check_finite
+from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+from rlsuite.postmortem import save_postmortem
+from rlsuite.replay.buffer import Batch
+from rlsuite.replay.sampler import Replay
+from rlsuite.rollout import RolloutWorker
+from rlsuite.seeding import derive_seed
+
+SaveFailure = Callable[[Any, Path], str]
+
+
+class Trainer:
+    """One training run, from its first step or from a checkpoint.
+
+    Args:
+        config: the run.
+        run_dir: where checkpoints, log and failure records go.
+        env: the training environments.
+        agent: who learns.
+        make_evaluation_env: returns environments for evaluation, one an episode; made when first needed.
+        save_failure: writes an environment's failure record under a path and returns how to replay it.
+        checkpoint: continue from this one.
+
+    Raises:
+        UserError: if the replay does not fit in memory.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        env: VectorEnv,
+        agent: Agent,
+        *,
+        make_evaluation_env: Callable[[], VectorEnv],
+        save_failure: SaveFailure,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.run_dir, self.env, self.agent = config, run_dir, env, agent
+        self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
+        self.evaluation_env: VectorEnv | None = None
+        self.worker = RolloutWorker(env, agent, seed=derive_seed(config.seed, "environment"))
+        low = torch.as_tensor(env.single_action_space.low)
+        self.replay = Replay(
+            config.replay,
+            self.worker.observation,
+            low.expand(env.num_envs, -1),
+            discount=config.agent.discount,
+            seed=derive_seed(config.seed, "replay"),
+            agent_device=self.worker.observation.device,
+        )
+        self.updates = 0
+        self.elapsed_s = 0.0
+        self.episodes_at_start = 0  # episodes ended when learning began
+        self.steps_at_start: int | None = None  # environment steps when learning began
+        self.metrics: dict[str, Tensor] = {}
+        self.batch: Batch | None = None
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self.resume_step = None if checkpoint is None else checkpoint.step
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    def run(self, monitor: Monitor, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train until the configured steps are done or `should_stop()` says so; the end is always saved.
+
+        Returns:
+            True if the run is finished, False if it was stopped.
+
+        Raises:
+            UserError: if a loss goes non-finite (a record is left), or the checkpoint cannot be written.
+        """
+        config, worker = self.config, self.worker
+        self._begin_interval()
+        saved_step = self.resume_step
+        while worker.steps < config.steps and not should_stop():
+            before = worker.steps
+            self._collect(monitor)
+            self._update()
+            if _crossed(before, worker.steps, config.log.every):
+                self._log(monitor)
+            if config.evaluate.every and _crossed(before, worker.steps, config.evaluate.every):
+                self._evaluate(monitor)
+            if _crossed(before, worker.steps, config.checkpoint.every):
+                saved_step = self._save(monitor)
+        if saved_step != worker.steps:
+            self._log(monitor)
+            self._save(monitor)
+        return worker.steps >= config.steps
+
+    def _collect(self, monitor: Monitor) -> None:
+        warming_up = self.steps_at_start is None
+        transition = self.worker.step(random=warming_up and self.config.warmup_random)
+        self.replay.add(transition)
+        for failure in self.env.failures:
+            path = self.run_dir / "failures" / f"environment{failure.env_index}-step{self.worker.steps}"
+            monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
+        self.env.failures.clear()
+
+    def _update(self) -> None:
+        config, worker = self.config, self.worker
+        if self.steps_at_start is None:
+            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes:
+                return
+            self.steps_at_start, self.episodes_at_start = worker.steps, worker.episodes
+        due = int(config.train_ratio * (worker.steps - self.steps_at_start))
+        if config.updates_per_episode:
+            due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
+        for _ in range(due - self.updates):
+            self.batch = self.replay.sample(self.agent.sample_size)
+            metrics = self.agent.update(self.batch)
+            self.replay.update_priorities(self.batch.index, metrics.pop("td_error"))
+            self.metrics |= metrics
+        self.updates = max(self.updates, due)
+
+    # -- log and evaluate -----------------------------------------------------------------------------------
+
+    def _begin_interval(self) -> None:
+        worker = self.worker
+        self._interval = (time.perf_counter(), worker.steps, worker.step_seconds, worker.act_seconds)
+
+    def _log(self, monitor: Monitor) -> None:
+        worker = self.worker
+        began, steps, step_seconds, act_seconds = self._interval
+        taken = worker.steps - steps
+        stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds
+        episodes = worker.episodes
+        values: dict[str, float | Tensor] = {"episodes": episodes, "updates": self.updates, **worker.drain()}
+        values["steps_per_second"] = taken / max(stepping, 1e-9)
+        values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
+        values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)
+        diagnostics = self.agent.diagnostics()
+        values |= self.metrics | {name: value for name, value in diagnostics.items() if value.dim() == 0}
+        histograms = {name: value for name, value in diagnostics.items() if value.dim() > 0}
+        recorded = monitor.record(worker.steps, "train", values, histograms)
+        self._refuse_nonfinite(check_finite(recorded))
+        self._begin_interval()
+
+    def _refuse_nonfinite(self, names: list[str]) -> None:
+        if not names or self.batch is None:
+            return
+        path = save_postmortem(
+            self.run_dir / "failures",
+            step=self.worker.steps,
+            seed=self.config.seed,
+            names=names,
+            agent=self.agent,
+            batch=self.batch,
+            config=to_plain(self.config),
+        )
+        raise UserError(
+            f"{', '.join(names)} became non-finite by step {self.worker.steps}; state, batch and seed are in {path}.*;"
+            f" look at them with: python scripts/replay_failure.py {path}"
+        )
+
+    def _evaluate(self, monitor: Monitor) -> None:
+        if self.evaluation_env is None:
+            self.evaluation_env = self.make_evaluation_env()
+        self.agent.diagnostics()  # what training gathered is not the evaluation's
+        result = evaluate(
+            lambda observation: self.agent.act(observation, False),
+            self.evaluation_env,
+            seed=derive_seed(self.config.seed, "evaluation"),
+        )
+        summary = result.summary()
+        values = {
+            "mean": summary["mean"],
+            "std": summary["std"],
+            "low": summary["interval"][0],
+            "high": summary["interval"][1],
+            "length": float(result.lengths.mean()),
+        }
+        diagnostics = self.agent.diagnostics()
+        values |= {name: value for name, value in diagnostics.items() if value.dim() == 0}
+        histograms = {name: value for name, value in diagnostics.items() if value.dim() > 0}
+        monitor.record(self.worker.steps, "evaluate", values, histograms)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------
+
+    def _save(self, monitor: Monitor) -> int:
+        self._refuse_nonfinite(check_finite(self.metrics))
+        monitor.flush()
+        config = self.config
+        save_checkpoint(
+            self.run_dir,
+            self.worker.steps,
+            {
+                "agent": self.agent.state_dict(),
+                "optimizers": optimizer_tensors(self.agent.optimizers),
+                "replay": self.replay.state(),
+                "environment": self.env.state(),
+                "worker": self.worker.state(),
+            },
+            {
+                "config": to_plain(config),
+                "seed": config.seed,
+                "updates": self.updates,
+                "episodes_at_start": self.episodes_at_start,
+                "steps_at_start": self.steps_at_start,
+                "elapsed_s": monitor.elapsed_s,
+            },
+            keep=config.checkpoint.keep,
+            keep_agents=config.checkpoint.keep_agents,
+        )
+        return self.worker.steps
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        parts, metadata = checkpoint.parts, checkpoint.metadata
+        try:
+            self.agent.load_state_dict(parts["agent"])
+            load_optimizer_tensors(self.agent.optimizers, parts["optimizers"])
+            self.replay.load_state(parts["replay"])
+            if self.env.exact_resume:
+                self.env.load_state(parts["environment"])
+            else:
+                self.replay.buffer.mark_interrupted()
+            self.worker.load_state(parts["worker"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            text = " ".join(str(error).split())
+            raise UserError(f"{checkpoint.path} does not fit this configuration: {text[:200]}") from None
+        self.updates = metadata["updates"]
+        self.episodes_at_start = metadata["episodes_at_start"]
+        self.steps_at_start = metadata["steps_at_start"]
+        self.elapsed_s = metadata["elapsed_s"]
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+    """Say whether a multiple of `every` lies in (before, after]."""
+    return before // every != after // every

@@ -1,0 +1,182 @@
+"""Train an agent: ``python scripts/train_agent.py agent=ace env=Humanoid steps=1000000``.
+
+``--help`` lists agents, tasks and keys; ``-m`` runs sweeps, such as ``-m seed=0,1,2 env=Hopper,Walker2d``;
+``resume=RUN_DIR`` continues a run to its configured steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from agents.assembly import make_agent, make_env, prepare_torch
+from envs.failures import Failure, save_failure
+from rlsuite.checkpoint import Checkpoint, read_checkpoint, resolve_checkpoint
+from rlsuite.cli import run_script
+from rlsuite.compose import (
+    CONF,
+    compose_train,
+    expand,
+    from_composed,
+    hydra_arguments,
+    merge,
+    parse,
+    read_config,
+)
+from rlsuite.config import TrainConfig, to_plain, train_config
+from rlsuite.errors import UserError
+from rlsuite.help import help_text
+from rlsuite.monitor import Monitor
+from rlsuite.run_lock import RunLock
+from rlsuite.signals import GracefulStop
+from rlsuite.training import Trainer
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the command line asks for; return the exit status."""
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text(__doc__ or ""))
+        return 0
+    if "-m" in arguments or "--multirun" in arguments:
+        return sweep([argument for argument in arguments if argument not in ("-m", "--multirun")])
+    resume = [override for override in parse(arguments) if override.key_or_group == "resume"]
+    if resume and resume[-1].value() is not None:
+        others = [argument for argument in arguments if not argument.startswith("resume=")]
+        return continue_run(Path(str(resume[-1].value())), others)
+    config, run = compose_train(arguments)
+    return start_run(config, run["run_dir"])
+
+
+def start_run(config: TrainConfig, run_dir: str | None) -> int:
+    """Train a new run."""
+    folder = Path(run_dir) if run_dir else default_run_dir(config)
+    refuse_used(folder)
+    prepare_torch(config)
+    with contextlib.ExitStack() as stack:
+        trainer = make_trainer(config, folder, stack)
+        stack.enter_context(RunLock(folder))
+        refuse_used(folder)
+        write_config(config, folder)
+        return train(trainer, stack)
+
+
+def continue_run(path: Path, arguments: list[str]) -> int:
+    """Continue a run from its latest checkpoint, or from the one `path` names."""
+    checkpoint_dir = resolve_checkpoint(path)
+    folder = checkpoint_dir.parent.parent
+    with contextlib.ExitStack() as stack:
+        config = train_config(merge(read_config(folder), arguments))
+        stack.enter_context(RunLock(folder))
+        checkpoint = read_checkpoint(checkpoint_dir, parts=["agent", "optimizers", "replay", "environment", "worker"])
+        prepare_torch(config)
+        trainer = make_trainer(config, folder, stack, checkpoint)
+        write_config(config, folder)
+        return train(trainer, stack)
+
+
+def make_trainer(
+    config: TrainConfig, folder: Path, stack: contextlib.ExitStack, checkpoint: Checkpoint | None = None
+) -> Trainer:
+    """Build environments, agent and trainer; the environments are closed with the stack."""
+    env = make_env(config, config.num_envs)
+    stack.callback(env.close)
+
+    def evaluation_env() -> Any:
+        made = make_env(config, config.evaluate.episodes)
+        stack.callback(made.close)
+        return made
+
+    return Trainer(
+        config,
+        folder,
+        env,
+        make_agent(config, env),
+        make_evaluation_env=evaluation_env,
+        save_failure=record_failure,
+        checkpoint=checkpoint,
+    )
+
+
+def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
+    """Run the loop under a monitor; SIGTERM and Ctrl-C save and end it."""
+    config = trainer.config
+    monitor = Monitor(
+        trainer.run_dir, total_steps=config.steps, resume_step=trainer.resume_step, elapsed_s=trainer.elapsed_s
+    )
+    stack.enter_context(monitor)
+    monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {trainer.run_dir})")
+    with GracefulStop() as stop:
+        finished = trainer.run(monitor, lambda: stop.requested)
+    monitor.close()  # before the last word, so that the table does not stand below it
+    if finished:
+        print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={trainer.run_dir}")
+    else:
+        print(f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={trainer.run_dir}")
+    return 0
+
+
+def record_failure(failure: Failure, path: Path) -> str:
+    """Write an environment's failure record; return how to look at it."""
+    save_failure(failure, path)
+    return f"recorded; replay it with: python scripts/replay_failure.py {path}"
+
+
+def default_run_dir(config: TrainConfig) -> Path:
+    """Return a run directory that says task, agent, seed and time."""
+    name = f"{config.env.name}-{config.agent_name}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise UserError if `folder` already holds a run: nothing is ever overwritten."""
+    if (folder / "config.yaml").exists():
+        raise UserError(f"run_dir={folder} already holds a run; continue it with resume={folder}, or choose another")
+
+
+def write_config(config: TrainConfig, folder: Path) -> None:
+    """Write config.yaml, whole or not at all."""
+    temporary = folder / "config.yaml.tmp"
+    try:
+        temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
+        temporary.replace(folder / "config.yaml")
+    except OSError as error:
+        raise UserError(f"cannot write to run_dir={folder} ({error.strerror}); choose another run_dir=") from None
+
+
+def sweep(arguments: list[str]) -> int:
+    """Run every combination of the swept values through Hydra's launcher (hydra/launcher=... for a cluster)."""
+    overrides = parse([argument for argument in arguments if not argument.startswith("hydra")])
+    if any(override.key_or_group == "resume" for override in overrides):
+        raise UserError("resume= continues one run; leave out -m")
+    for combination in expand(overrides):
+        compose_train(combination)  # refuse the whole sweep before the first run if one of them is wrong
+    hydra_own = [argument for argument in arguments if argument.startswith("hydra")]
+    sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), *hydra_own]
+    hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_swept)()
+    return 0
+
+
+def run_swept(composed: DictConfig) -> int:
+    """Run one member of a sweep, in a directory of its own."""
+    job = HydraConfig.get()
+    config, run = from_composed(composed, job.runtime.choices.get("preset", "none"))
+    folder = run["run_dir"]
+    if folder is not None:
+        folder = str(Path(folder) / job.job.override_dirname.replace("++", "").replace("/", "_"))
+    return start_run(config, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
