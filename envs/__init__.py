@@ -14,7 +14,7 @@ import torch
 
 from envs import locomotion
 from envs.vector import VectorEnv
-from rlsuite.errors import UserError, near_matches
+from rlsuite.errors import UserError
 
 __all__ = ["VectorEnv", "make_vector", "task_names", "task_options"]
 
@@ -62,7 +62,10 @@ def make_vector(
 
     Raises:
         UserError: If the task or an option is unknown.
+        ValueError: If num_envs is below 1.
     """
+    if num_envs < 1:
+        raise ValueError(f"num_envs={num_envs} must be at least 1")
     library, colon, name = env_id.partition(":")
     common: dict[str, Any] = {"device": device, "dtype": dtype, "render_mode": render_mode}
     if colon and library == "gymnasium":

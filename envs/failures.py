@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlsuite.errors import UserError
+
+_LARGEST = 1e10  # mjMAXVAL: beyond it the engine calls a state unstable
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Replay:
     """What a replayed failure showed.
 
     Attributes:
-        before: Fields that were non-finite already in the recorded state.
-        after: Fields that were non-finite after the step.
-        substep: The physics step, from 0, after which something was first non-finite; None for none.
+        before: Fields that were bad in the recorded state: not finite, or beyond 1e10, MuJoCo's bound.
+        after: Fields that were bad after the step.
+        substep: The physics step, from 0, after which something was first bad; None for none.
         message: The engine's message, or "".
     """
 
@@ -92,7 +93,7 @@ def replay_failure(failure: Failure) -> Replay:
     """Make the failed step again, alone, one physics step at a time.
 
     Returns:
-        Which fields were non-finite before and after, and when it began.
+        Which fields were bad before and after, and when it began.
     """
     from envs.locomotion import build
     from envs.simulation.cpu import CpuSimulation
@@ -103,16 +104,16 @@ def replay_failure(failure: Failure) -> Replay:
     fields = {name: simulation.field(name) for name in names}
     simulation.load_state(failure.row.unsqueeze(0))
 
-    def non_finite() -> list[str]:
-        return [name for name, value in fields.items() if not torch.isfinite(value).all()]
+    def bad() -> list[str]:
+        return [name for name, value in fields.items() if not (value.abs() <= _LARGEST).all()]
 
-    before = non_finite()
+    before = bad()
     simulation.field("ctrl")[0] = failure.action
     substep, message = None, ""
     for index in range(task.frame_skip):
         message = simulation.step(1).get(0, "")
-        if substep is None and (message or non_finite()):
+        if substep is None and (message or simulation.any_unhealthy()):
             substep = index
         if message:
             break
-    return Replay(before, non_finite(), substep, message)
+    return Replay(before, bad(), substep, message)

@@ -97,7 +97,13 @@ class ForeignVectorEnv(VectorEnv):
         }
         info |= {"final_obs": final.to(self.device), "failed": failed.to(self.device)}
         observation = self.observation()
-        return observation, reward.to(self.device), terminated.to(self.device), truncated.to(self.device), info
+        return (
+            observation,
+            reward.to(self.device),
+            terminated.to(self.device),
+            truncated.to(self.device),
+            info,
+        )
 
     def _record_failures(self, failed: Tensor, action: Tensor) -> None:
         for index in torch.nonzero(failed).flatten().tolist():
@@ -133,7 +139,9 @@ class ForeignVectorEnv(VectorEnv):
         self._episode.copy_(state["episode"] + 1)
 
 
-def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) -> tuple[int, gymnasium.spaces.Box]:
+def continuous_spaces(
+    env_id: str, observation_space: Any, action_space: Any
+) -> tuple[int, gymnasium.spaces.Box]:
     """Return the observation's size and the action space of an environment this suite can use.
 
     Raises:
@@ -142,6 +150,7 @@ def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) ->
     for role, space in (("action", action_space), ("observation", observation_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise UserError(
-                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces (continuous control) work"
+                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work "
+                "(continuous control)"
             )
     return int(observation_space.shape[0]), action_space

@@ -195,7 +195,9 @@ class MujocoVectorEnv(VectorEnv):
         total = float(observation.sum()) + float(reward.sum())
         if math.isfinite(total) and not refused and not self.simulation.any_unhealthy():
             return None
-        failed = self.simulation.unhealthy() | ~torch.isfinite(observation).all(dim=1) | ~torch.isfinite(reward)
+        failed = (
+            self.simulation.unhealthy() | ~torch.isfinite(observation).all(dim=1) | ~torch.isfinite(reward)
+        )
         failed[list(refused)] = True
         return failed if failed.any() else None
 

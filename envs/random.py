@@ -29,7 +29,7 @@ def _shift_right(value: Tensor, bits: int) -> Tensor:
 
 
 def _mix(value: Tensor) -> Tensor:
-    """SplitMix64's finalizer: a bijection of 64-bit integers in which each input bit moves every output bit."""
+    """SplitMix64's finalizer: a bijection in which each input bit moves every output bit."""
     value = (value ^ _shift_right(value, 30)) * _MIX_1
     value = (value ^ _shift_right(value, 27)) * _MIX_2
     return value ^ _shift_right(value, 31)
@@ -85,7 +85,11 @@ class EnvironmentRandom:
         return _mix(value ^ self._key[env_ids].unsqueeze(1))
 
     def uniform(
-        self, env_ids: Tensor, count: int, low: float | Sequence[float] = 0.0, high: float | Sequence[float] = 1.0
+        self,
+        env_ids: Tensor,
+        count: int,
+        low: float | Sequence[float] = 0.0,
+        high: float | Sequence[float] = 1.0,
     ) -> Tensor:
         """Draw from the uniform distribution on [low, high).
 

@@ -1,5 +1,8 @@
 """Pictures of one simulation out of many, by MuJoCo's OpenGL renderer."""
 
+# MuJoCo's compiled modules have no type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -25,7 +28,9 @@ class Camera:
         UserError: If no OpenGL context can be made.
     """
 
-    def __init__(self, simulation: CpuSimulation, config: Mapping[str, Any] | None, size: tuple[int, int]) -> None:
+    def __init__(
+        self, simulation: CpuSimulation, config: Mapping[str, Any] | None, size: tuple[int, int]
+    ) -> None:
         self._batch = simulation.batch
         self._model = simulation.model
         self._data = mujoco.MjData(self._model)

@@ -33,7 +33,13 @@ class SingleEnv(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
-        self, task: str, *, render_mode: str | None = None, width: int = 480, height: int = 480, **options: Any
+        self,
+        task: str,
+        *,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+        **options: Any,
     ) -> None:
         self.vector = MujocoVectorEnv(
             locomotion.build(task, **options),
@@ -91,4 +97,3 @@ def make_registered(task: str, num_envs: int, **options: Any) -> gymnasium.vecto
     from envs import make_vector
 
     return make_vector(task, num_envs, **options)
-

@@ -60,8 +60,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} must be at least 1")
         if dtype not in _NUMPY_DTYPE:
             raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float64")
         if render_mode not in (None, "rgb_array"):
@@ -92,7 +90,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         tensor = torch.as_tensor(action).detach().to("cpu", torch.float64)
         expected = self.action_space.shape
         if tuple(tensor.shape) != expected:
-            raise ValueError(f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)")
+            raise ValueError(
+                f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)"
+            )
         # A finite sum proves that all entries are finite; only a suspicious one is looked at closely.
         if not torch.isfinite(tensor.sum()):
             bad = torch.nonzero(~torch.isfinite(tensor).all(dim=1)).flatten()

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlsuite.config import TrainConfig, train_config
+from rlsuite.config import TrainConfig, build, train_config
 from rlsuite.errors import UserError, near_matches
 
 CONF = Path(__file__).parent / "conf"
@@ -111,6 +111,19 @@ def hydra_arguments(overrides: Sequence[Override]) -> list[str]:
         plain_value = override.key_or_group not in GROUPS and not text.startswith(("+", "~", "hydra"))
         arguments.append(f"++{text}" if plain_value else text)
     return arguments
+
+
+def script_config(cls: Any, arguments: Sequence[str]) -> Any:
+    """Build a script's own config dataclass from key=value arguments; ``key=a,b`` gives a list.
+
+    Raises:
+        UserError: for an unknown key or a bad value.
+    """
+    plain: dict[str, Any] = {}
+    for override in parse(arguments):
+        value = choices(override) if override.is_sweep_override() else override.value()
+        plain[override.key_or_group] = value
+    return build(cls, plain)
 
 
 def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

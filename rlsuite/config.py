@@ -25,7 +25,7 @@ class CheckpointConfig:
     """
 
     every: int = 50_000
-    keep: int = 1
+    keep: int = 2
     keep_agents: int = 10
 
 
@@ -222,6 +222,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             raise UserError(f"{path}={value}: this is a group of keys; use {path}.<key>=<value>")
         return build(hint, value, f"{path}.")
     if origin is tuple:
+        if isinstance(value, str) and typing.get_args(hint)[0] is str:
+            value = [value]
         if not isinstance(value, list | tuple):
             raise UserError(f"{path}={value}: use a list such as [256,256]")
         return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)

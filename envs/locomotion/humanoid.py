@@ -128,11 +128,11 @@ def body_observation(task: Task, fields: Fields) -> Tensor:
     options = vars(task)
     start = 2 if options["exclude_current_positions_from_observation"] else 0
     parts = [fields.field("qpos")[:, start:], fields.field("qvel")]
-    for name in ("cinert", "cvel"):
-        if options[f"include_{name}_in_observation"]:
-            parts.append(fields.field(name)[:, 1:].flatten(1))  # body 0 is the world
-    if options["include_qfrc_actuator_in_observation"]:
-        parts.append(fields.field("qfrc_actuator")[:, 6:])  # the root's six are never actuated
-    if options["include_cfrc_ext_in_observation"]:
-        parts.append(fields.field("cfrc_ext")[:, 1:].flatten(1))
+    # Body 0 is the world, and the root's six degrees of freedom have no actuator.
+    skipped = {"cinert": 1, "cvel": 1, "qfrc_actuator": 6, "cfrc_ext": 1}
+    parts += [
+        fields.field(name)[:, first:].flatten(1)
+        for name, first in skipped.items()
+        if options[f"include_{name}_in_observation"]
+    ]
     return torch.cat(parts, dim=1)

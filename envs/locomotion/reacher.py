@@ -49,7 +49,7 @@ class Reacher(Task):
         return place[:, tip] - place[:, target]
 
     def observation(self, fields: Fields) -> Tensor:
-        """Return cosines and sines of the angles, target, angular velocities, vector to the target: (n, 10)."""
+        """Return angles (cosines, sines), target, angular velocities, vector to the target: (n, 10)."""
         position, velocity = fields.field("qpos"), fields.field("qvel")
         angles = position[:, :2].contiguous()
         parts = [angles.cos(), angles.sin(), position[:, 2:], velocity[:, :2], self._to_target(fields)[:, :2]]

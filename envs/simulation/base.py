@@ -90,7 +90,7 @@ class Simulation(Fields, Protocol):
         ...
 
     def reset(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        """Put simulations back to the model's defaults, then set positions and velocities and compute fields."""
+        """Put simulations back to the model's defaults, then `set_state`."""
         ...
 
     def set_state(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:

@@ -3,6 +3,9 @@
 Shapes: N simulations, n of them in a call, S numbers a state row.
 """
 
+# MuJoCo's compiled modules have no type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import math

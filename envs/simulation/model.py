@@ -1,5 +1,8 @@
 """Loading a MuJoCo model for batched simulation."""
 
+# MuJoCo's compiled modules have no type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import logging

@@ -1,0 +1,87 @@
+"""Policies from run directories: one agent, or an ACE ensemble of members from runs, snapshots, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.ace import ACE, ACEConfig
+from agents.assembly import load_agent
+from agents.ddpg import DDPG
+from rlsuite.checkpoint import list_checkpoints, resolve_checkpoint
+from rlsuite.config import TrainConfig
+from rlsuite.errors import UserError, require
+
+SOURCES = ("latest", "runs", "snapshots", "mixed")
+
+
+def member_checkpoints(runs: Sequence[str], source: str, num_members: int) -> list[Path]:
+    """Return the checkpoints members come from (card 1712.08987, Method 6).
+
+    Args:
+        runs: run directories.
+        source: "runs" (the latest of each run), "snapshots" (the last ones of one run) or "mixed" (the last
+            ones of every run, as many of each).
+        num_members: how many in all; 0 means every one there is.
+
+    Raises:
+        UserError: if there are fewer than asked for.
+    """
+    if source == "runs":
+        found = [resolve_checkpoint(run) for run in runs]
+    elif source == "snapshots":
+        require(len(runs) == 1, f"source=snapshots takes one run=, not {len(runs)}; use source=mixed for several")
+        found = list_checkpoints(runs[0])[::-1]
+    else:
+        histories = [list_checkpoints(run)[::-1] for run in runs]
+        depth = min(len(history) for history in histories)
+        found = [history[age] for age in range(depth) for history in histories]
+    if not found or num_members > len(found):
+        raise UserError(
+            f"source={source} finds {len(found)} checkpoints and num_members={num_members} are asked for; "
+            "name more runs, or train with a larger checkpoint.keep_agents"
+        )
+    return found[: num_members or len(found)]
+
+
+def load_ensemble(
+    checkpoints: Sequence[Path],
+    *,
+    num_actors: int = 0,
+    num_critics: int = -1,
+    normalize_scores: bool = False,
+    device: str = "auto",
+) -> tuple[ACE, TrainConfig]:
+    """Return ACE over the pairs of several checkpoints, without further training.
+
+    Args:
+        checkpoints: of DDPG or ACE agents of one task and one size.
+        num_actors: x of AxCy; 0 means all.
+        num_critics: y of AxCy; -1 means all.
+        normalize_scores: see ACEConfig.
+        device: where it goes.
+
+    Returns:
+        The ensemble, and the config of the first checkpoint's run.
+
+    Raises:
+        UserError: if a checkpoint cannot be read or members do not fit together.
+    """
+    loaded = [load_agent(path, device=device) for path in checkpoints]
+    config: TrainConfig = loaded[0][1]
+    agents: list[Any] = [agent for agent, _ in loaded]
+    for (agent, own), path in zip(loaded, checkpoints, strict=True):
+        if not isinstance(agent, DDPG):
+            raise UserError(f"{path} holds agent={own.agent_name}; an ensemble is made of ddpg, td3 or ace agents")
+        if own.env != config.env:
+            raise UserError(f"{path} was trained on {own.env.full_id}, the first member on {config.env.full_id}")
+    shared = {entry.name: getattr(config.agent, entry.name) for entry in dataclasses.fields(config.agent)}
+    shared |= {
+        "num_pairs": sum(agent.config.num_pairs for agent in agents),
+        "num_actors": num_actors,
+        "num_scoring_critics": num_critics,
+        "normalize_scores": normalize_scores,
+    }
+    return ACE.from_members(agents, ACEConfig(**shared)), config

@@ -1,0 +1,49 @@
+"""Videos streamed to disk frame by frame: memory does not grow with their length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+
+from rlsuite.errors import UserError
+
+
+class VideoWriter:
+    """Writes an mp4 (H.264). A context manager.
+
+    Args:
+        path: the file; its directory is made if missing.
+        frames_per_second: of playback.
+    """
+
+    def __init__(self, path: Path, *, frames_per_second: int) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(path), mode="w")
+        except OSError as error:
+            raise UserError(f"cannot write video {path} ({error.strerror}); choose another output=") from None
+        self._rate = frames_per_second
+        self._stream: av.VideoStream | None = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame (H, W, 3) uint8; odd sizes lose a row or column, which H.264 asks for."""
+        frame = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
+        if self._stream is None:
+            self._stream = self._container.add_stream("libx264", rate=self._rate)
+            self._stream.height, self._stream.width = frame.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()

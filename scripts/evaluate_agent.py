@@ -1,0 +1,119 @@
+"""Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
+
+The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), lengths.
+``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
+``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
+``num_actors=`` and ``num_critics=`` choose AxCy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from agents.assembly import load_agent, make_env, prepare_torch
+from agents.members import SOURCES, load_ensemble, member_checkpoints
+from rlsuite.checkpoint import resolve_checkpoint
+from rlsuite.cli import run_script
+from rlsuite.compose import script_config
+from rlsuite.errors import require
+from rlsuite.evaluation import evaluate
+from rlsuite.help import describe
+from rlsuite.seeding import derive_seed
+from rlsuite.video import VideoWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateScriptConfig:
+    """What to evaluate, and how.
+
+    Attributes:
+        run: run directory or checkpoint directory; several, with commas, for an ensemble.
+        episodes: episodes, one environment each, all from the same seed tree.
+        seed: of the episodes' starts.
+        video: write the first episode as mp4.
+        output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4.
+        source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
+        num_members: checkpoints taken into an ensemble; 0 means all found.
+        num_actors: actors of the ensemble that propose (x of AxCy); 0 means all.
+        num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
+        normalize_scores: standardize each critic's scores before their mean.
+        num_threads: threads of simulator and torch; 0 takes all cores.
+        device: auto, cpu or cuda.
+    """
+
+    run: tuple[str, ...] = ()
+    episodes: int = 20
+    seed: int = 0
+    video: bool = False
+    output: str = ""
+    source: str = "latest"
+    num_members: int = 0
+    num_actors: int = 0
+    num_critics: int = -1
+    normalize_scores: bool = False
+    num_threads: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
+        require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
+        require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
+        require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
+        require(
+            self.source != "latest" or len(self.run) == 1, "several runs make an ensemble; add source=runs or source=mixed"
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate and print."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(EvaluateScriptConfig)]))
+        return 0
+    script = script_config(EvaluateScriptConfig, arguments)
+    if script.source == "latest":
+        checkpoint = resolve_checkpoint(script.run[0])
+        agent, config = load_agent(checkpoint, device=script.device)
+    else:
+        checkpoints = member_checkpoints(script.run, script.source, script.num_members)
+        checkpoint = checkpoints[0]
+        agent, config = load_ensemble(
+            checkpoints,
+            num_actors=script.num_actors,
+            num_critics=script.num_critics,
+            normalize_scores=script.normalize_scores,
+            device=script.device,
+        )
+    prepare_torch(config)
+    render_mode = "rgb_array" if script.video else None
+    env = make_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
+
+    def policy(observation: torch.Tensor) -> torch.Tensor:
+        return agent.act(observation, False)
+
+    seed = derive_seed(script.seed, "evaluation")
+    if script.video:
+        name = f"step{checkpoint.name}-seed{script.seed}.mp4"
+        path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
+        with VideoWriter(path, frames_per_second=int(env.metadata.get("render_fps", 30))) as video:
+            result = evaluate(policy, env, seed=seed, on_frame=video.add)
+        print(f"video: {path}")
+    else:
+        result = evaluate(policy, env, seed=seed)
+    env.close()
+    chosen = agent.diagnostics().get("chosen_actor")
+    if chosen is not None:
+        print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (chosen / chosen.sum()).tolist()))
+    summary = result.summary()
+    low, high = summary["interval"]
+    print(f"{config.env.full_id}: {summary['mean']:.1f} [{low:.1f}, {high:.1f}] over {script.episodes} episodes")
+    print(json.dumps(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,39 @@
+"""Look at a failure a run recorded: ``python scripts/replay_failure.py RUN_DIR/failures/NAME``.
+
+A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from envs.failures import load_failure, replay_failure
+from rlsuite.cli import run_script
+from rlsuite.errors import UserError
+from rlsuite.postmortem import replay_postmortem
+
+
+def main(arguments: list[str]) -> int:
+    """Replay the record named on the command line and print what is non-finite, as JSON."""
+    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
+        print((__doc__ or "").strip())
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    path = Path(arguments[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
+    try:
+        kind = json.loads(path.with_suffix(".json").read_text()).get("kind", "environment")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no such failure record ({error}); see the failures folder of the run") from None
+    if kind == "update":
+        print(json.dumps(replay_postmortem(path)))
+        return 0
+    failure = load_failure(path)
+    replay = replay_failure(failure)
+    print(f"environment {failure.env_index}, seed {failure.seed}, episode {failure.episode}, {failure.message}")
+    print(json.dumps(vars(replay)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
