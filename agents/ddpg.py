@@ -281,8 +281,11 @@ class DDPG(nn.Module):
         return self._per_critic(torch.cat([observation, action], dim=-1))
 
     def _per_critic(self, rows: Tensor) -> Tensor:
-        count = self.config.num_critics
-        return rows if count == 1 else rows.repeat_interleave(count, dim=0)
+        count, pairs = self.config.num_critics, self.config.num_pairs
+        if count == 1:
+            return rows
+        # With a single pair the critics share the very same rows: a view is enough.
+        return rows.expand(count, *rows.shape[1:]) if pairs == 1 else rows.repeat_interleave(count, dim=0)
 
     def _step(self, name: str, parameters: list[nn.Parameter], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.

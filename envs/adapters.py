@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -24,6 +25,8 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
     Raises:
         UserError: If there is no such environment, it refuses an option, or its spaces are not vectors.
     """
+
+    _envs: Sequence[gymnasium.Env] = ()
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         UserError: If EnvPool is not installed or has no such environment or option.
     """
 
+    _pool: Any = None
+
     def __init__(
         self,
         env_id: str,
@@ -55,7 +57,7 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         given = dict(options or {}, num_envs=num_envs, num_threads=num_threads)
         self._make = functools.partial(envpool.make, env_id, env_type="gymnasium", **given)
         try:
-            self._pool: Any = self._make()
+            self._pool = self._make()
         except (AssertionError, TypeError, ValueError) as error:
             raise UserError(f"envpool:{env_id}: {str(error).strip().splitlines()[0]}") from None
         size, space = continuous_spaces(
@@ -96,4 +98,5 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the pool."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()

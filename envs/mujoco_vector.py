@@ -17,8 +17,10 @@ from torch import Tensor
 from envs.failures import Failure
 from envs.locomotion.task import Task
 from envs.random import EnvironmentRandom
+from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
 from envs.simulation.cpu import CpuSimulation
+from envs.threads import one_torch_thread
 from envs.vector import VectorEnv
 
 
@@ -44,7 +46,12 @@ class MujocoVectorEnv(VectorEnv):
         max_episode_steps: Steps after which an episode is truncated; None for never.
         render_mode: "rgb_array" to allow `render`.
         render_size: Height and width of the pictures.
+
+    Raises:
+        UserError: If the model is missing, invalid or without what the task reads.
     """
+
+    _camera: Camera | None = None  # on the class: close() may follow a constructor that raised
 
     def __init__(
         self,
@@ -89,8 +96,8 @@ class MujocoVectorEnv(VectorEnv):
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._episode = torch.full((num_envs,), -1, dtype=torch.int64)
         self._render_size = render_size
-        self._camera = None
 
+    @one_torch_thread()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
@@ -130,6 +137,7 @@ class MujocoVectorEnv(VectorEnv):
         self._elapsed[env_ids] = 0
         return observation.to(self.device)
 
+    @one_torch_thread()
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once; see `VectorEnv.step`."""
         transition = self.advance(actions)
@@ -153,6 +161,7 @@ class MujocoVectorEnv(VectorEnv):
             transition.info,
         )
 
+    @one_torch_thread()
     def advance(self, actions: Tensor | np.ndarray) -> Transition:
         """Step every environment once without truncating or resetting any.
 
@@ -273,8 +282,6 @@ class MujocoVectorEnv(VectorEnv):
         if self.render_mode is None:
             raise ValueError("build the environment with render_mode='rgb_array' to render it")
         if self._camera is None:
-            from envs.rendering import Camera
-
             self._camera = Camera(self.simulation, self.task.default_camera_config, self._render_size)
         return self._camera.picture(index)
 

@@ -10,7 +10,7 @@ Shapes: N environments, n environments drawn for, k values a draw. All arithmeti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -126,7 +126,12 @@ class EnvironmentRandom:
         return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]
 
     def until(
-        self, env_ids: Tensor, count: int, low: Sequence[float], high: Sequence[float], inside
+        self,
+        env_ids: Tensor,
+        count: int,
+        low: Sequence[float],
+        high: Sequence[float],
+        inside: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Draw uniform vectors again and again until each satisfies a condition (rejection sampling).
 

@@ -19,6 +19,9 @@ from envs.mujoco_vector import MujocoVectorEnv
 class SingleEnv(gymnasium.Env):
     """A task of the suite as a `gymnasium.Env`.
 
+    Control costs are computed in float64 also of a float32 action, where Gymnasium's own environments sum
+    in float32: their rewards differ by about 1e-7 then.
+
     Args:
         task: Name of the task, as in "Humanoid".
         render_mode: "rgb_array" or None.

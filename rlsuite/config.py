@@ -231,7 +231,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         return dict(value)
     if hint is bool and isinstance(value, bool):
         return value
-    if hint is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+    if hint is int and isinstance(value, int | float) and not isinstance(value, bool) and not value % 1:
         return int(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

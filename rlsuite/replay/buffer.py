@@ -133,7 +133,7 @@ class ReplayBuffer:
         self.truncated = ring(dtype=torch.bool)
         self.invalid = ring(dtype=torch.bool)
         # Place in final_observation where an episode ended, else -1.
-        self.final_place = ring(dtype=torch.int32)
+        self.final_place = ring(dtype=torch.int32).fill_(-1)
         self.final_observation = torch.zeros(
             (max(64, envs), *observation.shape[1:]), dtype=observation.dtype, device=self.device
         )
@@ -205,10 +205,10 @@ class ReplayBuffer:
         """Return the true next observations (B, D) of the transitions at flat places (B,)."""
         envs = self.num_envs
         following = (index + envs) % (self.num_slots * envs)
-        stored = self.observation.flatten(0, 1)[following]
+        stored = self.observation.flatten(0, 1).index_select(0, following)
         place = self.final_place.view(-1)[index]
         ended = (place >= 0).view(-1, *[1] * (stored.dim() - 1))
-        return torch.where(ended, self.final_observation[place.clamp_min(0).long()], stored)
+        return torch.where(ended, self.final_observation.index_select(0, place.clamp_min(0)), stored)
 
     def mark_interrupted(self) -> None:
         """Turn the newest transitions into truncated ones: their episodes will not go on.

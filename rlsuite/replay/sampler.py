@@ -71,8 +71,8 @@ class Replay:
             buffer, index, self.config.n_step, self.discount, timelimit_as_done=self.config.timelimit_as_done
         )
         batch = Batch(
-            observation=buffer.observation.flatten(0, 1)[index],
-            action=buffer.action.flatten(0, 1)[index],
+            observation=buffer.observation.flatten(0, 1).index_select(0, index),
+            action=buffer.action.flatten(0, 1).index_select(0, index),
             reward=reward,
             discount=discount,
             next_observation=buffer.next_observation_at(last),

@@ -235,6 +235,16 @@ def test_options_from_lists_and_own_model(tmp_path):
         envs.make_vector("Hopper", 1, xml_file=str(path))
 
 
+def test_torch_keeps_its_threads():
+    before = torch.get_num_threads()
+    env = envs.make_vector("Hopper", 2)
+    env.reset(seed=0)
+    env.step(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="shape"):
+        env.step(torch.zeros(2, 2))
+    assert torch.get_num_threads() == before
+
+
 def test_wrong_construction():
     with pytest.raises(ValueError, match="num_envs"):
         envs.make_vector("Hopper", 0)

@@ -1,0 +1,73 @@
+"""Measure ours against peers, alternately in one run: ``python scripts/benchmark.py what=stepping env=Humanoid``.
+
+what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
+Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
+Stable-Baselines3 and the bare matrix products. Peers that are not installed are left out (extra: bench).
+The last line printed is JSON with medians and ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+from benchmarks.stepping import measure_stepping
+from benchmarks.updates import measure_updates
+from rlsuite.cli import run_script
+from rlsuite.compose import compose_train, parse
+from rlsuite.config import build
+from rlsuite.errors import require
+from rlsuite.help import describe
+
+WHAT = ("stepping", "updates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
+
+    Attributes:
+        what: stepping or updates.
+        rounds: rounds that count; each contestant runs once a round.
+        seconds: length of one measurement, roughly.
+        num_envs: environments, for what=stepping.
+        num_threads: threads; 0 takes all cores.
+    """
+
+    what: str = ""
+    rounds: int = 5
+    seconds: float = 2.0
+    num_envs: int = 256
+    num_threads: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.what in WHAT, f"what={self.what}: use {' or '.join(WHAT)}")
+        require(self.rounds >= 1, f"rounds={self.rounds}: use 1 or more")
+        require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
+        require(self.num_envs >= 1, f"num_envs={self.num_envs}: use 1 or more")
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(BenchmarkConfig)]))
+        return 0
+    own = {override.key_or_group: override.value() for override in parse(arguments)}
+    names = ("what", "rounds", "seconds", "num_envs")
+    chosen = {name: own[name] for name in (*names, "num_threads") if name in own}
+    script = build(BenchmarkConfig, chosen)
+    rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
+    config, _ = compose_train(rest)
+    if script.what == "stepping":
+        threads = script.num_threads or os.cpu_count() or 1
+        result = measure_stepping(config.env.name, script.num_envs, threads, script.rounds, script.seconds)
+    else:
+        result = measure_updates(config, script.rounds, script.seconds)
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,1 @@
+"""What scripts/benchmark.py can measure: one file each, ours and its peers in the same rounds."""

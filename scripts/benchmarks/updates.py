@@ -1,0 +1,180 @@
+"""Updates: sampling and learning from one batch, ours against Stable-Baselines3 and against bare matrix products.
+
+agent=ddpg and agent=td3 measure one actor and two critics of SB3's sizes (400-300, batch 256, delayed actor)
+against SB3's TD3. agent=ace measures the agent as configured (5 + 5 networks) against the time of the same
+matrix products alone, and pair by pair against SB3's DDPG of equal sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+from typing import Any
+
+import gymnasium
+import torch
+
+import envs
+from agents.assembly import choose_device, make_agent, prepare_torch
+from agents.ddpg import DDPG
+from benchmarks.rounds import Contestant, alternate, print_table, report
+from rlsuite.config import TrainConfig
+from rlsuite.errors import require
+from rlsuite.replay.sampler import Replay
+from rlsuite.rollout import RolloutWorker
+
+SB3_SIZES = (400, 300)
+
+
+def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure and print; return the JSON line's content.
+
+    Args:
+        config: agent, task and threads.
+        rounds: counted rounds.
+        seconds: aimed at for each measurement.
+    """
+    prepare_torch(config)
+    is_ace = config.agent_name == "ace"
+    if not is_ace:
+        config = dataclasses.replace(config, agent=sb3_form(config.agent))
+    agent, replay = filled(config)
+    require(isinstance(agent, DDPG), f"agent={config.agent_name}: updates are measured for ace, ddpg and td3")
+    rate = _ours(agent, replay, 10)()
+    updates = max(10, int(seconds * rate))
+    contestants: dict[str, Contestant] = {
+        "ours": _ours(agent, replay, updates),
+        "matmul": _matmul(agent, updates),
+    }
+    pairs = config.agent.num_pairs
+    if importlib.util.find_spec("stable_baselines3"):
+        contestants["sb3"] = _sb3(config, updates * pairs, pairs)
+    rates = alternate(contestants, rounds)
+    print_table(f"updates {config.agent_name} {config.env.name}, {torch.get_num_threads()} threads", "updates/s", rates)
+    peers = {"ratio_sb3": "sb3", "ratio_matmul": "matmul"}
+    shape = {"num_pairs": pairs, "batch_size": config.agent.batch_size, "device": str(choose_device(config.device))}
+    return {"what": "updates", "agent": config.agent_name, "env": config.env.name, **shape, "rounds": rounds} | report(
+        rates, peers
+    )
+
+
+def sb3_form(config: Any) -> Any:
+    """Return a DDPG config with the sizes and the schedule of SB3's TD3."""
+    return dataclasses.replace(
+        config,
+        num_critics=2,
+        policy_delay=2,
+        target_noise=0.2,
+        batch_size=256,
+        actor=dataclasses.replace(config.actor, hidden_sizes=SB3_SIZES),
+        critic=dataclasses.replace(config.critic, hidden_sizes=SB3_SIZES, block="plain", loss="squared_error"),
+    )
+
+
+def filled(config: TrainConfig, transitions: int = 10_000) -> tuple[Any, Replay]:
+    """Return an agent, and a replay with random-policy transitions of its task."""
+    env = envs.make_vector(config.env.full_id, config.num_envs, num_threads=config.num_threads)
+    agent = make_agent(config, env)
+    worker = RolloutWorker(env, agent, seed=0)
+    low = torch.as_tensor(env.single_action_space.low).expand(env.num_envs, -1)
+    replay_config = dataclasses.replace(config.replay, capacity=2 * transitions)
+    replay = Replay(
+        replay_config, worker.observation, low, discount=0.99, seed=0, agent_device=choose_device(config.device)
+    )
+    while len(replay) < transitions:
+        replay.add(worker.step(random=True))
+    env.close()
+    return agent, replay
+
+
+def _ours(agent: Any, replay: Replay, updates: int) -> Contestant:
+    def measure() -> float:
+        begin = time.perf_counter()
+        for _ in range(updates):
+            agent.update(replay.sample(agent.sample_size))
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return updates / (time.perf_counter() - begin)
+
+    return measure
+
+
+def _sb3(config: TrainConfig, updates: int, pairs: int) -> Contestant:
+    """SB3's gradient steps a second; an update of K pairs counts as K of them."""
+    sb3 = importlib.import_module("stable_baselines3")
+    agent = config.agent
+    sizes = {"pi": list(agent.actor.hidden_sizes), "qf": list(agent.critic.hidden_sizes)}
+    kind = sb3.TD3 if agent.num_critics == 2 else sb3.DDPG
+    model = kind(
+        "MlpPolicy",
+        gymnasium.make(f"{config.env.name}-v5"),
+        batch_size=agent.batch_size,
+        learning_starts=1000,
+        buffer_size=20_000,
+        policy_kwargs={"net_arch": sizes},
+        device=str(choose_device(config.device)),
+    )
+    model.learn(1001)
+
+    def measure() -> float:
+        begin = time.perf_counter()
+        model.train(updates, agent.batch_size)
+        return updates / pairs / (time.perf_counter() - begin)
+
+    return measure
+
+
+def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
+    """Return (K, rows, inner, columns, times an update) of every matrix product an update needs.
+
+    The targets' forward passes; forward, weight and input gradients of the critics; and, when the actors'
+    turn comes, forward and gradients of the actors through one critic each. The first layer's input gradient
+    is needed nowhere but for the action columns, which are few.
+    """
+    config = agent.config
+    batch, pairs, critics = config.batch_size, config.num_pairs, config.num_pairs * config.num_critics
+    size, action_size = agent.normalizer.mean.shape[-1], agent.action_center.numel()
+    actor = [size, *config.actor.hidden_sizes, action_size]
+    critic = [size + action_size, *config.critic.hidden_sizes, config.critic.num_atoms if agent.critics.categorical else 1]
+    turn = 1.0 / config.policy_delay
+    shapes: list[tuple[int, int, int, int, float]] = []
+
+    def layers(count: int, sizes: list[int], times: float, *, weights: bool, inputs: bool) -> None:
+        for place, (wide, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            shapes.append((count, batch, wide, out, times))
+            if weights:
+                shapes.append((count, wide, batch, out, times))
+            if inputs:
+                shapes.append((count, batch, out, wide if place else action_size, times))
+            elif weights and place:
+                shapes.append((count, batch, out, wide, times))
+
+    layers(pairs, actor, 1.0, weights=False, inputs=False)
+    layers(critics, critic, 1.0, weights=False, inputs=False)
+    layers(critics, critic, 1.0, weights=True, inputs=False)
+    layers(pairs, actor, turn, weights=True, inputs=False)
+    layers(pairs, critic, turn, weights=False, inputs=True)
+    return shapes
+
+
+def _matmul(agent: DDPG, updates: int) -> Contestant:
+    """The same arithmetic as one chain of batched matrix products into ready-made memory."""
+    device = agent.action_center.device
+    products = []
+    for count, rows, inner, columns, times in matmul_shapes(agent):
+        left = torch.randn(count, rows, inner, device=device)
+        right = torch.randn(count, inner, columns, device=device)
+        products.append((left, right, torch.empty(count, rows, columns, device=device), round(1 / times)))
+
+    def measure() -> float:
+        begin = time.perf_counter()
+        for update in range(updates):
+            for left, right, out, every in products:
+                if update % every == 0:
+                    torch.bmm(left, right, out=out)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return updates / (time.perf_counter() - begin)
+
+    return measure
