@@ -123,7 +123,9 @@ class ACE(DDPG):
         A pair with several critics gives the smallest of their values, the one it bootstraps from.
         """
         count = self.config.num_critics
-        critics = self.target_critics if self.config.act_with_targets and not self.critics.joint_batches else self.critics
+        critics = (
+            self.target_critics if self.config.act_with_targets and not self.critics.joint_batches else self.critics
+        )
         members = slice(0, num_critics * count)
         values = critics.value(critics(self._per_critic(inputs), members))
         return values.unflatten(0, (num_critics, count)).amin(dim=1)
@@ -187,7 +189,10 @@ class ACE(DDPG):
         """
         members = list(members)
         first = members[0]
-        low, high = first.action_center - first.action_half_range, first.action_center + first.action_half_range
+        low, high = (
+            first.action_center - first.action_half_range,
+            first.action_center + first.action_half_range,
+        )
         size = first.normalizer.mean.shape[-1]
         ensemble = cls(size, low, high, config, device=first.action_center.device)
         # Each member goes on seeing observations standardized by the statistics it was trained with.

@@ -122,12 +122,10 @@ class DDPG(nn.Module):
         self.register_buffer("action_center", (action_high + action_low).float() / 2)
         self.register_buffer("action_half_range", (action_high - action_low).float() / 2)
         self.to(device)
-        self.exploration = GaussianExploration(
-            num_envs, action_size, config.exploration, seed=seed + 1, device=device
-        )
+        self.exploration = GaussianExploration(num_envs, action_size, config.exploration, seed=seed + 1, device=device)
         self.stream = RandomStream(seed + 2, device)
-        self.actor_parameters = list(self.actors.parameters())
-        self.critic_parameters = list(self.critics.parameters())
+        self.actor_parameters: list[Tensor] = list(self.actors.parameters())
+        self.critic_parameters: list[Tensor] = list(self.critics.parameters())
         self.optimizers = {
             "actor": adam(self.actor_parameters, config.actor_learning_rate),
             "critic": adam(
@@ -287,7 +285,7 @@ class DDPG(nn.Module):
         # With a single pair the critics share the very same rows: a view is enough.
         return rows.expand(count, *rows.shape[1:]) if pairs == 1 else rows.repeat_interleave(count, dim=0)
 
-    def _step(self, name: str, parameters: list[nn.Parameter], loss: Tensor) -> None:
+    def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient

@@ -12,6 +12,7 @@ if "DISPLAY" not in os.environ:
 import gymnasium
 import torch
 
+import rlsuite  # noqa: F401  (before torch: it sets how OpenMP threads wait)
 from envs import locomotion
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError

@@ -45,9 +45,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
             raise UserError(f"gymnasium:{env_id}: {str(error).strip().splitlines()[0]}") from None
         first = self._envs[0]
-        size, action_space = continuous_spaces(
-            f"gymnasium:{env_id}", first.observation_space, first.action_space
-        )
+        size, action_space = continuous_spaces(f"gymnasium:{env_id}", first.observation_space, first.action_space)
         self._action_dtype = action_space.dtype
         limit = first.spec.max_episode_steps if first.spec is not None else None
         super().__init__(

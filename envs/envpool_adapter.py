@@ -60,9 +60,7 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
             self._pool = self._make()
         except (AssertionError, TypeError, ValueError) as error:
             raise UserError(f"envpool:{env_id}: {str(error).strip().splitlines()[0]}") from None
-        size, space = continuous_spaces(
-            f"envpool:{env_id}", self._pool.observation_space, self._pool.action_space
-        )
+        size, space = continuous_spaces(f"envpool:{env_id}", self._pool.observation_space, self._pool.action_space)
         self._action_dtype = space.dtype
         super().__init__(
             f"envpool:{env_id}",

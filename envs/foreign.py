@@ -44,9 +44,7 @@ class ForeignVectorEnv(VectorEnv):
         """Step all without resetting any; return observation, reward, terminated, truncated, scalar infos."""
         raise NotImplementedError
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Begin a new episode in every environment; see `VectorEnv.reset`."""
         gymnasium.vector.VectorEnv.reset(self, seed=seed)
         if seed is not None:
@@ -92,8 +90,7 @@ class ForeignVectorEnv(VectorEnv):
         if len(ended):
             self._begin_episodes(ended.numpy(), None)
         info: dict[str, Any] = {
-            name: torch.from_numpy(value).to(self.device, self.dtype, copy=True)
-            for name, value in stepped[4].items()
+            name: torch.from_numpy(value).to(self.device, self.dtype, copy=True) for name, value in stepped[4].items()
         }
         info |= {"final_obs": final.to(self.device), "failed": failed.to(self.device)}
         observation = self.observation()
@@ -139,9 +136,7 @@ class ForeignVectorEnv(VectorEnv):
         self._episode.copy_(state["episode"] + 1)
 
 
-def continuous_spaces(
-    env_id: str, observation_space: Any, action_space: Any
-) -> tuple[int, gymnasium.spaces.Box]:
+def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) -> tuple[int, gymnasium.spaces.Box]:
     """Return the observation's size and the action space of an environment this suite can use.
 
     Raises:
@@ -150,7 +145,6 @@ def continuous_spaces(
     for role, space in (("action", action_space), ("observation", observation_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise UserError(
-                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work "
-                "(continuous control)"
+                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work (continuous control)"
             )
     return int(observation_space.shape[0]), action_space

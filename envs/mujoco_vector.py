@@ -98,9 +98,7 @@ class MujocoVectorEnv(VectorEnv):
         self._render_size = render_size
 
     @one_torch_thread()
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Begin a new episode in every environment; see `VectorEnv.reset`."""
         gymnasium.vector.VectorEnv.reset(self, seed=seed)
         if seed is not None:
@@ -204,9 +202,7 @@ class MujocoVectorEnv(VectorEnv):
         total = float(observation.sum()) + float(reward.sum())
         if math.isfinite(total) and not refused and not self.simulation.any_unhealthy():
             return None
-        failed = (
-            self.simulation.unhealthy() | ~torch.isfinite(observation).all(dim=1) | ~torch.isfinite(reward)
-        )
+        failed = self.simulation.unhealthy() | ~torch.isfinite(observation).all(dim=1) | ~torch.isfinite(reward)
         failed[list(refused)] = True
         return failed if failed.any() else None
 

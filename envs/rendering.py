@@ -28,9 +28,7 @@ class Camera:
         UserError: If no OpenGL context can be made.
     """
 
-    def __init__(
-        self, simulation: CpuSimulation, config: Mapping[str, Any] | None, size: tuple[int, int]
-    ) -> None:
+    def __init__(self, simulation: CpuSimulation, config: Mapping[str, Any] | None, size: tuple[int, int]) -> None:
         self._batch = simulation.batch
         self._model = simulation.model
         self._data = mujoco.MjData(self._model)

@@ -46,6 +46,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
     exact_resume = True
+    single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
+    single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -72,9 +74,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.render_mode = render_mode
         self.seed = int.from_bytes(os.urandom(4), "little")
         self.failures: list[Failure] = []
-        self.single_observation_space = gymnasium.spaces.Box(
-            -np.inf, np.inf, (observation_size,), _NUMPY_DTYPE[dtype]
-        )
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size,), _NUMPY_DTYPE[dtype])
         self.single_action_space = gymnasium.spaces.Box(
             action_low.astype(np.float32), action_high.astype(np.float32), dtype=np.float32
         )
@@ -90,23 +90,18 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         tensor = torch.as_tensor(action).detach().to("cpu", torch.float64)
         expected = self.action_space.shape
         if tuple(tensor.shape) != expected:
-            raise ValueError(
-                f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)"
-            )
+            raise ValueError(f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)")
         # A finite sum proves that all entries are finite; only a suspicious one is looked at closely.
         if not torch.isfinite(tensor.sum()):
             bad = torch.nonzero(~torch.isfinite(tensor).all(dim=1)).flatten()
             if len(bad):
                 index = int(bad[0])
                 raise ValueError(
-                    f"action of environment {index} is not finite: {tensor[index].tolist()}; "
-                    "check the policy's output"
+                    f"action of environment {index} is not finite: {tensor[index].tolist()}; check the policy's output"
                 )
         return tensor
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Begin a new episode in every environment.
 
         Args:

@@ -215,9 +215,7 @@ def _demote(path: Path) -> bool:
     return True
 
 
-def read_checkpoint(
-    path: str | Path, *, parts: Iterable[str] | None = None, verify: bool = True
-) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, parts: Iterable[str] | None = None, verify: bool = True) -> Checkpoint:
     """Read a checkpoint directory (see `resolve_checkpoint` for run directories).
 
     Args:

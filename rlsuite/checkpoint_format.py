@@ -63,9 +63,7 @@ def check_parts(parts: Parts) -> int:
             if not isinstance(name, str) or name == "__metadata__":
                 raise ValueError(f"{place}: use a str other than '__metadata__' as its name")
             if not isinstance(tensor, Tensor):
-                raise ValueError(
-                    f"{place}: {type(tensor).__name__} is no tensor; wrap it in torch.tensor(...)"
-                )
+                raise ValueError(f"{place}: {type(tensor).__name__} is no tensor; wrap it in torch.tensor(...)")
             if tensor.layout != torch.strided or tensor.dtype not in _DTYPES or tensor.is_meta:
                 kind = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
                 raise ValueError(f"{place}: {kind} cannot be stored; convert it to a dense real tensor")

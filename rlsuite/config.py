@@ -125,10 +125,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "num_envs"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
-        for name in ("seed", "num_threads", "train_ratio", "updates_per_episode", "learning_starts", "warmup_episodes"):
+        for name in (
+            "seed",
+            "num_threads",
+            "train_ratio",
+            "updates_per_episode",
+            "learning_starts",
+            "warmup_episodes",
+        ):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
         require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")
-        require(self.replay.device in ("auto", "cpu", "cuda"), f"replay.device={self.replay.device}: use auto, cpu or cuda")
+        require(
+            self.replay.device in ("auto", "cpu", "cuda"),
+            f"replay.device={self.replay.device}: use auto, cpu or cuda",
+        )
         require(self.replay.n_step >= 1, f"replay.n_step={self.replay.n_step}: use 1 or more")
         require(
             self.replay.capacity >= 2 * self.num_envs,
@@ -244,11 +254,10 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
     if value is None and type(None) in options:
         return None
+    error = UserError(f"{path}={value}: not understood")
     for option in options:
-        if option is type(None):
-            continue
         try:
             return _convert(value, option, path)
-        except UserError as error:
-            last = error
-    raise last
+        except UserError as refused:
+            error = refused
+    raise error

@@ -19,8 +19,15 @@ def help_text(introduction: str) -> str:
     parts += [f"tasks:   {', '.join(group_options('env'))}"]
     parts += [f"presets: {', '.join(group_options('preset'))}", ""]
     parts += ["run_dir=<directory>: where the run is kept (default runs/<task>-<agent>-s<seed>-<time>)"]
-    parts += ["resume=<run directory or checkpoint>: continue a run; other keys, such as steps=, may follow", ""]
-    parts += ["keys of a run:", *describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env")), ""]
+    parts += [
+        "resume=<run directory or checkpoint>: continue a run; other keys, such as steps=, may follow",
+        "",
+    ]
+    parts += [
+        "keys of a run:",
+        *describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env")),
+        "",
+    ]
     parts += ["keys of the environment (and its own options, such as env.reset_noise_scale):"]
     parts += [*describe(EnvConfig, "env."), ""]
     shown: set[Any] = set()

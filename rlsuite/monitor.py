@@ -58,9 +58,7 @@ class Monitor:
         self._origin_s = time.monotonic() - elapsed_s
         path = self.run_dir / "metrics.jsonl"
         if resume_step is None and path.exists() and path.stat().st_size > 0:
-            raise UserError(
-                f"{path} is the log of an earlier run; choose another run_dir= or continue it with resume="
-            )
+            raise UserError(f"{path} is the log of an earlier run; choose another run_dir= or continue it with resume=")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             if resume_step is not None and path.exists():
@@ -175,8 +173,7 @@ class Monitor:
 
     def _write_failure(self, error: OSError) -> UserError:
         return UserError(
-            f"cannot write the log in {self.run_dir} ({error.strerror});"
-            " free some space and continue with resume="
+            f"cannot write the log in {self.run_dir} ({error.strerror}); free some space and continue with resume="
         )
 
 
@@ -190,16 +187,12 @@ def to_floats(scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
     for name, value in scalars.items():
         if isinstance(value, Tensor):
             if value.numel() != 1:
-                raise ValueError(
-                    f"'{name}' has shape {tuple(value.shape)}; log a single number, or a histogram"
-                )
+                raise ValueError(f"'{name}' has shape {tuple(value.shape)}; log a single number, or a histogram")
             by_device.setdefault(value.device, []).append(name)
     fetched: dict[str, float] = {}
     for device, names in by_device.items():
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-        stacked = torch.stack(
-            [torch.as_tensor(scalars[name]).detach().reshape(()).to(dtype) for name in names]
-        )
+        stacked = torch.stack([torch.as_tensor(scalars[name]).detach().reshape(()).to(dtype) for name in names])
         fetched.update(zip(names, stacked.tolist(), strict=True))
     return {name: fetched[name] if name in fetched else float(value) for name, value in scalars.items()}
 

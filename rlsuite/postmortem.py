@@ -21,7 +21,14 @@ from rlsuite.replay.buffer import Batch
 
 
 def save_postmortem(
-    folder: Path, *, step: int, seed: int, names: list[str], agent: Agent, batch: Batch, config: Mapping[str, Any]
+    folder: Path,
+    *,
+    step: int,
+    seed: int,
+    names: list[str],
+    agent: Agent,
+    batch: Batch,
+    config: Mapping[str, Any],
 ) -> Path:
     """Write the agent, the batch of its last update and the names of what was non-finite.
 

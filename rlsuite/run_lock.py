@@ -32,9 +32,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         if self._descriptor is not None:
-            raise ValueError(
-                f"this RunLock already holds {self.run_dir}; make a second one or leave the block"
-            )
+            raise ValueError(f"this RunLock already holds {self.run_dir}; make a second one or leave the block")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -189,9 +189,7 @@ def _win_rate(x: Floats, y: Floats) -> Floats:
     return (above + 0.5 * level).mean(axis=(1, 2, 3))
 
 
-def _resamples(
-    table: Floats, resamples: int, generator: np.random.Generator, numbers: int = 0
-) -> Iterator[Floats]:
+def _resamples(table: Floats, resamples: int, generator: np.random.Generator, numbers: int = 0) -> Iterator[Floats]:
     """Yield (b, R, T) chunks, B resamples in all; `numbers` is what one resample costs in memory."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; it must be at least 1")

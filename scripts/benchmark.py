@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from benchmarks.stepping import measure_stepping
 from benchmarks.updates import measure_updates
+
 from rlsuite.cli import run_script
 from rlsuite.compose import compose_train, parse
 from rlsuite.config import build

@@ -65,7 +65,8 @@ class EvaluateScriptConfig:
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
         require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
         require(
-            self.source != "latest" or len(self.run) == 1, "several runs make an ensemble; add source=runs or source=mixed"
+            self.source != "latest" or len(self.run) == 1,
+            "several runs make an ensemble; add source=runs or source=mixed",
         )
 
 

@@ -109,7 +109,10 @@ def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
     """Run the loop under a monitor; SIGTERM and Ctrl-C save and end it."""
     config = trainer.config
     monitor = Monitor(
-        trainer.run_dir, total_steps=config.steps, resume_step=trainer.resume_step, elapsed_s=trainer.elapsed_s
+        trainer.run_dir,
+        total_steps=config.steps,
+        resume_step=trainer.resume_step,
+        elapsed_s=trainer.elapsed_s,
     )
     stack.enter_context(monitor)
     monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {trainer.run_dir})")

@@ -104,9 +104,7 @@ class Ant(Task):
         }
         return Outcome(forward + survive - (control_cost + contact_cost), terminated, info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise on positions and normal noise on velocities."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=True)
 

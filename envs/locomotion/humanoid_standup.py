@@ -82,9 +82,7 @@ class HumanoidStandup(Task):
         }
         return Outcome(upward - control_cost - impact_cost + 1.0, never(fields), info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise around the lying pose."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 

@@ -64,8 +64,6 @@ class InvertedDoublePendulum(Task):
         }
         return Outcome(survive - distance_penalty - velocity_penalty, terminated, info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise on positions and normal noise on velocities."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=True)

@@ -49,8 +49,6 @@ class InvertedPendulum(Task):
         reward = (~terminated).to(torch.float64)
         return Outcome(reward, terminated, {"reward_survive": reward})
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise around the upright state."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)

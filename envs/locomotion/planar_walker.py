@@ -73,9 +73,7 @@ class PlanarWalker(Task):
         }
         return Outcome(forward + survive - control_cost, terminated, info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise around the standing pose."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 

@@ -64,9 +64,7 @@ class Pusher(Task):
         info = {"reward_dist": distance_reward, "reward_ctrl": control_reward, "reward_near": near_reward}
         return Outcome(distance_reward + control_reward + near_reward, never(fields), info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Put the cylinder somewhere not too near to the goal, the arm at rest but for small velocities."""
         qpos = facts.initial_qpos.repeat(len(env_ids), 1)
         qpos[:, -4:-2] = random.until(

@@ -62,9 +62,7 @@ class Reacher(Task):
         info = {"reward_dist": distance_reward, "reward_ctrl": control_reward}
         return Outcome(distance_reward + control_reward, never(fields), info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw small angles and velocities, and a target uniform in a disc."""
         qpos = facts.initial_qpos + random.uniform(env_ids, facts.num_positions, -_ANGLE_NOISE, _ANGLE_NOISE)
         corner = [_TARGET_RADIUS] * 2

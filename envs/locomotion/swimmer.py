@@ -59,9 +59,7 @@ class Swimmer(Task):
         }
         return Outcome(forward - control_cost, never(fields), info)
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw uniform noise on the start state."""
         return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 

@@ -91,9 +91,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def initial_state(
-        self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw positions (n, nq) and velocities (n, nv) for the environments `env_ids`, (n,)."""
         raise NotImplementedError
 

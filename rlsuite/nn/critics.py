@@ -130,7 +130,9 @@ class Critics(nn.Module):
         self.atoms: Tensor
         if self.categorical:
             self.register_buffer(
-                "atoms", torch.linspace(config.value_min, config.value_max, config.num_atoms), persistent=False
+                "atoms",
+                torch.linspace(config.value_min, config.value_max, config.num_atoms),
+                persistent=False,
             )
 
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:

@@ -55,13 +55,21 @@ class GaussianExploration(nn.Module):
     """
 
     def __init__(
-        self, num_envs: int, action_size: int, config: ExplorationConfig, *, seed: int, device: torch.device | str
+        self,
+        num_envs: int,
+        action_size: int,
+        config: ExplorationConfig,
+        *,
+        seed: int,
+        device: torch.device | str,
     ) -> None:
         super().__init__()
         self.config = config
         self.stream = RandomStream(seed, device)
         self.plain = (
-            config.hold == 1 and config.decision_decay == config.episode_decay == 1.0 and len(config.episode_multipliers) == 1
+            config.hold == 1
+            and config.decision_decay == config.episode_decay == 1.0
+            and len(config.episode_multipliers) == 1
         )
         self.decision: Tensor
         self.episode: Tensor

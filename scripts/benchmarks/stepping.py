@@ -8,11 +8,13 @@ contacts: it shows what observation, reward and reset cost.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import time
 
 import gymnasium
 import numpy as np
 import torch
+from mujoco.batch import Batch
 
 import envs
 from benchmarks.rounds import Contestant, alternate, print_table, report
@@ -70,7 +72,10 @@ def _ours(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
 
 def _raw(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
     """mujoco.batch alone: each step from the state ours has there, with its control; only the step is timed."""
-    batch, frame_skip = env.simulation.bare_batch(), env.task.frame_skip
+    batch, frame_skip = (
+        Batch(env.simulation.model, env.num_envs, env.simulation.num_threads),
+        env.task.frame_skip,
+    )
     control = batch.bind("ctrl")
 
     def measure() -> float:

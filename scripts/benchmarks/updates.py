@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import time
 from typing import Any
 
@@ -51,12 +52,24 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
     if importlib.util.find_spec("stable_baselines3"):
         contestants["sb3"] = _sb3(config, updates * pairs, pairs)
     rates = alternate(contestants, rounds)
-    print_table(f"updates {config.agent_name} {config.env.name}, {torch.get_num_threads()} threads", "updates/s", rates)
-    peers = {"ratio_sb3": "sb3", "ratio_matmul": "matmul"}
-    shape = {"num_pairs": pairs, "batch_size": config.agent.batch_size, "device": str(choose_device(config.device))}
-    return {"what": "updates", "agent": config.agent_name, "env": config.env.name, **shape, "rounds": rounds} | report(
-        rates, peers
+    print_table(
+        f"updates {config.agent_name} {config.env.name}, {torch.get_num_threads()} threads",
+        "updates/s",
+        rates,
     )
+    peers = {"ratio_sb3": "sb3", "ratio_matmul": "matmul"}
+    shape = {
+        "num_pairs": pairs,
+        "batch_size": config.agent.batch_size,
+        "device": str(choose_device(config.device)),
+    }
+    return {
+        "what": "updates",
+        "agent": config.agent_name,
+        "env": config.env.name,
+        **shape,
+        "rounds": rounds,
+    } | report(rates, peers)
 
 
 def sb3_form(config: Any) -> Any:
@@ -80,7 +93,12 @@ def filled(config: TrainConfig, transitions: int = 10_000) -> tuple[Any, Replay]
     low = torch.as_tensor(env.single_action_space.low).expand(env.num_envs, -1)
     replay_config = dataclasses.replace(config.replay, capacity=2 * transitions)
     replay = Replay(
-        replay_config, worker.observation, low, discount=0.99, seed=0, agent_device=choose_device(config.device)
+        replay_config,
+        worker.observation,
+        low,
+        discount=0.99,
+        seed=0,
+        agent_device=choose_device(config.device),
     )
     while len(replay) < transitions:
         replay.add(worker.step(random=True))
@@ -136,7 +154,11 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
     batch, pairs, critics = config.batch_size, config.num_pairs, config.num_pairs * config.num_critics
     size, action_size = agent.normalizer.mean.shape[-1], agent.action_center.numel()
     actor = [size, *config.actor.hidden_sizes, action_size]
-    critic = [size + action_size, *config.critic.hidden_sizes, config.critic.num_atoms if agent.critics.categorical else 1]
+    critic = [
+        size + action_size,
+        *config.critic.hidden_sizes,
+        config.critic.num_atoms if agent.critics.categorical else 1,
+    ]
     turn = 1.0 / config.policy_delay
     shapes: list[tuple[int, int, int, int, float]] = []
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from agents.ace import ACE, ACEConfig, choose, standardize
-from agents.ddpg import DDPG, DDPGConfig
+from agents.ddpg import DDPG
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
@@ -228,9 +228,7 @@ def test_actors_ascend_the_mean_of_all_critics_by_brute_force():
     rows = batch.observation.unflatten(0, (3, 8))
     for pair in range(3):
         action = agent.actors(rows)[pair]
-        values = [
-            agent.critics(torch.cat([rows[pair], action], -1).expand(3, -1, -1))[member] for member in range(3)
-        ]
+        values = [agent.critics(torch.cat([rows[pair], action], -1).expand(3, -1, -1))[member] for member in range(3)]
         loss = -torch.stack(values).mean()  # over critics and over the batch
         expected = torch.autograd.grad(loss, agent.actor_parameters)
         for parameter, gradient in zip(agent.actor_parameters, expected, strict=True):
@@ -322,9 +320,7 @@ def test_an_ensemble_travels_through_safetensors(tmp_path):
             lambda: [trained(1), DDPG(3, LOW * 2, HIGH * 2, trained(2).config)],
             marks=pytest.mark.xfail(strict=True, reason="bounds are not compared: the first member's are used for all"),
         ),
-        pytest.param(
-            list, marks=pytest.mark.xfail(strict=True, raises=IndexError, reason="no members: IndexError")
-        ),
+        pytest.param(list, marks=pytest.mark.xfail(strict=True, raises=IndexError, reason="no members: IndexError")),
     ],
     ids=["count", "sizes", "bounds", "none"],
 )
@@ -393,5 +389,3 @@ def test_the_paper_preset_is_the_card_to_the_letter():
     assert (config.replay.capacity, config.replay.n_step, config.replay.prioritized) == (2_000_000, 1, False)
     assert config.replay.timelimit_as_done
     assert (config.updates_per_episode, config.warmup_episodes, config.train_ratio) == (100, 50, 0.0)
-
-

@@ -98,9 +98,7 @@ def test_gymnasium_task_agrees_with_ours():
     ours = envs.make_vector("Hopper", 2, dtype=torch.float64, frame_skip=2)
     ours.reset(seed=0)
     states = [env.unwrapped.data for env in theirs._envs]
-    qpos, qvel = (
-        torch.tensor(np.array([getattr(data, name) for data in states])) for name in ("qpos", "qvel")
-    )
+    qpos, qvel = (torch.tensor(np.array([getattr(data, name) for data in states])) for name in ("qpos", "qvel"))
     ours.set_state(torch.arange(2), qpos, qvel)
     action = torch.full((2, 3), 0.25, dtype=torch.float64)
     for a, b in zip(theirs.step(action)[:4], ours.step(action)[:4], strict=True):
@@ -141,9 +139,7 @@ class TestEnvPool:
 
     def test_every_transition_is_real(self):
         """Each final observation follows from the state before it: replayed in our own simulation."""
-        env = envs.make_vector(
-            "envpool:Hopper-v5", 3, num_threads=2, dtype=torch.float64, max_episode_steps=12
-        )
+        env = envs.make_vector("envpool:Hopper-v5", 3, num_threads=2, dtype=torch.float64, max_episode_steps=12)
         ours = envs.make_vector(
             "Hopper", 3, dtype=torch.float64, max_episode_steps=None, terminate_when_unhealthy=False
         )

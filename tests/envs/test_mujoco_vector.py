@@ -14,13 +14,10 @@ TASKS = envs.task_names()
 def random_actions(env, steps, seed=0, envs_drawn=16):
     """Return `steps` actions; environment i gets the same ones whatever the number of environments."""
     generator = torch.Generator().manual_seed(seed)
-    low, high = (
-        torch.from_numpy(bound) for bound in (env.single_action_space.low, env.single_action_space.high)
-    )
+    low, high = (torch.from_numpy(bound) for bound in (env.single_action_space.low, env.single_action_space.high))
     size = len(low)
     return [
-        (low + (high - low) * torch.rand(envs_drawn, size, generator=generator))[: env.num_envs]
-        for _ in range(steps)
+        (low + (high - low) * torch.rand(envs_drawn, size, generator=generator))[: env.num_envs] for _ in range(steps)
     ]
 
 
@@ -102,9 +99,7 @@ def test_state_of_another_size_is_refused():
 @pytest.mark.parametrize("name", TASKS)
 def test_truncated_at_exactly_the_registered_limit(name):
     limit = gymnasium.spec(f"{name}-v5").max_episode_steps
-    unending = (
-        {"terminate_when_unhealthy": False} if "terminate_when_unhealthy" in envs.task_options(name) else {}
-    )
+    unending = {"terminate_when_unhealthy": False} if "terminate_when_unhealthy" in envs.task_options(name) else {}
     env = envs.make_vector(name, 2, **unending)
     assert env.max_episode_steps == limit
     env.reset(seed=0)
@@ -129,9 +124,7 @@ def test_truncated_at_exactly_the_registered_limit(name):
 def test_final_observation_table(height, elapsed, terminated, truncated):
     """Row by row: running, truncated, terminated, both; always against a twin that is never reset."""
     env = envs.make_vector("Hopper", 2, dtype=torch.float64, max_episode_steps=10)
-    twin = envs.make_vector(
-        "Hopper", 2, dtype=torch.float64, max_episode_steps=None, terminate_when_unhealthy=False
-    )
+    twin = envs.make_vector("Hopper", 2, dtype=torch.float64, max_episode_steps=None, terminate_when_unhealthy=False)
     for one in (env, twin):
         one.reset(seed=0)
         qpos, qvel = (one.simulation.field(name).clone() for name in ("qpos", "qvel"))

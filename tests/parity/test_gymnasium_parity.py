@@ -91,9 +91,7 @@ def put(reference, env, qpos, qvel):
 def follow(name, options, steps, episode_steps):
     """Step both with the same random actions, starting anew at episode ends; return observed rewards."""
     exact = {"contact_forces": "exact"} if name in CONTACT_TASKS else {}
-    env = envs.make_vector(
-        name, 1, num_threads=1, dtype=torch.float64, max_episode_steps=None, **options, **exact
-    )
+    env = envs.make_vector(name, 1, num_threads=1, dtype=torch.float64, max_episode_steps=None, **options, **exact)
     reference = gymnasium.make(f"{name}-v5", **options).unwrapped
     generator = np.random.default_rng(7)
     env.reset(seed=0)
@@ -103,13 +101,9 @@ def follow(name, options, steps, episode_steps):
         if elapsed == episode_steps:
             reference.reset(seed=int(generator.integers(1 << 30)))
             put(reference, env, reference.data.qpos.copy(), reference.data.qvel.copy())
-            assert_same(
-                env._packed(env.task.reset_info(env.simulation), None), reference._get_reset_info(), "reset"
-            )
+            assert_same(env._packed(env.task.reset_info(env.simulation), None), reference._get_reset_info(), "reset")
             elapsed = 0
-        action = generator.uniform(env.single_action_space.low, env.single_action_space.high).astype(
-            np.float64
-        )
+        action = generator.uniform(env.single_action_space.low, env.single_action_space.high).astype(np.float64)
         if step % 10 == 0:
             action = action * 1.5  # beyond the bounds: the engine clamps, costs count the given action
         observation, reward, terminated, _, info = reference.step(action)

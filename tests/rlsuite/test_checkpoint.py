@@ -39,9 +39,7 @@ def test_every_dtype_and_layout_comes_back_exactly(tmp_path):
         "parameter": torch.nn.Parameter(torch.randn(3)),
         "random state": torch.get_rng_state(),
     }
-    path = save_checkpoint(
-        tmp_path, 7, {"agent": agent, "odd": odd, "nothing": {}}, {"seeds": (1, 2), "ü": None}
-    )
+    path = save_checkpoint(tmp_path, 7, {"agent": agent, "odd": odd, "nothing": {}}, {"seeds": (1, 2), "ü": None})
     read = read_checkpoint(path)
     assert (read.path, read.step, read.metadata) == (path, 7, {"seeds": [1, 2], "ü": None})
     assert set(read.parts) == {"agent", "odd", "nothing"}
@@ -60,9 +58,7 @@ def test_every_dtype_and_layout_comes_back_exactly(tmp_path):
     st.dictionaries(
         st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True),
         st.dictionaries(
-            st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(
-                lambda s: s != "__metadata__"
-            ),
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda s: s != "__metadata__"),
             st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 3), max_size=4)),
             max_size=4,
         ),

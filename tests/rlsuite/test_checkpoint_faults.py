@@ -93,9 +93,7 @@ def full_disk():
 @pytest.mark.parametrize("forever", [True, False])
 def test_disk_full_at_every_write(tmp_path, situation, forever):
     value, options = SITUATIONS[situation]
-    writes = [
-        call for call in CALLS if call[1] in ("mkdir", "fsync", "rename", "replace", "save_file", "open")
-    ]
+    writes = [call for call in CALLS if call[1] in ("mkdir", "fsync", "rename", "replace", "save_file", "open")]
     for allowed in range(200):
         run_dir = tmp_path / str(allowed)
         for older in (2, 10):
@@ -124,9 +122,7 @@ def test_disk_full_at_every_write(tmp_path, situation, forever):
 
 def test_safetensors_own_error_type(tmp_path, monkeypatch):
     def fail(*arguments):
-        raise safetensors.SafetensorError(
-            "Error while serializing: I/O error:\nNo space left on device (os error 28)"
-        )
+        raise safetensors.SafetensorError("Error while serializing: I/O error:\nNo space left on device (os error 28)")
 
     save(tmp_path, 10)
     monkeypatch.setattr(safetensors.torch, "save_file", fail)

@@ -28,12 +28,8 @@ def curve(run_dir, tag):
 
 def test_records_in_jsonl_and_tensorboard(tmp_path):
     with Monitor(tmp_path / "run", total_steps=100, console=False) as monitor:
-        returned = monitor.record(
-            10, "train", {"critic_loss": torch.tensor(0.5), "episodes": 3, "flag": True}
-        )
-        monitor.record(
-            20, "evaluate", {"return_mean": np.float64(7.25)}, {"returns": torch.tensor([1.0, math.nan])}
-        )
+        returned = monitor.record(10, "train", {"critic_loss": torch.tensor(0.5), "episodes": 3, "flag": True})
+        monitor.record(20, "evaluate", {"return_mean": np.float64(7.25)}, {"returns": torch.tensor([1.0, math.nan])})
         monitor.image(20, "frame", np.zeros((4, 5, 3), np.uint8))
     assert returned == {"critic_loss": 0.5, "episodes": 3.0, "flag": 1.0}
     first, second = lines(tmp_path / "run")
@@ -90,9 +86,7 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-@pytest.mark.parametrize(
-    "torn", ['{"step": 1', '{"step": 10, "time_s": 1.0}', "7\n", '{"kind": "train"}\n', "\n"]
-)
+@pytest.mark.parametrize("torn", ['{"step": 1', '{"step": 10, "time_s": 1.0}', "7\n", '{"kind": "train"}\n', "\n"])
 def test_torn_lines(tmp_path, torn):
     good = '{"step": 5, "time_s": 1.0, "kind": "train"}\n'
     (tmp_path / "metrics.jsonl").write_text(good + torn)
@@ -187,9 +181,7 @@ TRAIN = {
 
 
 def terminal():
-    return Console(
-        file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None, record=True
-    )
+    return Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None, record=True)
 
 
 def plain():
@@ -198,9 +190,7 @@ def plain():
 
 def test_plain_lines():
     console = plain()
-    progress = Progress(
-        1_000_000, start_step=10_000, start_elapsed_s=100.0, console=console, line_interval_s=0
-    )
+    progress = Progress(1_000_000, start_step=10_000, start_elapsed_s=100.0, console=console, line_interval_s=0)
     progress.update(20_000, 110.0, "train", TRAIN)
     progress.update(20_000, 111.0, "evaluate", {"return_mean": 99.5, "return_low": math.nan})
     progress.note("saved checkpoint [20000]")

@@ -46,9 +46,7 @@ def test_projection_conserves_mass_and_the_mean_inside_the_support(reward, disco
     atoms = torch.linspace(low, low + 30.0, 31)
     logits = torch.randn(2, 31, generator=torch.Generator().manual_seed(seed)) * 3
     probabilities = torch.softmax(logits, dim=-1)
-    target = project_distribution(
-        probabilities, torch.full((2,), reward), torch.full((2,), discount), atoms
-    )
+    target = project_distribution(probabilities, torch.full((2,), reward), torch.full((2,), discount), atoms)
     assert target.min() >= -1e-5
     torch.testing.assert_close(target.sum(-1), torch.ones(2), rtol=1e-5, atol=1e-5)
     clipped_mean = (probabilities * (reward + discount * atoms).clamp(atoms[0], atoms[-1])).sum(-1)

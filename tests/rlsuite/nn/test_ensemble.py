@@ -47,9 +47,7 @@ def plain_copy(stacked, member, activation, layer_norm=False):
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("normalization", ["none", "layer"])
 def test_equals_k_plain_networks_forward_and_backward(activation, normalization, generator):
-    stacked = EnsembleMLP(
-        3, 5, (7, 6), 2, activation=activation, normalization=normalization, generator=generator
-    )
+    stacked = EnsembleMLP(3, 5, (7, 6), 2, activation=activation, normalization=normalization, generator=generator)
     for parameter in stacked.normalizations.parameters():  # away from 1 and 0, so that they count
         parameter.data = torch.randn(parameter.shape, generator=generator)
     inputs = torch.randn(3, 4, 5, generator=generator)
@@ -61,9 +59,7 @@ def test_equals_k_plain_networks_forward_and_backward(activation, normalization,
         plain_output = plain(inputs[member])
         torch.testing.assert_close(output[member], plain_output, rtol=1e-5, atol=1e-5)
         (plain_output - target[member]).square().sum().backward()
-        for layer, linear in zip(
-            stacked.layers, [m for m in plain if isinstance(m, nn.Linear)], strict=True
-        ):
+        for layer, linear in zip(stacked.layers, [m for m in plain if isinstance(m, nn.Linear)], strict=True):
             torch.testing.assert_close(layer.weight.grad[member], linear.weight.grad.T, rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(layer.bias.grad[member, 0], linear.bias.grad, rtol=1e-4, atol=1e-4)
         for norm, plain_norm in zip(

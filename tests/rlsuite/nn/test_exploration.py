@@ -5,9 +5,7 @@ import torch
 
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
 
-CARD = ExplorationConfig(
-    std=1.0, hold=5, episode_multipliers=(1.0, 2.0, 0.0), decision_decay=0.98, episode_decay=0.999
-)
+CARD = ExplorationConfig(std=1.0, hold=5, episode_multipliers=(1.0, 2.0, 0.0), decision_decay=0.98, episode_decay=0.999)
 
 
 def test_plain_noise_has_the_moments_of_its_config():
@@ -26,9 +24,7 @@ def test_noise_is_clipped_to_the_bounds():
 
 
 def test_a_single_multiplier_scales_plain_noise():
-    noise = GaussianExploration(
-        2000, 1, ExplorationConfig(std=0.2, episode_multipliers=(0.5,)), seed=0, device="cpu"
-    )
+    noise = GaussianExploration(2000, 1, ExplorationConfig(std=0.2, episode_multipliers=(0.5,)), seed=0, device="cpu")
     assert noise(torch.zeros(2000, 1)).std().item() == pytest.approx(0.1, rel=0.06)
 
 
@@ -63,8 +59,7 @@ def test_noise_is_held_for_five_decisions_and_drawn_anew_with_an_episode():
         drawn.append((noise(torch.zeros(2, 3)), noise.noise.clone())[1])
         noise.advance(torch.tensor([decision == 6, False]))
     changes = [
-        [step for step in range(1, 12) if not torch.equal(drawn[step][env], drawn[step - 1][env])]
-        for env in (0, 1)
+        [step for step in range(1, 12) if not torch.equal(drawn[step][env], drawn[step - 1][env])] for env in (0, 1)
     ]
     assert changes[1] == [5, 10]
     assert changes[0] == [5, 7]  # episode 2 begins at step 7, with multiplier 0

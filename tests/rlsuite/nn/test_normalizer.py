@@ -52,10 +52,7 @@ def test_several_sets_stand_side_by_side():
         single.update(torch.randn(20, 2) * (member + 1) + member)
         singles.append(single)
     stacked.load_state_dict(
-        {
-            name: torch.cat([single.state_dict()[name] for single in singles])
-            for name in singles[0].state_dict()
-        }
+        {name: torch.cat([single.state_dict()[name] for single in singles]) for name in singles[0].state_dict()}
     )
     rows = torch.randn(7, 2)
     assert stacked(rows).shape == (3, 7, 2)

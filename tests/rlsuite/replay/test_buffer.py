@@ -164,9 +164,7 @@ def test_rows_keep_their_shape_and_dtype():
     buffer = ReplayBuffer(6, pictures, torch.zeros(2, 1), device="cpu")
     no = torch.zeros(2, dtype=torch.bool)
     transition = Feeder(2).step([GO, TERMINATED])
-    buffer.add(
-        transition._replace(observation=pictures + 7, next_observation=pictures + 9, truncated=no)
-    )
+    buffer.add(transition._replace(observation=pictures + 7, next_observation=pictures + 9, truncated=no))
     following = buffer.next_observation_at(torch.tensor([0, 1]))
     assert following.dtype == torch.uint8
     assert following.shape == (2, 3, 4, 4)

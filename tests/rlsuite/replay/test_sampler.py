@@ -70,9 +70,7 @@ def test_many_failed_transitions_are_never_sampled(prioritized):
 
 
 def test_prioritized_proportions_and_weights_by_hand():
-    replay = make_replay(
-        4, capacity=8, prioritized=True, priority_exponent=2.0, importance_exponent=0.5
-    )
+    replay = make_replay(4, capacity=8, prioritized=True, priority_exponent=2.0, importance_exponent=0.5)
     fill(replay, Feeder(4), [[GO] * 4])
     # |TD error|^2 = 1, 4, 9, 36: probabilities 0.02, 0.08, 0.18, 0.72
     replay.update_priorities(torch.arange(4), torch.tensor([1.0, -2.0, 3.0, 6.0]))

@@ -1,0 +1,1 @@
+"""One module a paper: ``run(config) -> rlsuite.experiment.Result``; its numbers stand in rlsuite/conf/paper/."""
