@@ -1,10 +1,11 @@
 """The ground floor: replay, rollouts, the training loop, checkpoints, networks. Imports no environment and no agent.
 
-Importing it, before torch, sets how idle OpenMP threads wait: sleeping instead of spinning. Spinning threads take
-the cores from the simulator, and on a machine that runs anything else they slow updates forty-fold
-(docs/decisions.md has the figures). Set OMP_WAIT_POLICY yourself to choose otherwise.
+Importing it, before torch, sets how long idle OpenMP threads spin before they sleep. By default they spin for
+milliseconds, take the cores from the simulator, and on a machine that runs anything else slow updates forty-fold
+(docs/decisions.md has the figures). Set GOMP_SPINCOUNT or OMP_WAIT_POLICY yourself to choose otherwise.
 """
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -255,7 +255,7 @@ def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
     if value is None and type(None) in options:
         return None
     error = UserError(f"{path}={value}: not understood")
-    for option in options:
+    for option in (option for option in options if option is not type(None)):
         try:
             return _convert(value, option, path)
         except UserError as refused:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import yaml
@@ -138,7 +139,7 @@ class Outer:
     name: str = ""
     limit: int | None = 3
     inner: Inner = field(default_factory=Inner)
-    extra: dict = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
