@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.failures import Failure
+from rlsuite.errors import NonFiniteActionError
 
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -85,7 +86,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """Return an action as a CPU float64 tensor, (N, A).
 
         Raises:
-            ValueError: If its shape is wrong or an entry is not finite; nothing has been stepped then.
+            ValueError: If its shape is wrong, or (NonFiniteActionError) an entry is not finite; nothing has been
+                stepped then.
         """
         tensor = torch.as_tensor(action).detach().to("cpu", torch.float64)
         expected = self.action_space.shape
@@ -96,7 +98,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             bad = torch.nonzero(~torch.isfinite(tensor).all(dim=1)).flatten()
             if len(bad):
                 index = int(bad[0])
-                raise ValueError(
+                raise NonFiniteActionError(
                     f"action of environment {index} is not finite: {tensor[index].tolist()}; check the policy's output"
                 )
         return tensor

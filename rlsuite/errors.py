@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input. Scripts print its one line to stderr and exit with status 2, without a traceback."""
 
 
+class NonFiniteActionError(ValueError):
+    """A policy gave an environment an action that is NaN or infinite; nothing has been stepped."""
+
+
 def near_matches(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known."""
     known = sorted(known)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlsuite.checkpoint import Checkpoint, save_checkpoint
 from rlsuite.config import TrainConfig, to_plain
-from rlsuite.errors import UserError
+from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.evaluation import evaluate
 from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.monitor import Monitor, check_finite
@@ -92,7 +92,11 @@ class Trainer:
         saved_step = self.resume_step
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
-            self._collect(monitor)
+            try:
+                self._collect(monitor)
+            except NonFiniteActionError as error:
+                self._refuse_nonfinite(["action"])
+                raise UserError(f"{error} (step {worker.steps})") from None
             self._update()
             if _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)

@@ -149,6 +149,7 @@ class ReplayBuffer:
 
     def add(self, transition: Transition) -> None:
         """Store one step of every environment."""
+        transition = Transition(*(tensor.to(self.device) for tensor in transition))
         slot, following = self.cursor, (self.cursor + 1) % self.num_slots
         if self.count == self.num_slots - 1:
             # The following slot's observation is about to be overwritten, so its transition is gone.
@@ -179,7 +180,7 @@ class ReplayBuffer:
         while self.finals_written + ended.numel() - self.finals_expired > self.final_observation.shape[0]:
             self._grow_finals()
         place = (self.finals_written + torch.arange(ended.numel(), device=self.device)) % len(self.final_observation)
-        self.final_observation[place] = transition.next_observation[ended].to(self.device)
+        self.final_observation[place] = transition.next_observation[ended]
         self.final_place[slot, ended] = place.to(torch.int32)
         self.finals_written += ended.numel()
 

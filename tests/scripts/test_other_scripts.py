@@ -1,0 +1,224 @@
+"""evaluate_agent.py, reproduce.py, benchmark.py and replay_failure.py as a user runs them."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from rlsuite.cli import run_script
+from rlsuite.experiment import FAILS, HOLDS, Claim, Result, write_result
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three tiny trained runs: two ACE seeds on one task, one DDPG on another."""
+    import train_agent
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, arguments in {
+        "a": ["agent=ace", "env=InvertedPendulum", "seed=0"],
+        "b": ["agent=ace", "env=InvertedPendulum", "seed=1"],
+        "other": ["agent=ddpg", "env=Hopper"],
+    }.items():
+        small = ["preset=debug", "steps=600", "checkpoint.every=200", "evaluate.every=0", f"run_dir={folder / name}"]
+        assert run_script(train_agent.main, [*arguments, *small]) == 0
+    return folder
+
+
+def last_json(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def error_line(capsys):
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
+    import evaluate_agent
+
+    arguments = [f"run={runs / 'a'}", "episodes=5", "seed=3"]
+    assert run_script(evaluate_agent.main, arguments) == 0
+    first = last_json(capsys)
+    assert run_script(evaluate_agent.main, arguments) == 0
+    assert last_json(capsys) == first
+    assert set(first) >= {"mean", "std", "interval", "lengths"}
+    assert len(first["lengths"]) == 5
+    assert first["interval"][0] <= first["mean"] <= first["interval"][1]
+    # An inverted pendulum pays 1 a step but for the last: returns follow from lengths.
+    assert first["mean"] == pytest.approx(sum(first["lengths"]) / 5, abs=1.0)
+
+
+def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
+    import evaluate_agent
+
+    pair = f"run={runs / 'a'},{runs / 'b'}"
+    for arguments in (
+        [pair, "source=runs"],
+        [f"run={runs / 'a'}", "source=snapshots", "num_members=2", "num_actors=3", "num_critics=2"],
+        [pair, "source=mixed", "num_members=4", "normalize_scores=true"],
+    ):
+        assert run_script(evaluate_agent.main, [*arguments, "episodes=2"]) == 0
+        assert math.isfinite(last_json(capsys)["mean"])
+
+
+def test_members_of_one_run_alone_act_as_the_run_does(runs, capsys):
+    import evaluate_agent
+
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=3"]) == 0
+    own = last_json(capsys)
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=3", "source=runs"]) == 0
+    assert last_json(capsys) == own
+
+
+def test_evaluate_writes_a_video(runs, capsys, tmp_path):
+    import av
+    import evaluate_agent
+
+    path = tmp_path / "deep" / "film.mp4"
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=1", "video=true", f"output={path}"]) == 0
+    length = last_json(capsys)["lengths"][0]
+    with av.open(str(path)) as film:
+        assert sum(1 for _ in film.decode(video=0)) == length
+
+
+def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
+    import evaluate_agent
+
+    for arguments, word in (
+        ([], "run="),
+        ([f"run={tmp_path}"], "checkpoint"),
+        ([f"run={runs / 'a'}", "episodes=0"], "episodes"),
+        ([f"run={runs / 'a'}", "source=snapshot"], "snapshots"),
+        ([f"run={runs / 'a'},{runs / 'b'}"], "source=runs"),
+        ([f"run={runs / 'a'},{runs / 'other'}", "source=runs"], "Hopper"),
+        ([f"run={runs / 'a'}", "source=snapshots", "num_members=99"], "99"),
+        ([f"run={runs / 'a'}", "epsiodes=3"], "episodes"),
+    ):
+        assert run_script(evaluate_agent.main, arguments) == 2
+        assert word in error_line(capsys), arguments
+
+
+def test_reproduce_lists_and_refuses_unknown_papers(capsys, tmp_path):
+    import reproduce
+
+    assert run_script(reproduce.main, [f"output={tmp_path}"]) == 0
+    capsys.readouterr()
+    assert run_script(reproduce.main, ["paper=nothing"]) == 2
+    assert "nothing" in error_line(capsys)
+
+
+def test_reproduce_runs_an_experiment_and_writes_what_it_found(capsys, tmp_path, monkeypatch):
+    import sys
+    import types
+
+    import reproduce
+
+    conf = tmp_path / "conf"
+    (conf / "paper").mkdir(parents=True)
+    (conf / "paper" / "toy.yaml").write_text("seeds: 3\nbar: 0.5\n")
+    module = types.ModuleType("experiments.toy")
+
+    def run(config):
+        figures = tuple(0.4 + 0.1 * seed for seed in range(config["seeds"]))
+        claim = Claim(statement="figures reach the bar", margin=config["bar"], figures=figures)
+        return Result(paper="toy", seeds=tuple(range(config["seeds"])), claims=(claim,))
+
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "experiments.toy", module)
+    monkeypatch.setattr(reproduce, "CONF", conf)
+    output = tmp_path / "results"
+    assert run_script(reproduce.main, ["paper=toy", f"output={output}"]) == 0
+    capsys.readouterr()
+    result = json.loads((output / "toy.json").read_text())
+    assert result["verdict"] == HOLDS
+    assert result["seeds"] == [0, 1, 2]
+    assert result["claims"][0]["figures"] == pytest.approx([0.4, 0.5, 0.6])
+    assert {"minutes", "versions", "commit"} <= set(result)
+    assert run_script(reproduce.main, ["paper=toy", "bar=0.51", f"output={output}"]) == 0
+    assert json.loads((output / "toy.json").read_text())["verdict"] == FAILS
+    capsys.readouterr()
+    assert run_script(reproduce.main, [f"output={output}"]) == 0
+    assert FAILS in capsys.readouterr().out
+    assert run_script(reproduce.main, ["paper=toy", "baar=1"]) == 2
+    assert "bar" in error_line(capsys)
+
+
+def test_claims_compare_the_mean_with_the_bar_and_never_pass_a_nan(tmp_path):
+    assert Claim(statement="", margin=2.0, figures=(1.0, 3.0)).verdict == HOLDS
+    assert Claim(statement="", margin=2.1, figures=(1.0, 3.0)).verdict == FAILS
+    assert Claim(statement="", margin=2.0, figures=(1.0, 3.0), at_least=False).verdict == HOLDS
+    assert Claim(statement="", margin=1.9, figures=(1.0, 3.0), at_least=False).verdict == FAILS
+    broken = Claim(statement="", margin=0.0, figures=(math.nan,))
+    assert broken.verdict == FAILS
+    assert run_script(lambda _: write_result(Result(paper="x", seeds=(0,), claims=(broken,)), 0.0, tmp_path), []) == 2
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_benchmark_stepping_prints_ratios(capsys):
+    import benchmark
+
+    arguments = ["what=stepping", "env=InvertedPendulum", "num_envs=8", "rounds=1", "seconds=0.05"]
+    assert run_script(benchmark.main, arguments) == 0
+    result = last_json(capsys)
+    assert result["ratio_raw"] > 0
+    assert result["ratio_gymnasium"] > 0
+    assert "ratio_envpool" in result
+
+
+def test_benchmark_updates_prints_ratios(capsys):
+    import benchmark
+
+    for agent in ("ddpg", "ace"):
+        arguments = ["what=updates", f"agent={agent}", "env=Hopper", "rounds=1", "seconds=0.05", "agent.batch_size=16"]
+        assert run_script(benchmark.main, arguments) == 0
+        result = last_json(capsys)
+        assert result["ratio_matmul"] > 0
+        assert "ratio_sb3" in result
+    assert run_script(benchmark.main, ["what=everything"]) == 2
+    assert "stepping" in error_line(capsys)
+
+
+def test_matmul_shapes_count_the_arithmetic_of_an_update():
+    from benchmarks.updates import matmul_shapes
+
+    from agents.ddpg import DDPG, DDPGConfig
+    from rlsuite.nn.actors import ActorConfig
+    from rlsuite.nn.critics import CriticConfig
+
+    config = DDPGConfig(
+        batch_size=7, policy_delay=2, actor=ActorConfig(hidden_sizes=(5,)), critic=CriticConfig(hidden_sizes=(4,))
+    )
+    agent = DDPG(3, -torch.ones(2), torch.ones(2), config)
+    # Multiply-adds by hand. Actor 3-5-2: 7 * (15 + 10) = 175 forward. Critic 5-4-1: 7 * (20 + 4) = 168 forward.
+    targets = 175 + 168
+    critics = 168 + 168 + 28  # forward, weight gradients, input gradient of the last layer
+    actors = 175 + 175 + 70  # the same for the actors
+    through = 168 + 28 + 56  # the critic's forward; input gradients: last layer, and the 2 action columns
+    total = sum(count * rows * inner * columns * times for count, rows, inner, columns, times in matmul_shapes(agent))
+    assert total == pytest.approx(targets + critics + (actors + through) / 2)
+
+
+def test_replay_failure_repeats_a_failed_update(tmp_path, capsys):
+    import replay_failure
+    import train_agent
+
+    folder = tmp_path / "run"
+    arguments = ["agent=ddpg", "env=Hopper", "preset=debug", "evaluate.every=0", f"run_dir={folder}"]
+    # A learning rate this large drives the weights to infinity within a few updates.
+    rates = ["agent.critic_learning_rate=1e38", "agent.actor_learning_rate=1e38"]
+    assert run_script(train_agent.main, [*arguments, *rates]) == 2
+    line = error_line(capsys)
+    assert "non-finite" in line
+    assert "replay_failure.py" in line
+    record = next((folder / "failures").glob("update-*.json"))
+    assert run_script(replay_failure.main, [str(record)]) == 0
+    found = last_json(capsys)
+    assert found["agent"]
+    assert found["batch"] == []
+    assert run_script(replay_failure.main, [str(tmp_path / "nothing")]) == 2
+    error_line(capsys)
