@@ -187,17 +187,29 @@ class DDPG(nn.Module):
         Returns:
             0-d tensors (losses, mean value), and under "td_error" the (K * B,) errors for prioritized replay.
         """
+        return self.learn(batch, self.prepare_update())
+
+    def prepare_update(self) -> bool:
+        """Count an update; return whether it is the actors' turn. This is the update's work on the host."""
         self.num_updates += 1
+        return self.num_updates % self.config.policy_delay == 0
+
+    def learn(self, batch: Batch, actors_turn: bool) -> dict[str, Tensor]:
+        """Do the update's work on the device; a CUDA graph can record it for either value of `actors_turn`."""
         pairs = self.config.num_pairs
         rows = [tensor.unflatten(0, (pairs, -1)) for tensor in batch]
         observation, action, reward, discount, next_observation, weight, _ = rows
         observation, next_observation = self.normalize(observation), self.normalize(next_observation)
         action = (action - self.action_center) / self.action_half_range
         metrics = self._update_critics(observation, action, reward, discount, next_observation, weight)
-        if self.num_updates % self.config.policy_delay == 0:
+        if actors_turn:
             metrics |= self._update_actors(observation)
             self._update_targets()
         return metrics
+
+    def update_generators(self) -> list[torch.Generator]:
+        """Return the random streams that learn() draws from."""
+        return [self.stream.generator]
 
     def _update_critics(
         self,

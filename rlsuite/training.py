@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlsuite.checkpoint import Checkpoint, save_checkpoint
 from rlsuite.config import TrainConfig, to_plain
+from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.evaluation import evaluate
 from rlsuite.interfaces import Agent, VectorEnv
@@ -74,6 +75,8 @@ class Trainer:
         self.batch: Batch | None = None
         if checkpoint is not None:
             self._load(checkpoint)
+        on_cuda = self.worker.observation.is_cuda
+        self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
         self.resume_step = None if checkpoint is None else checkpoint.step
 
     # -- the loop -----------------------------------------------------------------------------------------
@@ -129,7 +132,7 @@ class Trainer:
             due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
         for _ in range(due - self.updates):
             self.batch = self.replay.sample(self.agent.sample_size)
-            metrics = self.agent.update(self.batch)
+            metrics = self.update(self.batch)
             self.replay.update_priorities(self.batch.index, metrics.pop("td_error"))
             self.metrics |= metrics
         self.updates = max(self.updates, due)

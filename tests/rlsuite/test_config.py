@@ -186,7 +186,7 @@ def test_wrong_types_and_unknown_keys_are_named(plain, message):
 @pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="a word where a mapping belongs: traceback")
 @pytest.mark.parametrize("plain", [{"extra": 3}, {"extra": "abc"}])
 def test_a_mapping_of_the_wrong_type_is_named(plain):
-    with pytest.raises(UserError, match="^extra="):
+    with pytest.raises(UserError, match=r"^extra="):
         build(Outer, plain)
 
 

@@ -207,7 +207,10 @@ def test_ace_logs_which_actor_was_chosen_in_evaluations(tmp_path):
 
 VARIANTS = {
     "ddpg": (DDPG, {}),
-    "prioritized n-step": (DDPG | {"exploration": NOISE}, {"replay": {"capacity": 64, "prioritized": True, "n_step": 3}}),
+    "prioritized n-step": (
+        DDPG | {"exploration": NOISE},
+        {"replay": {"capacity": 64, "prioritized": True, "n_step": 3}},
+    ),
     "td3": (DDPG | {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}, {}),
     "ace": (ACE | {"exploration": NOISE}, {}),
     "ace collecting as an ensemble": (ACE | {"collect_with": "ensemble", "train_with_ensemble": True}, {}),

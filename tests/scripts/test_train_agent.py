@@ -221,7 +221,8 @@ def test_a_checkpoint_without_its_config_is_refused(capsys, copied):
         "num_envs=2",
         pytest.param("steps.foo=3", marks=pytest.mark.xfail(strict=True, raises=TypeError, reason="traceback")),
         pytest.param(
-            "replay.capacity=8", marks=pytest.mark.xfail(strict=True, reason="accepted, with a ring that is now corrupt")
+            "replay.capacity=8",
+            marks=pytest.mark.xfail(strict=True, reason="accepted, with a corrupt ring"),
         ),
     ],
 )
@@ -231,7 +232,7 @@ def test_resume_refuses_what_does_not_fit(capsys, copied, argument):
     assert (copied / "config.yaml").read_bytes() == before
 
 
-def test_a_run_killed_before_its_first_checkpoint_can_be_begun_again(capsys, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_is_never_overwritten(capsys, tmp_path):
     """What a kill at the very start leaves: a config and a log, nothing to resume from."""
     folder = tmp_path / "run"
     assert cli(*TINY, f"run_dir={folder}") == 0

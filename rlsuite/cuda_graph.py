@@ -1,0 +1,131 @@
+"""The update as CUDA graphs: recorded once for each variant, then replayed with one launch.
+
+Small networks launch some two hundred kernels an update, each shorter than its launch; a graph launches them all at
+once. Eager is the reference: both give the same numbers from the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rlsuite.optim.state import optimizer_tensors
+from rlsuite.replay.buffer import Batch
+
+Learn = Callable[[], dict[str, Tensor]]
+
+
+class Recordable(Protocol):
+    """What an agent offers for its update to be recorded."""
+
+    optimizers: Any
+
+    def prepare_update(self) -> Hashable:
+        """Do an update's work on the host (counters, schedules); return which variant of learn() is due."""
+        ...
+
+    def learn(self, batch: Batch, variant: Any) -> dict[str, Tensor]:
+        """Do an update's work on the device: no host sync, and the same operations for the same variant."""
+        ...
+
+    def update_generators(self) -> list[torch.Generator]:
+        """Return the random streams that learn() draws from."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state."""
+        ...
+
+
+def record_cuda(learn: Learn, generators: list[torch.Generator]) -> Learn:
+    """Capture `learn` as a CUDA graph; return a function that replays it and gives its (static) outputs."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        outputs = learn()
+
+    def replay() -> dict[str, Tensor]:
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+class GraphedUpdate:
+    """Stands in for ``agent.update``: same arguments, same results, same state afterwards.
+
+    Args:
+        agent: whose update is recorded.
+        record: how; another one than record_cuda makes the logic testable without a GPU.
+        warm_up_runs: eager runs before a recording (PyTorch asks for some); their effect is undone.
+    """
+
+    def __init__(
+        self,
+        agent: Recordable,
+        *,
+        record: Callable[[Learn, list[torch.Generator]], Learn] = record_cuda,
+        warm_up_runs: int = 3,
+    ) -> None:
+        self.agent, self.record, self.warm_up_runs = agent, record, warm_up_runs
+        self.batch: Batch | None = None
+        self.recorded: dict[Hashable, Learn] = {}
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Do one update; the returned tensors are fresh."""
+        if self.batch is None:
+            self.batch = Batch(*(tensor.clone() for tensor in batch))
+        for static, tensor in zip(self.batch, batch, strict=True):
+            static.copy_(tensor)
+        variant = self.agent.prepare_update()
+        if variant not in self.recorded:
+            self.recorded[variant] = self._record(self.batch, variant)
+        return {name: tensor.clone() for name, tensor in self.recorded[variant]().items()}
+
+    def _record(self, batch: Batch, variant: Hashable) -> Learn:
+        def learn() -> dict[str, Tensor]:
+            return self.agent.learn(batch, variant)
+
+        undo = self._snapshot()
+        if torch.cuda.is_available():
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._warm_up(learn)
+            torch.cuda.current_stream().wait_stream(side)
+        else:
+            self._warm_up(learn)
+        undo()
+        return self.record(learn, self.agent.update_generators())
+
+    def _warm_up(self, learn: Learn) -> None:
+        for _ in range(self.warm_up_runs):
+            learn()
+
+    def _snapshot(self) -> Callable[[], None]:
+        """Return a function that puts weights, buffers, optimizers and streams back, in place: graphs hold addresses."""
+        agent, generators = self.agent, self.agent.update_generators()
+        weights = {name: (value, value.clone()) for name, value in _live_tensors(agent).items()}
+        moments = {name: value.clone() for name, value in optimizer_tensors(agent.optimizers).items()}
+        streams = [generator.get_state() for generator in generators]
+
+        @torch.no_grad()
+        def undo() -> None:
+            for live, saved in weights.values():
+                live.copy_(saved)
+            # Moments that the warm-up made start at zero, as Adam's do.
+            for name, live in optimizer_tensors(agent.optimizers).items():
+                live.copy_(moments[name]) if name in moments else live.zero_()
+            for generator, state in zip(generators, streams, strict=True):
+                generator.set_state(state)
+
+        return undo
+
+
+def _live_tensors(agent: Recordable) -> dict[str, Tensor]:
+    """Return parameters and buffers themselves; extra state is the host's and not touched by learn()."""
+    return {name: value for name, value in agent.state_dict().items() if not name.endswith("_extra_state")}
