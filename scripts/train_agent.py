@@ -167,8 +167,18 @@ def sweep(arguments: list[str]) -> int:
         compose_train(combination)  # refuse the whole sweep before the first run if one of them is wrong
     hydra_own = [argument for argument in arguments if argument.startswith("hydra")]
     sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), *hydra_own]
-    hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_swept)()
-    return 0
+    failed: list[str] = []
+
+    def run_one(composed: DictConfig) -> int:
+        try:
+            return run_swept(composed)
+        except UserError as error:  # one bad run does not cost the others
+            failed.append(str(error))
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_one)()
+    return 2 if failed else 0
 
 
 def run_swept(composed: DictConfig) -> int:
@@ -177,7 +187,8 @@ def run_swept(composed: DictConfig) -> int:
     config, run = from_composed(composed, job.runtime.choices.get("preset", "none"))
     folder = run["run_dir"]
     if folder is not None:
-        folder = str(Path(folder) / job.job.override_dirname.replace("++", "").replace("/", "_"))
+        name = f"{int(job.job.num):03d}-{config.env.name}-{config.agent_name}-s{config.seed}"
+        folder = str(Path(folder) / name)
     return start_run(config, folder)
 
 

@@ -94,6 +94,17 @@ def test_the_store_of_final_observations_grows_and_forgets():
     assert len(buffer.final_observation) == 128
 
 
+@pytest.mark.parametrize("later", range(1, 9))
+def test_the_store_grows_also_when_its_oldest_entry_lies_in_the_middle(later):
+    buffer = make_buffer(1, 8, finals=4)
+    events = [TERMINATED] * 3 + [GO] * 7  # the first two ends are overwritten, the third is live
+    feeder = feed(buffer, events + [TRUNCATED] * later + [GO])
+    assert stored(buffer) == told(feeder, 8)
+    for _ in range(8):  # and after it has grown, entries expire in their order
+        buffer.add(feeder.step([TERMINATED]))
+        assert stored(buffer) == told(feeder, 8)
+
+
 def test_final_observations_do_not_accumulate_over_a_long_run():
     buffer = make_buffer(1, 8)
     feed(buffer, [GO, TERMINATED] * 500)
