@@ -159,7 +159,7 @@ class ACE(DDPG):
         critics = self.critics if self.critics.joint_batches else self.target_critics
         scores = critics.value(critics(self.for_members(inputs, pairs * self.config.num_critics)))
         scores = scores.unflatten(1, (pairs, -1)).mean(dim=0)
-        return choose(proposals, scores).unflatten(0, next_observation.shape[:2])
+        return self.smooth(choose(proposals, scores).unflatten(0, next_observation.shape[:2]))
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""
@@ -188,7 +188,15 @@ class ACE(DDPG):
             UserError: if members differ in observation, action or network sizes.
         """
         members = list(members)
+        require(bool(members), "an ensemble needs at least one member")
         first = members[0]
+        for member in members[1:]:
+            same_task = all(
+                torch.equal(getattr(first, name), getattr(member, name))
+                for name in ("action_center", "action_half_range")
+            )
+            if not same_task or _shapes(first) != _shapes(member):
+                raise UserError("members differ in sizes or action bounds; take runs of one agent config and one task")
         low, high = (
             first.action_center - first.action_half_range,
             first.action_center + first.action_half_range,
@@ -199,11 +207,18 @@ class ACE(DDPG):
         ensemble.normalizer = RunningNormalizer(size, num_sets=config.num_pairs).to(first.action_center.device)
         state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
         own = ensemble.state_dict()
-        for name, tensor in state.items():
-            if name not in own or own[name].shape != tensor.shape:
-                raise UserError("members differ in network sizes; take runs of one agent config and one task")
+        if any(own[name].shape != tensor.shape for name, tensor in state.items()):
+            raise UserError(f"agent.num_pairs={config.num_pairs} is not the number of the members' pairs")
         ensemble.load_state_dict(state, strict=False)
         return ensemble
+
+
+def _shapes(agent: DDPG) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one member's part of every network and normalizer tensor."""
+    return {
+        name: tuple(value.shape[1:])
+        for name, value in stack_members([agent.state_dict()], [agent.config.num_pairs]).items()
+    }
 
 
 def choose(proposals: Tensor, scores: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require
+from rlsuite.errors import require, require_finite
 from rlsuite.nn.actors import ActorConfig, Actors
 from rlsuite.nn.critics import CriticConfig, Critics
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
@@ -71,8 +71,10 @@ class DDPGConfig:
             require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
         require(0.0 <= self.discount <= 1.0, f"agent.discount={self.discount}: use a value in [0, 1]")
         require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
-        for name in ("actor_learning_rate", "critic_learning_rate"):
-            require(getattr(self, name) > 0.0, f"agent.{name}={getattr(self, name)}: use a value above 0")
+        for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale"):
+            require_finite(f"agent.{name}", getattr(self, name), above=0.0)
+        for name in ("target_noise", "target_noise_clip", "critic_weight_decay"):
+            require_finite(f"agent.{name}", getattr(self, name), low=0.0)
 
 
 class DDPG(nn.Module):
@@ -116,6 +118,9 @@ class DDPG(nn.Module):
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.target_actors.requires_grad_(False)
         self.target_critics.requires_grad_(False)
+        # Batch normalization uses its running statistics everywhere but in the critics' own joint batch.
+        self.critics.eval()
+        self.target_critics.eval()
         self.normalizer = RunningNormalizer(observation_size)
         self.action_center: Tensor
         self.action_half_range: Tensor
@@ -260,7 +265,10 @@ class DDPG(nn.Module):
 
     def bootstrap_action(self, next_observation: Tensor) -> Tensor:
         """Return the actions (K, B, A) whose values are bootstrapped, at next observations (K, B, D)."""
-        action = self.target_actors(next_observation)
+        return self.smooth(self.target_actors(next_observation))
+
+    def smooth(self, action: Tensor) -> Tensor:
+        """Add TD3's clipped noise to target actions (K, B, A), so that sharp peaks of the critics do not tell."""
         if self.config.target_noise == 0.0:
             return action
         noise = torch.randn(action.shape, generator=self.stream.generator, device=action.device)

@@ -7,5 +7,8 @@ milliseconds, take the cores from the simulator, and on a machine that runs anyt
 
 import os
 
+# Matrix products then give the same bits for every number of threads (docs/decisions.md has the price).
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

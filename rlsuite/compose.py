@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlsuite.config import TrainConfig, build, train_config
@@ -87,14 +87,14 @@ def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose("train", hydra_arguments(overrides))
+            plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"cannot compose the configuration: {one_line(error)}") from None
-    return from_composed(composed, _chosen(overrides, "preset", "none"))
+    return from_composed(plain, _chosen(overrides, "preset", "none"))
 
 
-def from_composed(composed: DictConfig, preset: str) -> tuple[TrainConfig, dict[str, Any]]:
-    """Turn what Hydra composed into a validated TrainConfig and the run keys."""
-    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
+    """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
     if preset == "paper" and not (CONF / "preset_of_agent" / f"paper_{agent}.yaml").exists():
         papers = sorted(path.stem.removeprefix("paper_") for path in (CONF / "preset_of_agent").glob("paper_*.yaml"))
@@ -140,6 +140,8 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"unknown key '{key}': {parent} is a value, not a group of keys")
         node[last] = override.value()
     return plain
 

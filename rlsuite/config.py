@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlsuite.errors import UserError, near_matches, require
+from rlsuite.errors import UserError, near_matches, require, require_finite
 from rlsuite.replay.buffer import ReplayConfig
 
 
@@ -128,12 +128,16 @@ class TrainConfig:
         for name in (
             "seed",
             "num_threads",
-            "train_ratio",
             "updates_per_episode",
             "learning_starts",
             "warmup_episodes",
         ):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
+        require_finite("train_ratio", self.train_ratio, low=0.0)
+        require_finite("replay.priority_exponent", self.replay.priority_exponent, low=0.0)
+        require_finite("replay.importance_exponent", self.replay.importance_exponent, low=0.0)
+        keep_agents = self.checkpoint.keep_agents
+        require(keep_agents >= 0, f"checkpoint.keep_agents={keep_agents}: use 0 or more")
         require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")
         require(
             self.replay.device in ("auto", "cpu", "cuda"),
@@ -153,9 +157,20 @@ class TrainConfig:
 
 
 def load_agent_class(target: str) -> Any:
-    """Import an agent's class from its path, such as agents.ace.ACE."""
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    """Import an agent's class from its path, such as agents.ace.ACE.
+
+    Raises:
+        UserError: if there is no such class, or it is no agent's.
+    """
+    module, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+        assert dataclasses.is_dataclass(found.Config)
+    except (ImportError, AttributeError, ValueError, AssertionError):
+        raise UserError(
+            f"agent.target={target}: no agent class is there; use a path such as agents.ddpg.DDPG"
+        ) from None
+    return found
 
 
 def train_config(plain: Mapping[str, Any]) -> TrainConfig:
@@ -169,7 +184,10 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
     name, target = agent.pop("name"), agent.pop("target")
     env = dict(plain.pop("env"))
     # Options written flat, env.reset_noise_scale=0.1, are gathered; the environment itself checks them.
-    options = dict(env.pop("options", None) or {})
+    options = env.pop("options", None) or {}
+    if not isinstance(options, Mapping):
+        raise UserError(f"env.options={options}: this is a group of keys; use env.<option>=<value>")
+    options = dict(options)
     options |= {key: env.pop(key) for key in list(env) if key not in ("id", "adapter")}
     env.setdefault("id", "")
     return build(
@@ -238,6 +256,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             raise UserError(f"{path}={value}: use a list such as [256,256]")
         return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)
     if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{path}={value}: this is a group of keys; use {path}.<key>=<value>")
         return dict(value)
     if hint is bool and isinstance(value, bool):
         return value

@@ -107,7 +107,7 @@ class GraphedUpdate:
             learn()
 
     def _snapshot(self) -> Callable[[], None]:
-        """Return a function that puts weights, buffers, optimizers and streams back, in place: graphs hold addresses."""
+        """Return a function that puts everything back, in place: graphs hold addresses."""
         agent, generators = self.agent, self.agent.update_generators()
         weights = {name: (value, value.clone()) for name, value in _live_tensors(agent).items()}
         moments = {name: value.clone() for name, value in optimizer_tensors(agent.optimizers).items()}

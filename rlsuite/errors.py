@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -14,14 +15,26 @@ class NonFiniteActionError(ValueError):
     """A policy gave an environment an action that is NaN or infinite; nothing has been stepped."""
 
 
-def near_matches(name: str, known: Iterable[str]) -> str:
+def near_matches(name: str, known: Iterable[str], *, only_close: bool = False) -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known."""
     known = sorted(known)
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(f"'{by_lower[match]}'" for match in close) + "?"
-    return "; known: " + ", ".join(known) if known else ""
+    return "; known: " + ", ".join(known) if known and not only_close else ""
+
+
+def require_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise UserError unless `value` is one of `known`; `name` is the key, such as agent.critic.block."""
+    known = list(known)
+    require(value in known, f"{name}={value}: use {', '.join(known)}{near_matches(value, known, only_close=True)}")
+
+
+def require_finite(name: str, value: float, *, low: float = -math.inf, above: float = -math.inf) -> None:
+    """Raise UserError unless `value` is finite, at least `low` and greater than `above`."""
+    bound = f" of {low:g} or more" if low > -math.inf else f" above {above:g}" if above > -math.inf else ""
+    require(math.isfinite(value) and value >= low and value > above, f"{name}={value}: use a finite number{bound}")
 
 
 def require(condition: bool, message: str) -> None:

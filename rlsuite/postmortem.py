@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -68,9 +69,9 @@ def replay_postmortem(path: Path) -> dict[str, Any]:
         record = json.loads(path.with_suffix(".json").read_text())
         tensors = load_file(path.with_suffix(".safetensors"))
         config = train_config(record["config"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a record of a failed update ({error})") from None
-    batch = Batch(**{name: tensors[f"batch.{name}"] for name in Batch._fields})
+        batch = Batch(**{name: tensors[f"batch.{name}"] for name in Batch._fields})
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path}: not a record of a failed update ({' '.join(str(error).split())})") from None
     state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
     action_size = batch.action.shape[-1]
     bounds = torch.ones(action_size)
@@ -78,7 +79,12 @@ def replay_postmortem(path: Path) -> dict[str, Any]:
     agent = load_agent_class(config.agent_target)(
         batch.observation.shape[-1], -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed
     )
-    agent.load_state_dict(state)
+    try:
+        agent.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: tensors do not fit the recorded config ({' '.join(str(error).split())[:200]})"
+        ) from None
     metrics = agent.update(batch)
     return {
         "batch": nonfinite(batch._asdict()),

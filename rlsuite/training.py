@@ -101,13 +101,14 @@ class Trainer:
                 self._refuse_nonfinite(["action"])
                 raise UserError(f"{error} (step {worker.steps})") from None
             self._update()
-            if _crossed(before, worker.steps, config.log.every):
+            finished = worker.steps >= config.steps
+            if finished or _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)
-            if config.evaluate.every and _crossed(before, worker.steps, config.evaluate.every):
+            if config.evaluate.every and (finished or _crossed(before, worker.steps, config.evaluate.every)):
                 self._evaluate(monitor)
-            if _crossed(before, worker.steps, config.checkpoint.every):
+            if finished or _crossed(before, worker.steps, config.checkpoint.every):
                 saved_step = self._save(monitor)
-        if saved_step != worker.steps:
+        if saved_step != worker.steps:  # stopped between two checkpoints
             self._log(monitor)
             self._save(monitor)
         return worker.steps >= config.steps

@@ -15,7 +15,7 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agents.assembly import make_agent, make_env, prepare_torch
 from envs.failures import Failure, save_failure
@@ -165,6 +165,9 @@ def sweep(arguments: list[str]) -> int:
         raise UserError("resume= continues one run; leave out -m")
     for combination in expand(overrides):
         compose_train(combination)  # refuse the whole sweep before the first run if one of them is wrong
+    for folder in (str(override.value()) for override in overrides if override.key_or_group == "run_dir"):
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise UserError(f"run_dir={folder} is a file; choose another run_dir=")
     hydra_own = [argument for argument in arguments if argument.startswith("hydra")]
     sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), *hydra_own]
     failed: list[str] = []
@@ -184,7 +187,8 @@ def sweep(arguments: list[str]) -> int:
 def run_swept(composed: DictConfig) -> int:
     """Run one member of a sweep, in a directory of its own."""
     job = HydraConfig.get()
-    config, run = from_composed(composed, job.runtime.choices.get("preset", "none"))
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    config, run = from_composed(plain, job.runtime.choices.get("preset", "none"))
     folder = run["run_dir"]
     if folder is not None:
         name = f"{int(job.job.num):03d}-{config.env.name}-{config.agent_name}-s{config.seed}"

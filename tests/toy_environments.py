@@ -11,6 +11,8 @@ import gymnasium
 import numpy as np
 import torch
 
+from rlsuite.errors import NonFiniteActionError
+
 
 class PointEnv:
     """A point on a line that must reach the origin: ``x' = x + 0.3 * action``, reward ``-|x'|``, 20 steps.
@@ -48,7 +50,7 @@ class PointEnv:
 
     def step(self, actions):
         if not torch.isfinite(actions).all():
-            raise ValueError("action of environment 0 is not finite: [nan]; check the policy's output")
+            raise NonFiniteActionError("action of environment 0 is not finite: [nan]; check the policy's output")
         self.steps += 1
         before = self._observe()
         self.x = self.x + 0.3 * actions[:, 0].clamp(-1.0, 2.0)

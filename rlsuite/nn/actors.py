@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlsuite.nn.ensemble import EnsembleMLP
+from rlsuite.errors import require_choice
+from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleMLP, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,11 @@ class ActorConfig:
     activation: str = "relu"
     layer_norm: bool = False
     initialization: str = "uniform"
+
+    def __post_init__(self) -> None:
+        check_sizes("agent.actor", self.hidden_sizes)
+        require_choice("agent.actor.activation", self.activation, ACTIVATIONS)
+        require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
 
 
 class Actors(nn.Module):

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlsuite.nn.ensemble import ACTIVATIONS, EnsembleLinear, EnsembleMLP
+from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
+
+BLOCKS = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
+LAYOUTS = ("concatenate", "branches")
+LOSSES = ("squared_error", "categorical")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,20 @@ class CriticConfig:
     value_min: float = -100.0
     value_max: float = 1000.0
 
-
-BLOCKS = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
+    def __post_init__(self) -> None:
+        check_sizes("agent.critic", self.hidden_sizes)
+        require_choice("agent.critic.activation", self.activation, ACTIVATIONS)
+        require_choice("agent.critic.block", self.block, BLOCKS)
+        require_choice("agent.critic.layout", self.layout, LAYOUTS)
+        require_choice("agent.critic.initialization", self.initialization, INITIALIZATIONS)
+        require_choice("agent.critic.loss", self.loss, LOSSES)
+        require(self.num_atoms >= 2, f"agent.critic.num_atoms={self.num_atoms}: use 2 or more")
+        require_finite("agent.critic.value_min", self.value_min)
+        require_finite("agent.critic.value_max", self.value_max, above=self.value_min)
+        require(
+            self.layout == "concatenate" or self.block == "plain",
+            f"agent.critic.block={self.block}: layout=branches has no normalization; use block=plain",
+        )
 
 
 class BranchedCritic(nn.Module):
@@ -92,11 +109,7 @@ class BranchedCritic(nn.Module):
 
 
 class Critics(nn.Module):
-    """K stacked critics Q_k(observation, action).
-
-    Raises:
-        ValueError: for an unknown block, layout or loss, or a support with value_min >= value_max.
-    """
+    """K stacked critics Q_k(observation, action)."""
 
     def __init__(
         self,

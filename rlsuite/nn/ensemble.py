@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rlsuite.errors import require
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu_,  # in place: what comes in is always a fresh layer output
     "elu": functional.elu,
@@ -23,6 +25,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 NORMALIZATIONS = ("none", "layer", "batch")
 INITIALIZATIONS = ("uniform", "orthogonal", "normal")
+
+
+def check_sizes(name: str, hidden_sizes: Sequence[int]) -> None:
+    """Raise UserError unless there is a hidden layer and each has a unit; `name` is the config's, as agent.actor."""
+    sizes = list(hidden_sizes)
+    require(bool(sizes) and min(sizes) >= 1, f"{name}.hidden_sizes={sizes}: use widths of 1 or more, such as [256,256]")
 
 
 def cut(stacked: Tensor, members: slice | None) -> Tensor:

@@ -5,10 +5,13 @@ Shapes: N environments, A action.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from rlsuite.errors import require, require_finite
 
 
 class RandomStream(nn.Module):
@@ -44,6 +47,16 @@ class ExplorationConfig:
     episode_multipliers: tuple[float, ...] = (1.0,)
     decision_decay: float = 1.0
     episode_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("std", "decision_decay", "episode_decay"):
+            require_finite(f"agent.exploration.{name}", getattr(self, name), low=0.0)
+        require(self.hold >= 1, f"agent.exploration.hold={self.hold}: use 1 or more")
+        multipliers = list(self.episode_multipliers)
+        require(
+            bool(multipliers) and all(0.0 <= factor < math.inf for factor in multipliers),
+            f"agent.exploration.episode_multipliers={multipliers}: use a list of factors, such as [1]",
+        )
 
 
 class GaussianExploration(nn.Module):

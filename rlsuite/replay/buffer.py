@@ -96,6 +96,8 @@ def choose_device(config: ReplayConfig, needed: int, agent_device: torch.device)
         UserError: naming the bytes needed and free.
     """
     device = agent_device if config.device == "auto" else torch.device(config.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("replay.device=cuda: torch sees no CUDA device; use replay.device=auto or cpu")
     if config.device == "auto" and device.type == "cuda" and 2.5 * needed > free_bytes(device):
         device = torch.device("cpu")
     free = free_bytes(device)
@@ -238,13 +240,23 @@ class ReplayBuffer:
         tensors = {name: getattr(self, name)[slots] for name in _RINGS}
         tensors["final_observation"] = self.final_observation
         tensors["numbers"] = torch.tensor(
-            [self.cursor, self.count, self.finals_written, self.finals_expired, int(self.has_invalid)]
+            [self.cursor, self.count, self.finals_written, self.finals_expired, int(self.has_invalid), self.num_slots]
         )
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what state() returned."""
-        self.cursor, self.count, self.finals_written, self.finals_expired, has_invalid = tensors["numbers"].tolist()
+        """Put back what state() returned.
+
+        Raises:
+            ValueError: if it was saved from a ring of another size.
+        """
+        slots, count = int(tensors["numbers"][5]), int(tensors["numbers"][1])
+        for name in _RINGS:
+            wanted = (count + 1, *getattr(self, name).shape[2:])
+            found = tensors[name].shape
+            if slots != self.num_slots or (found[0], *found[2:]) != wanted or found[1] != self.num_envs:
+                raise ValueError("the replay was saved with another replay.capacity, num_envs or sizes")
+        self.cursor, self.count, self.finals_written, self.finals_expired, has_invalid, _ = tensors["numbers"].tolist()
         self.has_invalid = bool(has_invalid)
         slots = (self.cursor - self.count + torch.arange(self.count + 1, device=self.device)) % self.num_slots
         for name in _RINGS:

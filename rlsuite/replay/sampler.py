@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlsuite.errors import UserError
 from rlsuite.replay.buffer import Batch, ReplayBuffer, ReplayConfig, Transition, choose_device, forecast_bytes
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
@@ -93,11 +94,17 @@ class Replay:
         draw = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
         index = buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
         if buffer.has_invalid:
-            # Failed transitions are one in millions: a few redraws leave none, and every draw stays on the device.
-            for _ in range(4):
+            # Failed transitions are rare and must never be learned from: draw again where one was hit.
+            bad = buffer.invalid.view(-1)[index]
+            for _ in range(1000):
+                if not bool(bad.any()):
+                    break
                 again = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
                 redrawn = buffer.flat_index(again // buffer.num_envs, again % buffer.num_envs)
-                index = torch.where(buffer.invalid.view(-1)[index], redrawn, index)
+                index = torch.where(bad, redrawn, index)
+                bad = buffer.invalid.view(-1)[index]
+            else:
+                raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
         return index
 
     def state(self) -> dict[str, Tensor]:

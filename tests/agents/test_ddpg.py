@@ -227,9 +227,6 @@ def test_the_actor_is_scored_with_running_statistics():
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="critics are in training mode until the first update puts them in evaluation mode"
-)
 def test_batch_norm_critics_are_in_evaluation_mode_from_the_start():
     agent = batch_norm_agent()
     before = {name: value.clone() for name, value in agent.critics.state_dict().items()}
