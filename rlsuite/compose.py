@@ -134,8 +134,10 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """
     for override in parse(arguments):
         key = override.key_or_group
-        if key in GROUPS:
-            raise UserError(f"{key}= cannot change when a run is resumed; start a new run for that")
+        if key in (*GROUPS, "run_dir"):
+            raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
+        if override.is_sweep_override():
+            raise UserError(f"several values for {key}= are a sweep; resume= continues one run")
         node = plain
         *parents, last = key.split(".")
         for parent in parents:

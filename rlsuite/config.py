@@ -180,9 +180,12 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
         UserError: for an unknown key, a value of the wrong type, or one out of range.
     """
     plain = dict(plain)
-    agent = dict(plain.pop("agent"))
+    for group, keys in {"agent": ("name", "target"), "env": ()}.items():
+        value = plain.get(group)
+        if not isinstance(value, Mapping) or any(key not in value for key in keys):
+            raise UserError(f"{group}={value}: the configuration names no {group}; use {group}=<name>")
+    agent, env = dict(plain.pop("agent")), dict(plain.pop("env"))
     name, target = agent.pop("name"), agent.pop("target")
-    env = dict(plain.pop("env"))
     # Options written flat, env.reset_noise_scale=0.1, are gathered; the environment itself checks them.
     options = env.pop("options", None) or {}
     if not isinstance(options, Mapping):

@@ -70,7 +70,7 @@ def evaluate(
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
         observation, reward, terminated, truncated, _ = env.step(policy(observation))
-        returns += reward * running
+        returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
         running &= ~(terminated | truncated)
         if not running.any():

@@ -90,16 +90,20 @@ class Trainer:
         Raises:
             UserError: if a loss goes non-finite (a record is left), or the checkpoint cannot be written.
         """
+        try:
+            self._run(monitor, should_stop)
+        except NonFiniteActionError as error:  # met by an environment before a log met the loss
+            self._refuse_nonfinite(["action"])
+            raise UserError(f"{error} (step {self.worker.steps})") from None
+        return self.worker.steps >= self.config.steps
+
+    def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
         self._begin_interval()
         saved_step = self.resume_step
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
-            try:
-                self._collect(monitor)
-            except NonFiniteActionError as error:
-                self._refuse_nonfinite(["action"])
-                raise UserError(f"{error} (step {worker.steps})") from None
+            self._collect(monitor)
             self._update()
             finished = worker.steps >= config.steps
             if finished or _crossed(before, worker.steps, config.log.every):
@@ -111,7 +115,6 @@ class Trainer:
         if saved_step != worker.steps:  # stopped between two checkpoints
             self._log(monitor)
             self._save(monitor)
-        return worker.steps >= config.steps
 
     def _collect(self, monitor: Monitor) -> None:
         warming_up = self.steps_at_start is None

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agents.assembly import make_agent, make_env, prepare_torch
 from envs.failures import Failure, save_failure
-from rlsuite.checkpoint import Checkpoint, read_checkpoint, resolve_checkpoint
+from rlsuite.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
 from rlsuite.compose import (
     CONF,
@@ -38,6 +38,8 @@ from rlsuite.monitor import Monitor
 from rlsuite.run_lock import RunLock
 from rlsuite.signals import GracefulStop
 from rlsuite.training import Trainer
+
+STOPPED: list[str] = []  # signals that ended a run of this process
 
 
 def main(arguments: list[str]) -> int:
@@ -118,6 +120,8 @@ def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
     monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {trainer.run_dir})")
     with GracefulStop() as stop:
         finished = trainer.run(monitor, lambda: stop.requested)
+    if stop.requested:
+        STOPPED.append(stop.reason)
     monitor.close()  # before the last word, so that the table does not stand below it
     if finished:
         print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={trainer.run_dir}")
@@ -144,6 +148,8 @@ def default_run_dir(config: TrainConfig) -> Path:
 
 def refuse_used(folder: Path) -> None:
     """Raise UserError if `folder` already holds a run: nothing is ever overwritten."""
+    if (folder / "config.yaml").exists() and not list_checkpoints(folder):
+        raise UserError(f"run_dir={folder} holds a run without any checkpoint; delete it, or choose another run_dir=")
     if (folder / "config.yaml").exists():
         raise UserError(f"run_dir={folder} already holds a run; continue it with resume={folder}, or choose another")
 
@@ -173,6 +179,8 @@ def sweep(arguments: list[str]) -> int:
     failed: list[str] = []
 
     def run_one(composed: DictConfig) -> int:
+        if STOPPED:  # the signal was meant for the sweep
+            return 0
         try:
             return run_swept(composed)
         except UserError as error:  # one bad run does not cost the others

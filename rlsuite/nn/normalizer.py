@@ -28,13 +28,13 @@ class RunningNormalizer(nn.Module):
         self.count: Tensor
         self.mean: Tensor
         self.variance: Tensor
-        self.offset: Tensor
+        self.center: Tensor
         self.scale: Tensor
         self.register_buffer("count", torch.zeros(num_sets, 1, 1, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(num_sets, 1, features, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(num_sets, 1, features, dtype=torch.float64))
-        # What forward needs, kept in float32: standardized = input * scale + offset.
-        self.register_buffer("offset", torch.zeros(num_sets, 1, features))
+        # What forward needs, kept in float32: standardized = (input - center) * scale.
+        self.register_buffer("center", torch.zeros(num_sets, 1, features))
         self.register_buffer("scale", torch.ones(num_sets, 1, features))
 
     @torch.no_grad()
@@ -50,11 +50,12 @@ class RunningNormalizer(nn.Module):
         self.count.copy_(total)
         scale = torch.rsqrt(self.variance + self.epsilon)
         self.scale.copy_(scale)
-        self.offset.copy_(-self.mean * scale)
+        self.center.copy_(self.mean)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Standardize (..., B, D); with M > 1 the result is (M, B, D)."""
-        scaled = torch.addcmul(self.offset, inputs, self.scale)
-        if inputs.dim() == 2 and self.offset.shape[0] == 1:
+        # The difference first: a large, nearly constant feature would lose its digits in input * scale.
+        scaled = (inputs - self.center).mul_(self.scale)
+        if inputs.dim() == 2 and self.center.shape[0] == 1:
             scaled = scaled[0]
         return scaled.clamp_(-self.clip, self.clip)

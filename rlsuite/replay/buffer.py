@@ -70,11 +70,19 @@ class ReplayConfig:
     timelimit_as_done: bool = False
 
 
-def forecast_bytes(capacity: int, num_envs: int, observation: Tensor, action: Tensor) -> int:
-    """Return the bytes a ring of `capacity` transitions allocates for rows like observation (N, D), action (N, A)."""
+def forecast_bytes(
+    capacity: int, num_envs: int, observation: Tensor, action: Tensor, *, prioritized: bool = False
+) -> int:
+    """Return the bytes a ring of `capacity` transitions allocates for rows like observation (N, D), action (N, A).
+
+    The store of final observations is not counted: it grows with the share of transitions that end an episode.
+    """
     slots = num_slots(capacity, num_envs)
     row = observation[0].numel() * observation.element_size() + action[0].numel() * action.element_size()
-    return slots * num_envs * (row + 4 + 3 + 4)  # reward, three flags, place of the final observation
+    row += 4 + 3 + 4  # reward, three flags, place of the final observation
+    if prioritized:
+        row += 4 + 16  # the priority, and its float64 copy and cumulative sum while sampling
+    return slots * num_envs * row
 
 
 def num_slots(capacity: int, num_envs: int) -> int:

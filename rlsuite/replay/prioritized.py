@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlsuite.errors import UserError
 from rlsuite.replay.buffer import ReplayBuffer
 
 
@@ -39,6 +40,8 @@ class Priorities:
         """Draw flat places (B,) and their importance weights (B,), the largest being 1 (eq. 2 there)."""
         cumulative = self.priority.view(-1).double().cumsum(0)
         total = cumulative[-1]
+        if self.buffer.has_invalid and not bool(total > 0):
+            raise UserError("every stored transition comes from a failed simulation; check the environment")
         draws = torch.rand(size, generator=generator, device=self.buffer.device, dtype=torch.float64) * total
         index = torch.searchsorted(cumulative, draws, right=True).clamp_(max=cumulative.numel() - 1)
         probability = self.priority.view(-1)[index].double() / total

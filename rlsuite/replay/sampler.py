@@ -41,7 +41,9 @@ class Replay:
     ) -> None:
         self.config, self.discount = config, discount
         self.agent_device = torch.device(agent_device)
-        needed = forecast_bytes(config.capacity, observation.shape[0], observation, action)
+        needed = forecast_bytes(
+            config.capacity, observation.shape[0], observation, action, prioritized=config.prioritized
+        )
         device = choose_device(config, needed, self.agent_device)
         self.buffer = ReplayBuffer(config.capacity, observation, action, device=device)
         self.priorities = Priorities(self.buffer, config.priority_exponent) if config.prioritized else None

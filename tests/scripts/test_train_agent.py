@@ -227,7 +227,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_never_overwritten(capsys, t
     subprocess.run(["rm", "-r", folder / "checkpoints"], check=True)
     # Neither way may overwrite anything; both must say what to do.
     assert "no checkpoint in" in refused(capsys, f"resume={folder}")
-    assert "already holds a run" in refused(capsys, *TINY, f"run_dir={folder}")
+    assert "without any checkpoint; delete it" in refused(capsys, *TINY, f"run_dir={folder}")
 
 
 # -- sweeps ---------------------------------------------------------------------------------------------------
@@ -249,7 +249,6 @@ def test_a_sweep_makes_a_run_for_each_value(in_folder):
     assert len(list((in_folder / "sweep").glob("*/checkpoints/8/agent.safetensors"))) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="SIGTERM ends one member; the sweep goes on with the next")
 def test_sigterm_ends_the_whole_sweep(tmp_path):
     folder = tmp_path / "sweep"
     process = start(["-m", *RUNS["ddpg"], *LONG, "seed=0,1", f"run_dir={folder}"], folder)
