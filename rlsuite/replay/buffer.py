@@ -218,8 +218,12 @@ class ReplayBuffer:
         following = (index + envs) % (self.num_slots * envs)
         stored = self.observation.flatten(0, 1).index_select(0, following)
         place = self.final_place.view(-1)[index]
-        ended = (place >= 0).view(-1, *[1] * (stored.dim() - 1))
-        return torch.where(ended, self.final_observation.index_select(0, place.clamp_min(0)), stored)
+        if stored.is_cuda:  # no host sync: gather for all rows, keep where an episode ended
+            ended = (place >= 0).view(-1, *[1] * (stored.dim() - 1))
+            return torch.where(ended, self.final_observation.index_select(0, place.clamp_min(0)), stored)
+        ended = (place >= 0).nonzero().squeeze(-1)  # few rows: cheaper than gathering for all
+        stored[ended] = self.final_observation[place[ended].long()]
+        return stored
 
     def mark_interrupted(self) -> None:
         """Turn the newest transitions into truncated ones: their episodes will not go on.

@@ -71,22 +71,22 @@ def _ours(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
 
 
 def _raw(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
-    """mujoco.batch alone: each step from the state ours has there, with its control; only the step is timed."""
-    batch, frame_skip = (
-        Batch(env.simulation.model, env.num_envs, env.simulation.num_threads),
-        env.task.frame_skip,
-    )
+    """mujoco.batch alone, on the states and controls that a run of ours has just gone through; only steps are timed."""
+    batch = Batch(env.simulation.model, env.num_envs, env.simulation.num_threads)
     control = batch.bind("ctrl")
 
     def measure() -> float:
-        spent = 0.0
+        states = []
         for action in actions:
-            batch.state[:] = env.simulation.state().numpy()
+            states.append(env.simulation.state().numpy().copy())
+            env.step(action)
+        spent = 0.0
+        for state, action in zip(states, actions, strict=True):
+            batch.state[:] = state
             control[:] = action.numpy()
             begin = time.perf_counter()
-            batch.step(nstep=frame_skip)
+            batch.step(nstep=env.task.frame_skip)
             spent += time.perf_counter() - begin
-            env.step(action)
         return len(actions) * env.num_envs / spent
 
     return measure
