@@ -131,6 +131,8 @@ class DDPG(nn.Module):
         self.stream = RandomStream(seed + 2, device)
         self.actor_parameters: list[Tensor] = list(self.actors.parameters())
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
+        self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
+        self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
         self.optimizers = {
             "actor": adam(self.actor_parameters, config.actor_learning_rate),
             "critic": adam(
@@ -259,9 +261,9 @@ class DDPG(nn.Module):
     @torch.no_grad()
     def _update_targets(self) -> None:
         rate = self.config.target_rate
-        torch._foreach_lerp_(list(self.target_actors.parameters()), self.actor_parameters, rate)
+        torch._foreach_lerp_(self.target_actor_parameters, self.actor_parameters, rate)
         if not self.critics.joint_batches:
-            torch._foreach_lerp_(list(self.target_critics.parameters()), self.critic_parameters, rate)
+            torch._foreach_lerp_(self.target_critic_parameters, self.critic_parameters, rate)
 
     def bootstrap_action(self, next_observation: Tensor) -> Tensor:
         """Return the actions (K, B, A) whose values are bootstrapped, at next observations (K, B, D)."""
