@@ -87,14 +87,22 @@ class ACE(DDPG):
         """Return actions (R, A) in the environment's units for observations (R, D)."""
         if explore and self.config.collect_with == "members":
             return super().act(observation, explore)
-        proposals = self.propose(observation, explore)[: self.num_actors]
-        if self.num_scoring_critics == 0 or self.num_actors == 1:
-            action = proposals[0]
-        else:
-            scores = self.mean_scores(observation, proposals, self.num_scoring_critics)
-            action = choose(proposals, scores)
+        action, scores = self.decide(observation, explore)
+        if scores is not None:
             self._record_choice(scores)
         return self.to_environment(self.exploration(action) if explore else action)
+
+    def greedy(self, observation: Tensor) -> Tensor:
+        """Return the ensemble's actions (R, A): a pure function of the weights, which can be exported."""
+        return self.to_environment(self.decide(observation, False)[0])
+
+    def decide(self, observation: Tensor, explore: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the chosen actions (R, A) in [-1, 1] and the scores (N, R); None where nothing is to choose."""
+        proposals = self.propose(observation, explore)[: self.num_actors]
+        if self.num_scoring_critics == 0 or self.num_actors == 1:
+            return proposals[0], None
+        scores = self.mean_scores(observation, proposals, self.num_scoring_critics)
+        return choose(proposals, scores), scores
 
     def mean_scores(self, observation: Tensor, proposals: Tensor, num_critics: int) -> Tensor:
         """Score proposals: q_i = (1/M) sum_j Q_j(s, a_i) (card, Method 3).

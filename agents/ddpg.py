@@ -153,11 +153,15 @@ class DDPG(nn.Module):
 
         While exploring, environment n follows pair n mod K, with noise; otherwise the first pair acts.
         """
+        if not explore:
+            return self.greedy(observation)
         proposals = self.propose(observation, explore)
-        if explore:
-            row = torch.arange(len(observation), device=observation.device)
-            return self.to_environment(self.exploration(proposals[row % self.config.num_pairs, row]))
-        return self.to_environment(proposals[0])
+        row = torch.arange(len(observation), device=observation.device)
+        return self.to_environment(self.exploration(proposals[row % self.config.num_pairs, row]))
+
+    def greedy(self, observation: Tensor) -> Tensor:
+        """Return the deterministic policy's actions (N, A): a pure function of the weights, which can be exported."""
+        return self.to_environment(self.propose(observation, False)[0])
 
     def propose(self, observation: Tensor, explore: bool) -> Tensor:
         """Return every actor's action (K, N, A) in [-1, 1] for observations (N, D)."""

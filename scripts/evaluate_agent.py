@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
-from agents.assembly import load_agent, make_env, prepare_torch
-from agents.members import SOURCES, load_ensemble, member_checkpoints
-from rlsuite.checkpoint import resolve_checkpoint
+from agents.assembly import make_env, prepare_torch
+from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.errors import require
@@ -28,46 +27,27 @@ from rlsuite.video import VideoWriter
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateScriptConfig:
-    """What to evaluate, and how.
+class EvaluateScriptConfig(PolicyConfig):
+    """How it is evaluated.
 
     Attributes:
-        run: run directory or checkpoint directory; several, with commas, for an ensemble.
         episodes: episodes, one environment each, all from the same seed tree.
         seed: of the episodes' starts.
         video: write the first episode as mp4.
         output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4.
-        source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
-        num_members: checkpoints taken into an ensemble; 0 means all found.
-        num_actors: actors of the ensemble that propose (x of AxCy); 0 means all.
-        num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
-        normalize_scores: standardize each critic's scores before their mean.
         num_threads: threads of simulator and torch; 0 takes all cores.
-        device: auto, cpu or cuda.
     """
 
-    run: tuple[str, ...] = ()
     episodes: int = 20
     seed: int = 0
     video: bool = False
     output: str = ""
-    source: str = "latest"
-    num_members: int = 0
-    num_actors: int = 0
-    num_critics: int = -1
-    normalize_scores: bool = False
     num_threads: int = 0
-    device: str = "auto"
 
     def __post_init__(self) -> None:
-        require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
+        super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
-        require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
-        require(
-            self.source != "latest" or len(self.run) == 1,
-            "several runs make an ensemble; add source=runs or source=mixed",
-        )
 
 
 def main(arguments: list[str]) -> int:
@@ -76,19 +56,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", *describe(EvaluateScriptConfig)]))
         return 0
     script = script_config(EvaluateScriptConfig, arguments)
-    if script.source == "latest":
-        checkpoint = resolve_checkpoint(script.run[0])
-        agent, config = load_agent(checkpoint, device=script.device)
-    else:
-        checkpoints = member_checkpoints(script.run, script.source, script.num_members)
-        checkpoint = checkpoints[0]
-        agent, config = load_ensemble(
-            checkpoints,
-            num_actors=script.num_actors,
-            num_critics=script.num_critics,
-            normalize_scores=script.normalize_scores,
-            device=script.device,
-        )
+    agent, config, checkpoint = load_policy(script)
     prepare_torch(config)
     render_mode = "rgb_array" if script.video else None
     env = make_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)

@@ -1,0 +1,93 @@
+"""Policies as ONNX files that need nothing of this suite: normalizer, ensemble and action bounds are inside.
+
+Shapes: N rows, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlsuite.errors import UserError
+
+
+class Policy(nn.Module):
+    """The deterministic policy of a trained agent, as a module that maps observations to actions."""
+
+    def __init__(self, agent: Any) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Map raw observations (N, D) float32 to actions (N, A) in the environment's units."""
+        return self.agent.greedy(observation)
+
+
+def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
+    """Write the agent's policy as ONNX, with any number of rows N.
+
+    Args:
+        agent: with a method greedy(observation).
+        observation_size: D.
+        path: the file; its directory is made if missing.
+
+    Raises:
+        UserError: if the ONNX packages are not installed, the agent has no deterministic policy, or the file
+            cannot be written.
+    """
+    require_packages("onnx", "onnxscript")
+    if not hasattr(agent, "greedy"):
+        raise UserError(f"{type(agent).__name__} has no deterministic policy to export")
+    policy = Policy(agent).eval().requires_grad_(False)
+    example = torch.zeros(2, observation_size, device=next(policy.parameters()).device)
+    rows = torch.export.Dim("rows", min=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The exporter speaks of packages it could use and of its own deprecations: nothing a user can act on.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                policy,
+                (example,),
+                str(path),
+                input_names=["observation"],
+                output_names=["action"],
+                dynamic_shapes={"observation": {0: rows}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another output=") from None
+    return path
+
+
+def difference_in_onnxruntime(agent: Any, path: Path, observation: Tensor) -> float:
+    """Return the largest difference between the agent's actions and the file's in onnxruntime.
+
+    Args:
+        agent: what was exported.
+        path: the ONNX file.
+        observation: (N, D).
+    """
+    require_packages("onnxruntime")
+    onnxruntime = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (action,) = session.run(None, {"observation": observation.cpu().numpy()})
+    with torch.no_grad():
+        return float((torch.from_numpy(action) - agent.greedy(observation).cpu()).abs().max())
+
+
+def require_packages(*names: str) -> None:
+    """Raise UserError naming the extra to install unless all packages are there."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)} is not installed; run: pip install -e '.[export]'")

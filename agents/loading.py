@@ -1,0 +1,64 @@
+"""What evaluate_agent.py and export_policy.py share: from run=, source= and AxCy to a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.assembly import load_agent
+from agents.members import SOURCES, load_ensemble, member_checkpoints
+from rlsuite.checkpoint import resolve_checkpoint
+from rlsuite.config import TrainConfig
+from rlsuite.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Which trained policy.
+
+    Attributes:
+        run: run directory or checkpoint directory; several, with commas, for an ensemble.
+        source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
+        num_members: checkpoints taken into an ensemble; 0 means all found.
+        num_actors: actors of the ensemble that propose (x of AxCy); 0 means all.
+        num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
+        normalize_scores: standardize each critic's scores before their mean.
+        device: auto, cpu or cuda.
+    """
+
+    run: tuple[str, ...] = ()
+    source: str = "latest"
+    num_members: int = 0
+    num_actors: int = 0
+    num_critics: int = -1
+    normalize_scores: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
+        require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
+        require(
+            self.source != "latest" or len(self.run) == 1,
+            "several runs make an ensemble; add source=runs or source=mixed",
+        )
+
+
+def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
+    """Return the agent, its run's config, and the (first) checkpoint it came from.
+
+    Raises:
+        UserError: if there is no intact checkpoint, or members do not fit together.
+    """
+    if config.source == "latest":
+        checkpoint = resolve_checkpoint(config.run[0])
+        return *load_agent(checkpoint, device=config.device), checkpoint
+    checkpoints = member_checkpoints(config.run, config.source, config.num_members)
+    ensemble, run_config = load_ensemble(
+        checkpoints,
+        num_actors=config.num_actors,
+        num_critics=config.num_critics,
+        normalize_scores=config.normalize_scores,
+        device=config.device,
+    )
+    return ensemble, run_config, checkpoints[0]

@@ -1,0 +1,16 @@
+"""Run an exported policy in plain Gymnasium: ``python run_exported_policy.py policy.onnx Humanoid-v5``."""
+
+import sys
+
+import gymnasium
+import numpy
+import onnxruntime
+
+policy, env = onnxruntime.InferenceSession(sys.argv[1]), gymnasium.make(sys.argv[2])
+observation, _ = env.reset(seed=0)
+total, ended = 0.0, False
+while not ended:
+    (action,) = policy.run(None, {"observation": observation[None].astype("float32")})
+    observation, reward, terminated, truncated, _ = env.step(numpy.asarray(action)[0])
+    total, ended = total + float(reward), terminated or truncated
+print(total)

@@ -1,0 +1,67 @@
+"""Export a trained policy as ONNX: ``python scripts/export_policy.py run=RUN_DIR output=policy.onnx``.
+
+Observation normalizer, action bounds and, for ensembles (run=A,B source=runs, source=snapshots, ...), all members are
+inside the file. It is checked in onnxruntime before the script ends; scripts/examples/run_exported_policy.py runs it in
+plain Gymnasium. The last line printed is JSON: path, bytes, largest difference.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from agents.assembly import make_env
+from agents.export import difference_in_onnxruntime, export_onnx, require_packages
+from agents.loading import PolicyConfig, load_policy
+from rlsuite.cli import run_script
+from rlsuite.compose import script_config
+from rlsuite.errors import UserError
+from rlsuite.help import describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(PolicyConfig):
+    """Where it goes.
+
+    Attributes:
+        output: the file; default <run>/policy.onnx.
+        tolerance: largest difference to the agent's own actions that is accepted, as a share of the action range.
+    """
+
+    output: str = ""
+    tolerance: float = 1e-4
+
+
+def main(arguments: list[str]) -> int:
+    """Export, check and print."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(ExportConfig)]))
+        return 0
+    script = script_config(ExportConfig, arguments)
+    require_packages("onnx", "onnxscript", "onnxruntime")
+    agent, config, checkpoint = load_policy(script)
+    path = Path(script.output) if script.output else checkpoint.parent.parent / "policy.onnx"
+    env = make_env(config, 64)
+    observation, _ = env.reset(seed=0)
+    export_onnx(agent, observation.shape[-1], path)
+    # Random actions carry the check to more states than the starts alone.
+    low, high = torch.as_tensor(env.single_action_space.low), torch.as_tensor(env.single_action_space.high)
+    generator = torch.Generator().manual_seed(0)
+    difference = 0.0
+    for _ in range(5):
+        difference = max(difference, difference_in_onnxruntime(agent, path, observation))
+        action = torch.lerp(low, high, torch.rand((64, len(low)), generator=generator))
+        observation = env.step(action)[0]
+    env.close()
+    if difference > script.tolerance * float((high - low).max()):
+        raise UserError(f"{path} differs from the agent by {difference:g}; report it, or accept it with tolerance=")
+    print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
