@@ -15,11 +15,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require, require_finite
+from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig, Actors
 from rlsuite.nn.critics import CriticConfig, Critics
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch, Transition
 
@@ -41,7 +42,9 @@ class DDPGConfig:
         critic_learning_rate: of Adam.
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
         normalize_observations: standardize observations by running statistics.
-        reward_scale: rewards are multiplied by this before learning.
+        reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
+            discounted returns stay within agent.critic.value_max; what a categorical critic wants).
+        reward_scale: the constant.
         act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
         actor: the actor block.
         critic: the critic block.
@@ -60,6 +63,7 @@ class DDPGConfig:
     critic_learning_rate: float = 3e-4
     critic_weight_decay: float = 0.0
     normalize_observations: bool = True
+    reward_scaling: str = "constant"
     reward_scale: float = 1.0
     act_with_targets: bool = False
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -69,6 +73,9 @@ class DDPGConfig:
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_critics", "policy_delay", "batch_size"):
             require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
+        require_choice("agent.reward_scaling", self.reward_scaling, ("constant", "returns"))
+        if self.reward_scaling == "returns":
+            require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
         require(0.0 <= self.discount <= 1.0, f"agent.discount={self.discount}: use a value in [0, 1]")
         require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
         for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale"):
@@ -122,6 +129,7 @@ class DDPG(nn.Module):
         self.critics.eval()
         self.target_critics.eval()
         self.normalizer = RunningNormalizer(observation_size)
+        self.return_scaler = ReturnScaler(num_envs, config.discount, abs(config.critic.value_max))
         self.action_center: Tensor
         self.action_half_range: Tensor
         self.register_buffer("action_center", (action_high + action_low).float() / 2)
@@ -172,6 +180,8 @@ class DDPG(nn.Module):
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
         if self.config.normalize_observations:
             self.normalizer.update(transition.observation)
+        if self.config.reward_scaling == "returns":
+            self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
         self.exploration.advance(transition.terminated | transition.truncated)
 
     def normalize(self, observation: Tensor) -> Tensor:
@@ -243,7 +253,10 @@ class DDPG(nn.Module):
         else:
             output = self.critics(inputs)
         next_output = self.pessimistic(next_output.detach())
-        reward = reward * self.config.reward_scale if self.config.reward_scale != 1.0 else reward
+        if self.config.reward_scaling == "returns":
+            reward = self.return_scaler(reward)
+        elif self.config.reward_scale != 1.0:
+            reward = reward * self.config.reward_scale
         reward, discount, weight = (self._per_critic(rows) for rows in (reward, discount, weight))
         losses = self.critics.loss(output, reward, discount, next_output)
         loss = (weight * losses).sum() / losses.shape[1]  # mean over B, sum over members: each learns as if alone

@@ -33,8 +33,9 @@ class CriticConfig:
         initialization: "uniform", "orthogonal" or "normal".
         loss: "squared_error" or "categorical" (distribution over atoms, cross entropy; Bellemare et al. 2017).
         num_atoms: V, of the categorical loss.
-        value_min: lowest atom.
-        value_max: highest atom; the support must hold every discounted return.
+        value_min: lowest atom, in units of scaled rewards.
+        value_max: highest atom; the support must hold every discounted return, which agent.reward_scaling=returns
+            sees to.
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -44,8 +45,8 @@ class CriticConfig:
     initialization: str = "uniform"
     loss: str = "squared_error"
     num_atoms: int = 101
-    value_min: float = -100.0
-    value_max: float = 1000.0
+    value_min: float = -5.0
+    value_max: float = 5.0
 
     def __post_init__(self) -> None:
         check_sizes("agent.critic", self.hidden_sizes)
