@@ -41,6 +41,14 @@ AGENTS = {
         },
         {},
     ),
+    "ddpg, categorical, rewards scaled by returns": (
+        DDPG,
+        {
+            "critic": CriticConfig(hidden_sizes=(32, 32), loss="categorical", num_atoms=41),
+            "reward_scaling": "returns",
+        },
+        {},
+    ),
 }
 
 
