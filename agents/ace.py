@@ -37,7 +37,7 @@ class ACEConfig(DDPGConfig):
             critics (the paper's second use).
         normalize_scores: standardize each critic's scores over the proposals before the mean; wanted where
             members have different discounts.
-        collect_with: "members" (environment n follows pair n mod K: varied data) or "ensemble" (the chosen
+        collect_with: "members" (episode k follows pair k mod K: varied data) or "ensemble" (the chosen
             proposal, with noise).
     """
 
@@ -146,13 +146,15 @@ class ACE(DDPG):
         )
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """Return how often each actor was chosen (N,) and the mean score margin () since the last call."""
+        """Return what was chosen since the last call: every choice (n,) int64, each actor's share, the score margin."""
         counts, margin = self.chosen_count.clone(), self.score_margin[0] / self.score_margin[1]
         if not counts.any():
             return {}
         self.chosen_count.zero_()
         self.score_margin.zero_()
-        return {"chosen_actor": counts, "score_margin": margin}
+        choices = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts.long())
+        shares = {f"chosen_share_{place}": share for place, share in enumerate(counts / counts.sum())}
+        return {"chosen_actor": choices, "score_margin": margin, **shares}
 
     # -- update: only what train_with_ensemble changes ------------------------------------------------------
 
@@ -199,6 +201,11 @@ class ACE(DDPG):
         require(bool(members), "an ensemble needs at least one member")
         first = members[0]
         for member in members[1:]:
+            for name in ("actor", "critic", "num_critics", "normalize_observations", "act_with_targets"):
+                if getattr(first.config, name) != getattr(member.config, name):
+                    raise UserError(f"members differ in agent.{name}; take runs of one agent config and one task")
+            if first.config.discount != member.config.discount and not config.normalize_scores:
+                raise UserError("members differ in agent.discount, so their scores in scale; add normalize_scores=true")
             same_task = all(
                 torch.equal(getattr(first, name), getattr(member, name))
                 for name in ("action_center", "action_half_range")

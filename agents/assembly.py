@@ -10,7 +10,6 @@ import torch
 
 import envs
 from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
-from rlsuite.compose import read_config
 from rlsuite.config import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError
 from rlsuite.seeding import derive_seed
@@ -77,8 +76,3 @@ def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainCon
         text = " ".join(str(error).split())
         raise UserError(f"{checkpoint.path} does not fit its configuration: {text[:200]}") from None
     return agent, config
-
-
-def read_run(run_dir: Path) -> TrainConfig:
-    """Return the config of a run directory."""
-    return train_config(read_config(run_dir))

@@ -159,13 +159,15 @@ class DDPG(nn.Module):
     def act(self, observation: Tensor, explore: bool) -> Tensor:
         """Return actions (N, A) in the environment's units for observations (N, D).
 
-        While exploring, environment n follows pair n mod K, with noise; otherwise the first pair acts.
+        While exploring, an environment follows pair k mod K through its episode k, with noise, so that all pairs
+        collect alike; otherwise the first pair acts.
         """
         if not explore:
             return self.greedy(observation)
         proposals = self.propose(observation, explore)
         row = torch.arange(len(observation), device=observation.device)
-        return self.to_environment(self.exploration(proposals[row % self.config.num_pairs, row]))
+        pair = self.exploration.episode % self.config.num_pairs
+        return self.to_environment(self.exploration(proposals[pair, row]))
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the deterministic policy's actions (N, A): a pure function of the weights, which can be exported."""

@@ -20,7 +20,7 @@ class PolicyConfig:
     Attributes:
         run: run directory or checkpoint directory; several, with commas, for an ensemble.
         source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
-        num_members: checkpoints taken into an ensemble; 0 means all found.
+        num_members: checkpoints taken into an ensemble (not with source=latest); 0 means all found.
         num_actors: actors of the ensemble that propose (x of AxCy); 0 means all.
         num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
         normalize_scores: standardize each critic's scores before their mean.
@@ -38,6 +38,10 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
         require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
+        require(self.num_members >= 0, f"num_members={self.num_members}: use 0 (all found) or more")
+        require(
+            self.source == "latest" or all(run for run in self.run), "run= holds an empty name; leave out the comma"
+        )
         require(
             self.source != "latest" or len(self.run) == 1,
             "several runs make an ensemble; add source=runs or source=mixed",
@@ -52,8 +56,12 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     """
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
-        return *load_agent(checkpoint, device=config.device), checkpoint
-    checkpoints = member_checkpoints(config.run, config.source, config.num_members)
+        as_trained = (config.num_actors, config.num_critics, config.normalize_scores) == (0, -1, False)
+        if as_trained:
+            return *load_agent(checkpoint, device=config.device), checkpoint
+        checkpoints = [checkpoint]  # another AxCy of the run's own pairs
+    else:
+        checkpoints = member_checkpoints(config.run, config.source, config.num_members)
     ensemble, run_config = load_ensemble(
         checkpoints,
         num_actors=config.num_actors,

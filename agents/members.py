@@ -32,9 +32,12 @@ def member_checkpoints(runs: Sequence[str], source: str, num_members: int) -> li
     if source == "runs":
         found = [resolve_checkpoint(run) for run in runs]
     elif source == "snapshots":
+        resolve_checkpoint(runs[0])
         require(len(runs) == 1, f"source=snapshots takes one run=, not {len(runs)}; use source=mixed for several")
         found = list_checkpoints(runs[0])[::-1]
     else:
+        for run in runs:
+            resolve_checkpoint(run)  # says what is wrong with a path that is no run
         histories = [list_checkpoints(run)[::-1] for run in runs]
         depth = min(len(history) for history in histories)
         found = [history[age] for age in range(depth) for history in histories]

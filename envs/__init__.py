@@ -82,6 +82,8 @@ def make_vector(
     name = env_id.removeprefix(_PREFIX)
     kind = locomotion.task_class(name)
     limit = options.pop("max_episode_steps", kind.max_episode_steps)
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise UserError(f"env.max_episode_steps={limit}: use a whole number of 1 or more, or null for no limit")
     from envs.mujoco_vector import MujocoVectorEnv
 
     task = locomotion.build(name, **options)

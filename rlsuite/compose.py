@@ -22,6 +22,8 @@ from rlsuite.errors import UserError, near_matches
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
 RUN_KEYS = ("run_dir", "resume")
+PATH_KEYS = ("run_dir", "resume", "output")
+PATH_LIST_KEYS = ("run", "runs")
 
 
 def group_options(group: str) -> list[str]:
@@ -36,10 +38,10 @@ def parse(arguments: Sequence[str]) -> list[Override]:
         UserError: for what is not key=value, or an unknown agent, task or preset.
     """
     for argument in arguments:
-        if "=" not in argument:
+        if argument.partition("=")[0] in ("", argument):
             raise UserError(f"'{argument}' is not key=value; for example: agent=ace env=Humanoid steps=100000")
     try:
-        overrides = OverridesParser.create().parse_overrides(list(arguments))
+        overrides = OverridesParser.create().parse_overrides([quote_path(argument) for argument in arguments])
     except HydraException as error:
         raise UserError(f"cannot read the arguments: {one_line(error)}") from None
     for override in overrides:
@@ -50,6 +52,39 @@ def parse(arguments: Sequence[str]) -> list[Override]:
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
                     raise UserError(f"unknown {kind} '{name}'{near_matches(name, group_options(key))}")
     return overrides
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of a key that takes a path, or paths with commas: Hydra's grammar has uses for = ( { and ~.
+
+    Raises:
+        UserError: if the path is empty.
+    """
+    key, _, value = argument.partition("=")
+    if key not in (*PATH_KEYS, *PATH_LIST_KEYS) or value == "null" or value[:1] in ("'", '"', "["):
+        return argument
+    if not value:
+        raise UserError(f"{key}= is empty; name a path, or leave it out")
+
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "\\'") + "'"
+
+    if key in PATH_LIST_KEYS:
+        return f"{key}=[{','.join(quoted(part) for part in value.split(','))}]"
+    return f"{key}={quoted(value)}"
+
+
+def plain_values(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return a script's key=value arguments as plain data, one value for each key.
+
+    Raises:
+        UserError: for several values, which only sweeps take.
+    """
+    overrides = parse(arguments)
+    for override in overrides:
+        if override.is_sweep_override():
+            raise UserError(f"{override.key_or_group}= takes one value here")
+    return {override.key_or_group: override.value() for override in overrides}
 
 
 def choices(override: Override) -> list[str]:
@@ -134,7 +169,7 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """
     for override in parse(arguments):
         key = override.key_or_group
-        if key in (*GROUPS, "run_dir"):
+        if key in (*GROUPS, "run_dir", "seed", "agent.name", "agent.target") or key.startswith("env."):
             raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
         if override.is_sweep_override():
             raise UserError(f"several values for {key}= are a sweep; resume= continues one run")

@@ -236,7 +236,8 @@ def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
     values = {}
     for key, value in plain.items():
         if key not in known:
-            message = near_matches(f"{path}{key}", [f"{path}{name}" for name in known])
+            public = [f"{path}{name}" for name in known if name not in ("agent_name", "agent_target")]
+            message = near_matches(f"{path}{key}", public)
             raise UserError(f"unknown key '{path}{key}'{message}")
         values[key] = _convert(value, hints[key], f"{path}{key}")
     return cls(**values)

@@ -42,6 +42,10 @@ class VectorEnv(Protocol):
         """Put back what state() returned."""
         ...
 
+    def observation(self) -> Tensor:
+        """Return a copy of the current observation (N, D)."""
+        ...
+
     def render(self, index: int = 0) -> Any:
         """Return a picture (H, W, 3) uint8 of one environment."""
         ...

@@ -9,6 +9,7 @@ Names that contain "loss" are listed as losses; every number of an "evaluate" re
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +26,14 @@ _ROWS = {
     "steps_per_second_update": "steps/s: step + act + update",
 }
 _MAX_LOSSES = 12
+
+
+class _Console(Console):
+    """A console whose reader may go away, as `head` does: it falls silent and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:
@@ -54,7 +63,7 @@ class Progress:
         self._start = (start_step, start_elapsed_s)
         self._step, self._elapsed_s = start_step, start_elapsed_s
         self._latest: dict[str, dict[str, float]] = {}
-        self._console = console if console is not None else Console(file=sys.stdout)
+        self._console = console if console is not None else _Console(file=sys.stdout)
         self._line_interval_s = line_interval_s
         self._last_line_s = -math.inf
         self._held_line = ""

@@ -125,3 +125,5 @@ class RolloutWorker:
             self.observation = tensors["observation"].to(self.observation.device)
             self.episode_return.copy_(tensors["episode_return"])
             self.episode_length.copy_(tensors["episode_length"])
+        else:
+            self.observation = self.env.observation()

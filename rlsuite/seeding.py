@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 import numpy as np
+import torch
 
 
 def derive_seed(seed: int, purpose: str) -> int:
     """Return a seed for one purpose, such as "agent" or "environment"; equal arguments give equal seeds."""
     return int(np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(1)[0])
+
+
+def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Continue a random stream from its saved state (uint8).
+
+    CPU and CUDA generators have states of different kinds. Where the state is of the other kind (a run goes on, or is
+    evaluated, on another device) the stream starts anew, seeded by the state: reproducible, but not the same numbers.
+    """
+    state = state.cpu()
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state)
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -68,6 +68,7 @@ class Trainer:
             agent_device=self.worker.observation.device,
         )
         self.updates = 0
+        self.updates_at_start = 0  # updates done when learning began, or when its rate was changed on resume
         self.elapsed_s = 0.0
         self.episodes_at_start = 0  # episodes ended when learning began
         self.steps_at_start: int | None = None  # environment steps when learning began
@@ -99,20 +100,24 @@ class Trainer:
 
     def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
+        if config.evaluate.every:
+            self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
         self._begin_interval()
-        saved_step = self.resume_step
+        if self.steps_at_start is not None:
+            self._update(should_stop)  # what was still due when the run was stopped
+        saved = self._saved_state if self.resume_step is not None else None
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
             self._collect(monitor)
-            self._update()
-            finished = worker.steps >= config.steps
+            self._update(should_stop)
+            finished = worker.steps >= config.steps and not should_stop()
             if finished or _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)
             if config.evaluate.every and (finished or _crossed(before, worker.steps, config.evaluate.every)):
                 self._evaluate(monitor)
             if finished or _crossed(before, worker.steps, config.checkpoint.every):
-                saved_step = self._save(monitor)
-        if saved_step != worker.steps:  # stopped between two checkpoints
+                saved = self._save(monitor)
+        if saved != (worker.steps, self.updates):  # stopped between two checkpoints, or only now at its end
             self._log(monitor)
             self._save(monitor)
 
@@ -125,21 +130,26 @@ class Trainer:
             monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
         self.env.failures.clear()
 
-    def _update(self) -> None:
+    def _update(self, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
         if self.steps_at_start is None:
             if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes:
                 return
-            self.steps_at_start, self.episodes_at_start = worker.steps, worker.episodes
-        due = int(config.train_ratio * (worker.steps - self.steps_at_start))
+            self._count_updates_from_here()
+        assert self.steps_at_start is not None
+        due = self.updates_at_start + int(config.train_ratio * (worker.steps - self.steps_at_start))
         if config.updates_per_episode:
             due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
-        for _ in range(due - self.updates):
+        while self.updates < due and not should_stop():
             self.batch = self.replay.sample(self.agent.sample_size)
             metrics = self.update(self.batch)
             self.replay.update_priorities(self.batch.index, metrics.pop("td_error"))
             self.metrics |= metrics
-        self.updates = max(self.updates, due)
+            self.updates += 1
+
+    def _count_updates_from_here(self) -> None:
+        worker = self.worker
+        self.steps_at_start, self.episodes_at_start, self.updates_at_start = worker.steps, worker.episodes, self.updates
 
     # -- log and evaluate -----------------------------------------------------------------------------------
 
@@ -205,7 +215,7 @@ class Trainer:
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 
-    def _save(self, monitor: Monitor) -> int:
+    def _save(self, monitor: Monitor) -> tuple[int, int]:
         self._refuse_nonfinite(check_finite(self.metrics))
         monitor.flush()
         config = self.config
@@ -223,6 +233,7 @@ class Trainer:
                 "config": to_plain(config),
                 "seed": config.seed,
                 "updates": self.updates,
+                "updates_at_start": self.updates_at_start,
                 "episodes_at_start": self.episodes_at_start,
                 "steps_at_start": self.steps_at_start,
                 "elapsed_s": monitor.elapsed_s,
@@ -230,7 +241,7 @@ class Trainer:
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,
         )
-        return self.worker.steps
+        return self.worker.steps, self.updates
 
     def _load(self, checkpoint: Checkpoint) -> None:
         parts, metadata = checkpoint.parts, checkpoint.metadata
@@ -238,18 +249,23 @@ class Trainer:
             self.agent.load_state_dict(parts["agent"])
             load_optimizer_tensors(self.agent.optimizers, parts["optimizers"])
             self.replay.load_state(parts["replay"])
-            if self.env.exact_resume:
-                self.env.load_state(parts["environment"])
-            else:
+            self.env.load_state(parts["environment"])
+            if not self.env.exact_resume:  # new episodes have begun
                 self.replay.buffer.mark_interrupted()
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
-            text = " ".join(str(error).split())
+            text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"
             raise UserError(f"{checkpoint.path} does not fit this configuration: {text[:200]}") from None
         self.updates = metadata["updates"]
+        self._saved_state = (checkpoint.step, self.updates)
+        self.updates_at_start = metadata["updates_at_start"]
         self.episodes_at_start = metadata["episodes_at_start"]
         self.steps_at_start = metadata["steps_at_start"]
         self.elapsed_s = metadata["elapsed_s"]
+        old = metadata["config"]
+        rate = (self.config.train_ratio, self.config.updates_per_episode)
+        if self.steps_at_start is not None and rate != (old["train_ratio"], old["updates_per_episode"]):
+            self._count_updates_from_here()  # the new rate holds from now on, not for the past
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

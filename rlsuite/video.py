@@ -24,8 +24,8 @@ class VideoWriter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(path), mode="w")
-        except OSError as error:
-            raise UserError(f"cannot write video {path} ({error.strerror}); choose another output=") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot write video {path} ({error}); choose another output=, such as film.mp4") from None
         self._rate = frames_per_second
         self._stream: av.VideoStream | None = None
 

@@ -17,7 +17,7 @@ from benchmarks.stepping import measure_stepping
 from benchmarks.updates import measure_updates
 
 from rlsuite.cli import run_script
-from rlsuite.compose import compose_train, parse
+from rlsuite.compose import compose_train, plain_values
 from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
@@ -55,13 +55,14 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print("\n".join([__doc__ or "", *describe(BenchmarkConfig)]))
         return 0
-    own = {override.key_or_group: override.value() for override in parse(arguments)}
+    own = plain_values(arguments)
     names = ("what", "rounds", "seconds", "num_envs")
     chosen = {name: own[name] for name in (*names, "num_threads") if name in own}
     script = build(BenchmarkConfig, chosen)
     rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
     config, _ = compose_train(rest)
     if script.what == "stepping":
+        require(not config.env.options, f"{next(iter(config.env.options), '')}: stepping compares the tasks' defaults")
         threads = script.num_threads or os.cpu_count() or 1
         result = measure_stepping(config.env.name, script.num_envs, threads, script.rounds, script.seconds)
     else:

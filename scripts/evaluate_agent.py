@@ -8,18 +8,20 @@ The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean),
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import gymnasium
 import torch
 
 from agents.assembly import make_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.errors import require
+from rlsuite.errors import UserError, require
 from rlsuite.evaluation import evaluate
 from rlsuite.help import describe
 from rlsuite.seeding import derive_seed
@@ -47,6 +49,7 @@ class EvaluateScriptConfig(PolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 
@@ -57,7 +60,7 @@ def main(arguments: list[str]) -> int:
         return 0
     script = script_config(EvaluateScriptConfig, arguments)
     agent, config, checkpoint = load_policy(script)
-    prepare_torch(config)
+    prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video else None
     env = make_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
 
@@ -69,14 +72,18 @@ def main(arguments: list[str]) -> int:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
         with VideoWriter(path, frames_per_second=int(env.metadata.get("render_fps", 30))) as video:
-            result = evaluate(policy, env, seed=seed, on_frame=video.add)
+            try:
+                result = evaluate(policy, env, seed=seed, on_frame=video.add)
+            except gymnasium.error.Error as error:  # a foreign environment that lacks what it draws with
+                raise UserError(f"{config.env.full_id} cannot be drawn: {error}") from None
         print(f"video: {path}")
     else:
         result = evaluate(policy, env, seed=seed)
     env.close()
     chosen = agent.diagnostics().get("chosen_actor")
     if chosen is not None:
-        print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (chosen / chosen.sum()).tolist()))
+        counts = torch.bincount(chosen)
+        print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
     summary = result.summary()
     low, high = summary["interval"]
     print(f"{config.env.full_id}: {summary['mean']:.1f} [{low:.1f}, {high:.1f}] over {script.episodes} episodes")

@@ -17,9 +17,11 @@ from rlsuite.postmortem import replay_postmortem
 
 def main(arguments: list[str]) -> int:
     """Replay the record named on the command line and print what is non-finite, as JSON."""
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
+    if arguments and arguments[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+        return 0
+    if len(arguments) != 1:
+        raise UserError("name one record: python scripts/replay_failure.py RUN_DIR/failures/NAME")
     path = Path(arguments[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
     try:
         kind = json.loads(path.with_suffix(".json").read_text()).get("kind", "environment")

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from rlsuite.cli import run_script
-from rlsuite.compose import CONF, parse
+from rlsuite.compose import CONF, plain_values
 from rlsuite.errors import UserError, near_matches
 from rlsuite.experiment import Result, read_state, write_result
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print((__doc__ or "").strip())
         return 0
-    values: dict[str, Any] = {override.key_or_group: override.value() for override in parse(arguments)}
+    values = plain_values(arguments)
     folder = Path(str(values.pop("output", RESULTS)))
     paper = values.pop("paper", None)
     if paper is None:

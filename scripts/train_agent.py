@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -117,16 +118,17 @@ def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
         elapsed_s=trainer.elapsed_s,
     )
     stack.enter_context(monitor)
-    monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {trainer.run_dir})")
+    monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {shlex.quote(str(trainer.run_dir))})")
     with GracefulStop() as stop:
         finished = trainer.run(monitor, lambda: stop.requested)
     if stop.requested:
         STOPPED.append(stop.reason)
     monitor.close()  # before the last word, so that the table does not stand below it
+    path = shlex.quote(str(trainer.run_dir))
     if finished:
-        print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={trainer.run_dir}")
+        print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={path}")
     else:
-        print(f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={trainer.run_dir}")
+        print(f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={path}")
     return 0
 
 
@@ -172,8 +174,10 @@ def sweep(arguments: list[str]) -> int:
     for combination in expand(overrides):
         compose_train(combination)  # refuse the whole sweep before the first run if one of them is wrong
     for folder in (str(override.value()) for override in overrides if override.key_or_group == "run_dir"):
-        if Path(folder).exists() and not Path(folder).is_dir():
-            raise UserError(f"run_dir={folder} is a file; choose another run_dir=")
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to run_dir={folder} ({error.strerror}); choose another run_dir=") from None
     hydra_own = [argument for argument in arguments if argument.startswith("hydra")]
     sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), *hydra_own]
     failed: list[str] = []

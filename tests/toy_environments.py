@@ -37,7 +37,7 @@ class PointEnv:
     def _start(self):
         return torch.rand(self.num_envs, generator=self.generator) * 3.0 - 1.5
 
-    def _observe(self):
+    def observation(self):
         # The second entry is on another scale and carries nothing: a normalizer must cope.
         return torch.stack([self.x, torch.full_like(self.x, 100.0)], dim=1)
 
@@ -46,20 +46,20 @@ class PointEnv:
             self.generator.manual_seed(seed)
         self.x = self._start()
         self.elapsed = torch.zeros(self.num_envs, dtype=torch.int64)
-        return self._observe(), {}
+        return self.observation(), {}
 
     def step(self, actions):
         if not torch.isfinite(actions).all():
             raise NonFiniteActionError("action of environment 0 is not finite: [nan]; check the policy's output")
         self.steps += 1
-        before = self._observe()
+        before = self.observation()
         self.x = self.x + 0.3 * actions[:, 0].clamp(-1.0, 2.0)
         self.elapsed = self.elapsed + 1
         reward = -self.x.abs()
         terminated = self.x.abs() > 4.0
         truncated = (self.elapsed >= self.length) & ~terminated
         failed = torch.zeros(self.num_envs, dtype=torch.bool)
-        final = self._observe()
+        final = self.observation()
         if self.fail_at == self.steps:
             failed[0] = True
             final[0], reward[0], terminated[0], truncated[0] = before[0], 0.0, False, True
@@ -67,7 +67,7 @@ class PointEnv:
         ended = terminated | truncated
         self.x = torch.where(ended, self._start(), self.x)
         self.elapsed = self.elapsed.masked_fill(ended, 0)
-        return self._observe(), reward, terminated, truncated, {"final_obs": final, "failed": failed}
+        return self.observation(), reward, terminated, truncated, {"final_obs": final, "failed": failed}
 
     def state(self):
         return {
@@ -96,23 +96,23 @@ class ScriptedEnv(PointEnv):
         self.script = [torch.tensor(rows) for rows in (reward, terminated, truncated)]
         super().__init__(self.script[0].shape[1])
 
-    def _observe(self):
+    def observation(self):
         rows = torch.arange(self.num_envs, dtype=torch.float32)
         return torch.stack([10.0 * self.steps + rows, torch.full_like(rows, self.steps)], dim=1)
 
     def reset(self, *, seed=None, options=None):
         self.seed = seed
         self.elapsed = torch.zeros(self.num_envs, dtype=torch.int64)
-        return self._observe(), {}
+        return self.observation(), {}
 
     def step(self, actions):
         reward, terminated, truncated = (rows[self.steps] for rows in self.script)
         self.actions = actions
         self.steps += 1
-        final = self._observe() + 0.5
+        final = self.observation() + 0.5
         ended = (terminated | truncated).unsqueeze(1)
         failed = torch.zeros(self.num_envs, dtype=torch.bool)
-        observation = torch.where(ended, self._observe(), final)
+        observation = torch.where(ended, self.observation(), final)
         return observation, reward, terminated, truncated, {"final_obs": final, "failed": failed}
 
     def state(self):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import require, require_finite
+from rlsuite.seeding import restore_generator
 
 
 class RandomStream(nn.Module):
@@ -27,7 +28,7 @@ class RandomStream(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from a state returned by get_extra_state."""
-        self.generator.set_state(state.cpu())
+        restore_generator(self.generator, state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +118,6 @@ class GaussianExploration(nn.Module):
     @torch.no_grad()
     def advance(self, ended: Tensor) -> None:
         """Count a decision; environments whose episode ended (N,) bool start their next one."""
-        if self.plain:
-            return
         self.decision.add_(1).masked_fill_(ended, 0)
         number = self.episodes_started + ended.cumsum(0) - 1
         self.episode.copy_(torch.where(ended, number, self.episode))

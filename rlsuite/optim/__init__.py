@@ -1,1 +1,1 @@
-"""Optimizers beyond what torch ships."""
+"""Optimizers: torch's Adam, fused, with states that need no pickle."""

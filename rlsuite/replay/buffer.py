@@ -247,9 +247,9 @@ class ReplayBuffer:
         self.truncated[slot] |= open_ended
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a bit-exact resume needs: filled slots oldest first, without the empty rest."""
-        slots = (self.cursor - self.count + torch.arange(self.count + 1, device=self.device)) % self.num_slots
-        tensors = {name: getattr(self, name)[slots] for name in _RINGS}
+        """Return what a bit-exact resume needs: views of the slots in use, so that saving copies no ring."""
+        used = self.count + 1  # until the ring is full it is filled from slot 0; full, all of it is in use
+        tensors = {name: getattr(self, name)[:used] for name in _RINGS}
         tensors["final_observation"] = self.final_observation
         tensors["numbers"] = torch.tensor(
             [self.cursor, self.count, self.finals_written, self.finals_expired, int(self.has_invalid), self.num_slots]
@@ -270,9 +270,8 @@ class ReplayBuffer:
                 raise ValueError("the replay was saved with another replay.capacity, num_envs or sizes")
         self.cursor, self.count, self.finals_written, self.finals_expired, has_invalid, _ = tensors["numbers"].tolist()
         self.has_invalid = bool(has_invalid)
-        slots = (self.cursor - self.count + torch.arange(self.count + 1, device=self.device)) % self.num_slots
         for name in _RINGS:
-            getattr(self, name)[slots] = tensors[name].to(self.device)
+            getattr(self, name)[: self.count + 1].copy_(tensors[name])
         self.final_observation = tensors["final_observation"].to(self.device).clone()
 
 

@@ -12,6 +12,7 @@ from rlsuite.errors import UserError
 from rlsuite.replay.buffer import Batch, ReplayBuffer, ReplayConfig, Transition, choose_device, forecast_bytes
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
+from rlsuite.seeding import restore_generator
 
 
 class Replay:
@@ -84,7 +85,7 @@ class Replay:
         )
         if self.agent_device == buffer.device:
             return batch
-        return Batch(*(tensor.to(self.agent_device, non_blocking=True) for tensor in batch))
+        return Batch(*(tensor.to(self.agent_device, non_blocking=self.agent_device.type == "cuda") for tensor in batch))
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """Set priorities from the TD errors of a batch; nothing to do where sampling is uniform."""
@@ -119,6 +120,6 @@ class Replay:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Put back what state() returned."""
         self.buffer.load_state(tensors)
-        self.generator.set_state(tensors["generator"].cpu())
+        restore_generator(self.generator, tensors["generator"])
         if self.priorities is not None:
             self.priorities.load_state(tensors)

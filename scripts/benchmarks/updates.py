@@ -11,17 +11,19 @@ import dataclasses
 import importlib
 import importlib.util
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import torch
 
-import envs
-from agents.assembly import choose_device, make_agent, prepare_torch
+from agents.assembly import choose_device, make_agent, make_env, prepare_torch
 from agents.ddpg import DDPG
 from benchmarks.rounds import Contestant, alternate, print_table, report
 from rlsuite.config import TrainConfig
+from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.errors import require
+from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
 from rlsuite.rollout import RolloutWorker
 
@@ -36,18 +38,23 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
         rounds: counted rounds.
         seconds: aimed at for each measurement.
     """
+    require(not config.env.adapter, "what=updates is measured on the suite's own tasks, such as env=Hopper")
     prepare_torch(config)
     is_ace = config.agent_name == "ace"
     if not is_ace:
         config = dataclasses.replace(config, agent=sb3_form(config.agent))
     agent, replay = filled(config)
     require(isinstance(agent, DDPG), f"agent={config.agent_name}: updates are measured for ace, ddpg and td3")
-    rate = _ours(agent, replay, 10)()
+    rate = _ours(agent, replay, 10, agent.update)()
     updates = max(10, int(seconds * rate))
+    on_cuda = choose_device(config.device).type == "cuda"
+    update = GraphedUpdate(agent) if on_cuda else agent.update
     contestants: dict[str, Contestant] = {
-        "ours": _ours(agent, replay, updates),
+        "ours": _ours(agent, replay, updates, update),
         "matmul": _matmul(agent, updates),
     }
+    if on_cuda:
+        contestants["eager"] = _ours(agent, replay, updates, agent.update)
     pairs = config.agent.num_pairs
     if importlib.util.find_spec("stable_baselines3"):
         contestants["sb3"] = _sb3(config, updates * pairs, pairs)
@@ -57,7 +64,7 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
         "updates/s",
         rates,
     )
-    peers = {"ratio_sb3": "sb3", "ratio_matmul": "matmul"}
+    peers = {"ratio_sb3": "sb3", "ratio_matmul": "matmul", "ratio_eager": "eager"}
     shape = {
         "num_pairs": pairs,
         "batch_size": config.agent.batch_size,
@@ -87,7 +94,7 @@ def sb3_form(config: Any) -> Any:
 
 def filled(config: TrainConfig, transitions: int = 10_000) -> tuple[Any, Replay]:
     """Return an agent, and a replay with random-policy transitions of its task."""
-    env = envs.make_vector(config.env.full_id, config.num_envs, num_threads=config.num_threads)
+    env = make_env(config, config.num_envs)
     agent = make_agent(config, env)
     worker = RolloutWorker(env, agent, seed=0)
     low = torch.as_tensor(env.single_action_space.low).expand(env.num_envs, -1)
@@ -106,11 +113,11 @@ def filled(config: TrainConfig, transitions: int = 10_000) -> tuple[Any, Replay]
     return agent, replay
 
 
-def _ours(agent: Any, replay: Replay, updates: int) -> Contestant:
+def _ours(agent: Any, replay: Replay, updates: int, update: Callable[[Batch], Any]) -> Contestant:
     def measure() -> float:
         begin = time.perf_counter()
         for _ in range(updates):
-            agent.update(replay.sample(agent.sample_size))
+            update(replay.sample(agent.sample_size))
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return updates / (time.perf_counter() - begin)

@@ -177,7 +177,10 @@ def test_diagnostics_count_choices_and_margins_since_the_last_call():
     agent.act(observation[:20], False)
     agent.act(observation[20:], False)
     found = agent.diagnostics()
-    assert found["chosen_actor"].tolist() == torch.bincount(picks, minlength=5).tolist()
+    counts = torch.bincount(picks, minlength=5)
+    assert torch.bincount(found["chosen_actor"], minlength=5).tolist() == counts.tolist()
+    shares = [found[f"chosen_share_{place}"].item() for place in range(5)]
+    assert shares == pytest.approx((counts / 30).tolist())
     best = scores.sort(dim=0, descending=True).values
     assert found["score_margin"].item() == pytest.approx((best[0] - best[1]).mean().item(), abs=1e-6)
     assert agent.diagnostics() == {}

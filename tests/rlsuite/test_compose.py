@@ -157,3 +157,28 @@ def test_a_stored_config_without_an_agent_is_one_line(agent):
 
     with pytest.raises(UserError):
         train_config({"agent": agent, "env": {"id": "rlsuite/Hopper"}})
+
+
+@pytest.mark.parametrize("path", ["runs/a=b", "with space", "(odd) {path}", "~/x", "ünï", "it's", "123", "a,b"])
+def test_paths_are_taken_as_they_are_typed(path):
+    _, run = compose_train([f"run_dir={path}"])
+    assert run["run_dir"] == path
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(UserError, match="run_dir= is empty"):
+        compose_train(["run_dir="])
+
+
+def test_lists_of_paths_are_split_at_commas():
+    from rlsuite.compose import plain_values
+
+    assert plain_values(["run=a=1,b c"])["run"] == ["a=1", "b c"]
+    with pytest.raises(UserError, match="seed= takes one value"):
+        plain_values(["seed=1,2"])
+
+
+@pytest.mark.parametrize("argument", ["seed=4", "run_dir=elsewhere", "env.reset_noise_scale=1", "agent.target=x.Y"])
+def test_what_would_make_a_resumed_runs_record_lie_is_refused(argument):
+    with pytest.raises(UserError, match="cannot change when a run is resumed"):
+        merge({"seed": 5}, [argument])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_environments import PointEnv
 
-from rlsuite.checkpoint import list_checkpoints, read_checkpoint
+from rlsuite.checkpoint import latest_checkpoint, list_checkpoints, read_checkpoint
 from rlsuite.config import load_agent_class, train_config
 from rlsuite.errors import UserError
 from rlsuite.monitor import Monitor
@@ -246,6 +246,30 @@ def test_a_resumed_batch_norm_ensemble_ends_with_the_same_bytes(tmp_path):
     checkpoint = read_checkpoint(tmp_path / "parts" / "checkpoints" / "80")
     run(make(config, tmp_path / "parts", checkpoint=checkpoint))
     assert final_bytes(tmp_path / "whole", 120)["agent"] == final_bytes(tmp_path / "parts", 120)["agent"]
+
+
+@pytest.mark.parametrize("updates", [13, 195])  # in the middle of a burst; in the last burst of the run
+def test_a_run_stopped_between_two_updates_resumes_to_the_same_bytes(tmp_path, updates):
+    config = configure(train_ratio=2.0)
+    whole = make(config, tmp_path / "whole")
+    assert run(whole)
+    first = make(config, tmp_path / "parts")
+    run(first, lambda: first.updates >= updates)
+    assert first.updates == updates < whole.updates
+    checkpoint = read_checkpoint(latest_checkpoint(tmp_path / "parts"))
+    second = make(config, tmp_path / "parts", agent=make_agent(config, seed=99), checkpoint=checkpoint)
+    assert run(second)
+    assert second.updates == whole.updates
+    assert final_bytes(tmp_path / "whole", 120)["agent"] == final_bytes(tmp_path / "parts", 120)["agent"]
+
+
+def test_a_rate_changed_on_resume_holds_from_there_on(tmp_path):
+    first = make(configure(train_ratio=0.25), tmp_path)
+    run(first, lambda: first.worker.steps >= 80)
+    checkpoint = read_checkpoint(tmp_path / "checkpoints" / "80")
+    second = make(configure(train_ratio=1.0), tmp_path, checkpoint=checkpoint)
+    run(second)
+    assert second.updates == first.updates + 40
 
 
 def test_environments_that_cannot_resume_truncate_what_was_open(tmp_path):
