@@ -40,25 +40,29 @@ from rlsuite.run_lock import RunLock
 from rlsuite.signals import GracefulStop
 from rlsuite.training import Trainer
 
-STOPPED: list[str] = []  # signals that ended a run of this process
-
 
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for; return the exit status."""
     if "--help" in arguments or "-h" in arguments:
         print(help_text(__doc__ or ""))
         return 0
+    with GracefulStop() as stop:  # from the very start: a signal while things are set up is not lost either
+        return dispatch(arguments, stop)
+
+
+def dispatch(arguments: list[str], stop: GracefulStop) -> int:
+    """Start a sweep, continue a run, or start one."""
     if "-m" in arguments or "--multirun" in arguments:
-        return sweep([argument for argument in arguments if argument not in ("-m", "--multirun")])
+        return sweep([argument for argument in arguments if argument not in ("-m", "--multirun")], stop)
     resume = [override for override in parse(arguments) if override.key_or_group == "resume"]
     if resume and resume[-1].value() is not None:
         others = [argument for argument in arguments if not argument.startswith("resume=")]
-        return continue_run(Path(str(resume[-1].value())), others)
+        return continue_run(Path(str(resume[-1].value())), others, stop)
     config, run = compose_train(arguments)
-    return start_run(config, run["run_dir"])
+    return start_run(config, run["run_dir"], stop)
 
 
-def start_run(config: TrainConfig, run_dir: str | None) -> int:
+def start_run(config: TrainConfig, run_dir: str | None, stop: GracefulStop) -> int:
     """Train a new run."""
     folder = Path(run_dir) if run_dir else default_run_dir(config)
     refuse_used(folder)
@@ -68,10 +72,10 @@ def start_run(config: TrainConfig, run_dir: str | None) -> int:
         stack.enter_context(RunLock(folder))
         refuse_used(folder)
         write_config(config, folder)
-        return train(trainer, stack)
+        return train(trainer, stack, stop)
 
 
-def continue_run(path: Path, arguments: list[str]) -> int:
+def continue_run(path: Path, arguments: list[str], stop: GracefulStop) -> int:
     """Continue a run from its latest checkpoint, or from the one `path` names."""
     checkpoint_dir = resolve_checkpoint(path)
     folder = checkpoint_dir.parent.parent
@@ -82,7 +86,7 @@ def continue_run(path: Path, arguments: list[str]) -> int:
         prepare_torch(config)
         trainer = make_trainer(config, folder, stack, checkpoint)
         write_config(config, folder)
-        return train(trainer, stack)
+        return train(trainer, stack, stop)
 
 
 def make_trainer(
@@ -108,7 +112,7 @@ def make_trainer(
     )
 
 
-def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
+def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> int:
     """Run the loop under a monitor; SIGTERM and Ctrl-C save and end it."""
     config = trainer.config
     monitor = Monitor(
@@ -119,10 +123,7 @@ def train(trainer: Trainer, stack: contextlib.ExitStack) -> int:
     )
     stack.enter_context(monitor)
     monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {shlex.quote(str(trainer.run_dir))})")
-    with GracefulStop() as stop:
-        finished = trainer.run(monitor, lambda: stop.requested)
-    if stop.requested:
-        STOPPED.append(stop.reason)
+    finished = trainer.run(monitor, lambda: stop.requested)
     monitor.close()  # before the last word, so that the table does not stand below it
     path = shlex.quote(str(trainer.run_dir))
     if finished:
@@ -166,7 +167,7 @@ def write_config(config: TrainConfig, folder: Path) -> None:
         raise UserError(f"cannot write to run_dir={folder} ({error.strerror}); choose another run_dir=") from None
 
 
-def sweep(arguments: list[str]) -> int:
+def sweep(arguments: list[str], stop: GracefulStop) -> int:
     """Run every combination of the swept values through Hydra's launcher (hydra/launcher=... for a cluster)."""
     overrides = parse([argument for argument in arguments if not argument.startswith("hydra")])
     if any(override.key_or_group == "resume" for override in overrides):
@@ -183,10 +184,10 @@ def sweep(arguments: list[str]) -> int:
     failed: list[str] = []
 
     def run_one(composed: DictConfig) -> int:
-        if STOPPED:  # the signal was meant for the sweep
+        if stop.requested:  # the signal was meant for the sweep
             return 0
         try:
-            return run_swept(composed)
+            return run_swept(composed, stop)
         except UserError as error:  # one bad run does not cost the others
             failed.append(str(error))
             print(f"error: {error}", file=sys.stderr)
@@ -196,7 +197,7 @@ def sweep(arguments: list[str]) -> int:
     return 2 if failed else 0
 
 
-def run_swept(composed: DictConfig) -> int:
+def run_swept(composed: DictConfig, stop: GracefulStop) -> int:
     """Run one member of a sweep, in a directory of its own."""
     job = HydraConfig.get()
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
@@ -205,7 +206,7 @@ def run_swept(composed: DictConfig) -> int:
     if folder is not None:
         name = f"{int(job.job.num):03d}-{config.env.name}-{config.agent_name}-s{config.seed}"
         folder = str(Path(folder) / name)
-    return start_run(config, folder)
+    return start_run(config, folder, stop)
 
 
 if __name__ == "__main__":
