@@ -11,9 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, body_index, noisy_start, norm, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import CameraConfig, Outcome, Task, body_index, norm, squared_norm
+from envs.simulation.base import Fields
 
 
 def _camera() -> CameraConfig:
@@ -42,6 +41,7 @@ class Ant(Task):
 
     name: ClassVar[str] = "Ant"
     max_episode_steps: ClassVar[int] = 1000
+    normal_start_velocity: ClassVar[bool] = True
 
     xml_file: str = "ant.xml"
     frame_skip: int = 5
@@ -58,11 +58,6 @@ class Ant(Task):
     exclude_current_positions_from_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
     contact_forces: str = "sensor"
-
-    @property
-    def contact_mode(self) -> str:
-        """How contact forces are computed."""
-        return self.contact_forces
 
     def observation(self, fields: Fields) -> Tensor:
         """Return positions, velocities and clipped contact forces, (n, D)."""
@@ -103,10 +98,6 @@ class Ant(Task):
             "reward_survive": survive,
         }
         return Outcome(forward + survive - (control_cost + contact_cost), terminated, info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise on positions and normal noise on velocities."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=True)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place."""

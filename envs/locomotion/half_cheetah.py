@@ -11,9 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, never, noisy_start, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import CameraConfig, Outcome, Task, never, squared_norm
+from envs.simulation.base import Fields
 
 
 def _camera() -> CameraConfig:
@@ -34,6 +33,7 @@ class HalfCheetah(Task):
 
     name: ClassVar[str] = "HalfCheetah"
     max_episode_steps: ClassVar[int] = 1000
+    normal_start_velocity: ClassVar[bool] = True
 
     xml_file: str = "half_cheetah.xml"
     frame_skip: int = 5
@@ -63,10 +63,6 @@ class HalfCheetah(Task):
             "reward_ctrl": -control_cost,
         }
         return Outcome(forward - control_cost, never(fields), info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise on positions and normal noise on velocities."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=True)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return x."""

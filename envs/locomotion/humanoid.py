@@ -12,9 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, noisy_start, norm, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import CameraConfig, Outcome, Task, norm, squared_norm
+from envs.simulation.base import Fields
 
 
 def _camera() -> CameraConfig:
@@ -63,11 +62,6 @@ class Humanoid(Task):
     include_cfrc_ext_in_observation: bool = True
     contact_forces: str = "sensor"
 
-    @property
-    def contact_mode(self) -> str:
-        """How contact forces are computed."""
-        return self.contact_forces
-
     def observation(self, fields: Fields) -> Tensor:
         """Return positions, velocities and the included body quantities, (n, D)."""
         return body_observation(self, fields)
@@ -99,10 +93,6 @@ class Humanoid(Task):
             "reward_contact": -contact_cost,
         }
         return Outcome(forward + survive - (control_cost + contact_cost), terminated, info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise around the standing pose."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place and the tendons."""

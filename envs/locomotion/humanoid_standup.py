@@ -13,9 +13,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.locomotion.humanoid import body_observation
-from envs.locomotion.task import CameraConfig, Outcome, Task, never, noisy_start, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import CameraConfig, Outcome, Task, never, squared_norm
+from envs.simulation.base import Fields
 
 
 def _camera() -> CameraConfig:
@@ -59,11 +58,6 @@ class HumanoidStandup(Task):
     include_cfrc_ext_in_observation: bool = True
     contact_forces: str = "sensor"
 
-    @property
-    def contact_mode(self) -> str:
-        """How contact forces are computed."""
-        return self.contact_forces
-
     def observation(self, fields: Fields) -> Tensor:
         """Return positions, velocities and the included body quantities, (n, D)."""
         return body_observation(self, fields)
@@ -81,10 +75,6 @@ class HumanoidStandup(Task):
             "reward_impact": -impact_cost,
         }
         return Outcome(upward - control_cost - impact_cost + 1.0, never(fields), info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise around the lying pose."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place and the tendons."""

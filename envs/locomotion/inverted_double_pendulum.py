@@ -12,9 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task, noisy_start
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import Outcome, Task
+from envs.simulation.base import Fields
 
 _LOWEST_TIP = 1.0
 _LARGEST_OBSERVED = 10.0
@@ -32,6 +31,7 @@ class InvertedDoublePendulum(Task):
 
     name: ClassVar[str] = "InvertedDoublePendulum"
     max_episode_steps: ClassVar[int] = 1000
+    normal_start_velocity: ClassVar[bool] = True
 
     xml_file: str = "inverted_double_pendulum.xml"
     frame_skip: int = 5
@@ -63,7 +63,3 @@ class InvertedDoublePendulum(Task):
             "velocity_penalty": -velocity_penalty,
         }
         return Outcome(survive - distance_penalty - velocity_penalty, terminated, info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise on positions and normal noise on velocities."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=True)

@@ -11,9 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, noisy_start
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import CameraConfig, Outcome, Task
+from envs.simulation.base import Fields
 
 _LARGEST_ANGLE = 0.2
 
@@ -48,7 +47,3 @@ class InvertedPendulum(Task):
         terminated = fields.field("qpos")[:, 1].abs() > _LARGEST_ANGLE
         reward = (~terminated).to(torch.float64)
         return Outcome(reward, terminated, {"reward_survive": reward})
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise around the upright state."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)

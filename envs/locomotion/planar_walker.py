@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task, noisy_start, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import Outcome, Task, squared_norm
+from envs.simulation.base import Fields
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,6 @@ class PlanarWalker(Task):
             "reward_survive": survive,
         }
         return Outcome(forward + survive - control_cost, terminated, info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise around the standing pose."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return x, and the height over the standing pose."""

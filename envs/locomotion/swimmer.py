@@ -11,9 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task, never, noisy_start, norm, squared_norm
-from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.locomotion.task import Outcome, Task, never, norm, squared_norm
+from envs.simulation.base import Fields
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,6 @@ class Swimmer(Task):
             "reward_ctrl": -control_cost,
         }
         return Outcome(forward - control_cost, never(fields), info)
-
-    def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw uniform noise on the start state."""
-        return noisy_start(facts, random, env_ids, self.reset_noise_scale, normal_velocity=False)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the first link's place."""

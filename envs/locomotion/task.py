@@ -40,6 +40,7 @@ class Task:
     Attributes:
         name: Name of the task, as in ``rlsuite/<name>``.
         max_episode_steps: Steps after which an episode is truncated.
+        normal_start_velocity: Start velocities have normal instead of uniform noise.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
         default_camera_config: Attributes of the rendering camera (distance, lookat, ...).
@@ -48,6 +49,7 @@ class Task:
 
     name: ClassVar[str]
     max_episode_steps: ClassVar[int]
+    normal_start_velocity: ClassVar[bool] = False
 
     xml_file: str = ""
     frame_skip: int = 1
@@ -55,8 +57,8 @@ class Task:
 
     @property
     def contact_mode(self) -> str:
-        """How contact forces are computed: "off", "sensor" or "exact"."""
-        return "off"
+        """How contact forces are computed: "off", "sensor" or "exact"; the option of the tasks that use them."""
+        return getattr(self, "contact_forces", "off")
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -92,8 +94,24 @@ class Task:
         raise NotImplementedError
 
     def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw positions (n, nq) and velocities (n, nv) for the environments `env_ids`, (n,)."""
-        raise NotImplementedError
+        """Draw a start near the model's default state.
+
+        Args:
+            facts: Constants of the model.
+            random: Streams to draw from.
+            env_ids: (n,) environments.
+
+        Returns:
+            Positions (n, nq) with uniform noise of half width ``reset_noise_scale``, and velocities (n, nv) with the
+            same noise, or normal noise of that deviation where the task has `normal_start_velocity`.
+        """
+        scale: float = getattr(self, "reset_noise_scale")  # noqa: B009 (an option of every task that starts so)
+        qpos = facts.initial_qpos + random.uniform(env_ids, facts.num_positions, -scale, scale)
+        if self.normal_start_velocity:
+            noise = random.normal(env_ids, facts.num_velocities) * scale
+        else:
+            noise = random.uniform(env_ids, facts.num_velocities, -scale, scale)
+        return qpos, facts.initial_qvel + noise
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return named terms of a start state, (n,) or (n, k)."""
@@ -164,26 +182,3 @@ def norm(value: Tensor) -> Tensor:
 def never(fields: Fields) -> Tensor:
     """Return (n,) False: the task does not terminate."""
     return torch.zeros(len(fields.field("qpos")), dtype=torch.bool)
-
-
-def noisy_start(
-    facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor, scale: float, *, normal_velocity: bool
-) -> tuple[Tensor, Tensor]:
-    """Draw a start near the model's default state.
-
-    Args:
-        facts: Constants of the model.
-        random: Streams to draw from.
-        env_ids: (n,) environments.
-        scale: Half width of the uniform noise (and standard deviation of normal noise).
-        normal_velocity: Velocities are normal instead of uniform.
-
-    Returns:
-        Positions (n, nq) and velocities (n, nv).
-    """
-    qpos = facts.initial_qpos + random.uniform(env_ids, facts.num_positions, -scale, scale)
-    if normal_velocity:
-        noise = random.normal(env_ids, facts.num_velocities) * scale
-    else:
-        noise = random.uniform(env_ids, facts.num_velocities, -scale, scale)
-    return qpos, facts.initial_qvel + noise
