@@ -134,7 +134,7 @@ def test_thousand_steps_with_default_options(name):
     ("name", "options"), [(name, options) for name, sets in EXTRA_OPTIONS.items() for options in sets]
 )
 def test_other_options(name, options):
-    follow(name, options, 200, 60)
+    follow(name, options, 1000, 250)
 
 
 @pytest.mark.parametrize("name", TASKS)
