@@ -167,12 +167,17 @@ class Trainer:
         values["steps_per_second"] = taken / max(stepping, 1e-9)
         values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
         values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)
-        diagnostics = self.agent.diagnostics()
-        values |= self.metrics | {name: value for name, value in diagnostics.items() if value.dim() == 0}
-        histograms = {name: value for name, value in diagnostics.items() if value.dim() > 0}
+        scalars, histograms = self._diagnostics()
+        values |= self.metrics | scalars
         recorded = monitor.record(worker.steps, "train", values, histograms)
         self._refuse_nonfinite(check_finite(recorded))
         self._begin_interval()
+
+    def _diagnostics(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what the agent has gathered since it was last asked: scalars and histograms."""
+        found = self.agent.diagnostics()
+        scalars = {name: value for name, value in found.items() if value.dim() == 0}
+        return scalars, {name: value for name, value in found.items() if value.dim() > 0}
 
     def _refuse_nonfinite(self, names: list[str]) -> None:
         if not names or self.batch is None:
@@ -208,10 +213,8 @@ class Trainer:
             "high": summary["interval"][1],
             "length": float(result.lengths.mean()),
         }
-        diagnostics = self.agent.diagnostics()
-        values |= {name: value for name, value in diagnostics.items() if value.dim() == 0}
-        histograms = {name: value for name, value in diagnostics.items() if value.dim() > 0}
-        monitor.record(self.worker.steps, "evaluate", values, histograms)
+        scalars, histograms = self._diagnostics()
+        monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 

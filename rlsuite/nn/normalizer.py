@@ -10,10 +10,27 @@ import torch
 from torch import Tensor, nn
 
 
+@torch.no_grad()
+def merge_moments(count: Tensor, mean: Tensor, variance: Tensor, rows: Tensor) -> None:
+    """Take rows (N, ...) into running moments in place: the parallel update of Chan et al. (1979).
+
+    Args:
+        count: rows seen so far.
+        mean: their mean, of a shape that one row's broadcasts to.
+        variance: their variance, without Bessel's correction.
+        rows: float64, as the moments: after millions of rows a float32 count stops growing.
+    """
+    rows_variance, rows_mean = torch.var_mean(rows, dim=0, correction=0)
+    total = count + rows.shape[0]
+    weight = rows.shape[0] / total
+    delta = rows_mean - mean
+    mean += delta * weight
+    variance += (rows_variance - variance) * weight + delta.square() * weight * (1.0 - weight)
+    count.copy_(total)
+
+
 class RunningNormalizer(nn.Module):
     """Standardizes features by the mean and variance of all rows seen so far.
-
-    Chan et al. (1979) parallel update, in float64: after millions of rows a float32 count stops growing.
 
     Args:
         features: D.
@@ -40,14 +57,7 @@ class RunningNormalizer(nn.Module):
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
         """Take rows (N, D) into the statistics of every set."""
-        rows = rows.to(torch.float64)
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        total = self.count + rows.shape[0]
-        weight = rows.shape[0] / total
-        delta = mean - self.mean
-        self.mean += delta * weight
-        self.variance += (variance - self.variance) * weight + delta.square() * weight * (1.0 - weight)
-        self.count.copy_(total)
+        merge_moments(self.count, self.mean, self.variance, rows.to(torch.float64))
         scale = torch.rsqrt(self.variance + self.epsilon)
         self.scale.copy_(scale)
         self.center.copy_(self.mean)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rlsuite.nn.normalizer import merge_moments
+
 
 class ReturnScaler(nn.Module):
     """Divides rewards so that discounted returns have standard deviation 1 at most and stay within a bound.
@@ -40,13 +42,7 @@ class ReturnScaler(nn.Module):
     def update(self, reward: Tensor, ended: Tensor) -> None:
         """Take in one step's rewards (N,) and ends of episodes (N,) bool."""
         self.running.mul_(self.discount).add_(reward)
-        variance, mean = torch.var_mean(self.running, correction=0)
-        total = self.count + len(reward)
-        weight = len(reward) / total
-        delta = mean - self.mean
-        self.mean += delta * weight
-        self.variance += (variance - self.variance) * weight + delta.square() * weight * (1.0 - weight)
-        self.count.copy_(total)
+        merge_moments(self.count, self.mean, self.variance, self.running)
         self.largest.copy_(torch.maximum(self.largest, self.running.abs().max()))
         divisor = torch.maximum((self.variance + 1e-8).sqrt(), self.largest / self.bound)
         self.scale.copy_(1.0 / divisor)
