@@ -20,7 +20,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, DDPGConfig, stack_members
+from agents.ddpg import DDPG, DDPGConfig, join, stack_members
 from rlsuite.errors import UserError, require
 from rlsuite.nn.normalizer import RunningNormalizer
 
@@ -165,7 +165,7 @@ class ACE(DDPG):
         pairs = self.config.num_pairs
         rows = next_observation.flatten(0, 1)
         proposals = self.target_actors(self.for_members(rows, pairs))  # (K, K * B, A)
-        inputs = torch.cat([self.for_members(rows, pairs), proposals], dim=-1).flatten(0, 1)
+        inputs = join(self.for_members(rows, pairs), proposals).flatten(0, 1)
         critics = self.critics if self.critics.joint_batches else self.target_critics
         scores = critics.value(critics(self.for_members(inputs, pairs * self.config.num_critics)))
         scores = scores.unflatten(1, (pairs, -1)).mean(dim=0)
@@ -175,7 +175,7 @@ class ACE(DDPG):
         """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""
         if not self.config.train_with_ensemble:
             return super().actor_value(observation, action)
-        inputs = torch.cat([observation, action], dim=-1).flatten(0, 1)
+        inputs = join(observation, action).flatten(0, 1)
         values = self.critics.value(self.critics(self.for_members(inputs, self.critics_in_all)))
         return values.mean(dim=0).unflatten(0, observation.shape[:2])
 

@@ -20,6 +20,7 @@ from rlsuite.nn.actors import ActorConfig, Actors
 from rlsuite.nn.critics import CriticConfig, Critics
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.precision import PRECISIONS, update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch, Transition
@@ -45,7 +46,12 @@ class DDPGConfig:
         reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
             discounted returns stay within agent.critic.value_max; what a categorical critic wants).
         reward_scale: the constant.
+        pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
+            the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
+            to their bounds, where tanh passes no gradient back (Fujimoto et al. 2025, MR.Q, eq. 9, has 1e-5).
         act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
+        precision: of the hidden layers' products in updates: "float32", "bfloat16", or "auto" (bfloat16 where the
+            processor has it natively). Weights, values, losses and acting are always float32.
         actor: the actor block.
         critic: the critic block.
         exploration: noise on the actions while collecting.
@@ -65,7 +71,9 @@ class DDPGConfig:
     normalize_observations: bool = True
     reward_scaling: str = "constant"
     reward_scale: float = 1.0
+    pre_activation_penalty: float = 0.0
     act_with_targets: bool = False
+    precision: str = "auto"
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
@@ -73,6 +81,7 @@ class DDPGConfig:
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_critics", "policy_delay", "batch_size"):
             require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
+        require_choice("agent.precision", self.precision, PRECISIONS)
         require_choice("agent.reward_scaling", self.reward_scaling, ("constant", "returns"))
         if self.reward_scaling == "returns":
             require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
@@ -80,7 +89,7 @@ class DDPGConfig:
         require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
         for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale"):
             require_finite(f"agent.{name}", getattr(self, name), above=0.0)
-        for name in ("target_noise", "target_noise_clip", "critic_weight_decay"):
+        for name in ("target_noise", "target_noise_clip", "critic_weight_decay", "pre_activation_penalty"):
             require_finite(f"agent.{name}", getattr(self, name), low=0.0)
 
 
@@ -113,6 +122,7 @@ class DDPG(nn.Module):
         super().__init__()
         self.config = config
         self.num_updates = 0
+        self.update_dtype = update_dtype(config.precision, device)
         action_size, pairs = action_low.numel(), config.num_pairs
         generator = torch.Generator().manual_seed(seed)
         make_actors = lambda: Actors(pairs, observation_size, action_size, config.actor, generator=generator)  # noqa: E731
@@ -222,7 +232,8 @@ class DDPG(nn.Module):
         pairs = self.config.num_pairs
         rows = [tensor.unflatten(0, (pairs, -1)) for tensor in batch]
         observation, action, reward, discount, next_observation, weight, _ = rows
-        observation, next_observation = self.normalize(observation), self.normalize(next_observation)
+        observation = self.normalize(observation).to(self.update_dtype)
+        next_observation = self.normalize(next_observation).to(self.update_dtype)
         action = (action - self.action_center) / self.action_half_range
         metrics = self._update_critics(observation, action, reward, discount, next_observation, weight)
         if actors_turn:
@@ -273,7 +284,14 @@ class DDPG(nn.Module):
             }
 
     def _update_actors(self, observation: Tensor) -> dict[str, Tensor]:
-        loss = -self.actor_value(observation, self.actors(observation)).mean(dim=1).sum()
+        pre_activation = self.actors.pre_activation(observation)
+        value = self.actor_value(observation, torch.tanh(pre_activation))
+        objective = value.mean(dim=1)
+        if self.config.pre_activation_penalty:
+            # Relative to the values' size, which grows a thousandfold and differs from task to task.
+            penalty = pre_activation.square().mean(dim=(1, 2)) * self.config.pre_activation_penalty
+            objective = objective / value.detach().abs().mean(dim=1).clamp_min(1e-3) - penalty
+        loss = -objective.sum()
         self._step("actor", self.actor_parameters, loss)
         return {"actor_loss": loss.detach() / self.config.num_pairs}
 
@@ -300,7 +318,7 @@ class DDPG(nn.Module):
         """Return what the actors ascend, (K, B): the first critic of each pair at the pair's own actions."""
         count = self.config.num_critics
         first = None if count == 1 else slice(0, None, count)
-        return self.critics.value(self.critics(torch.cat([observation, action], dim=-1), first))
+        return self.critics.value(self.critics(join(observation, action), first))
 
     def pessimistic(self, output: Tensor) -> Tensor:
         """Of each pair's C outputs (K * C, B, V) keep, row by row, the one of smallest value, for all C."""
@@ -317,7 +335,7 @@ class DDPG(nn.Module):
 
     def for_critics(self, observation: Tensor, action: Tensor) -> Tensor:
         """Join observation (K, B, D) and action (K, B, A) for every critic: (K * C, B, D + A)."""
-        return self._per_critic(torch.cat([observation, action], dim=-1))
+        return self._per_critic(join(observation, action))
 
     def _per_critic(self, rows: Tensor) -> Tensor:
         count, pairs = self.config.num_critics, self.config.num_pairs
@@ -345,6 +363,11 @@ class DDPG(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from get_extra_state."""
         self.num_updates = int(state)
+
+
+def join(observation: Tensor, action: Tensor) -> Tensor:
+    """Put observations (..., D) and actions (..., A) side by side, (..., D + A), in the observations' dtype."""
+    return torch.cat([observation, action.to(observation.dtype)], dim=-1)
 
 
 def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int]) -> dict[str, Tensor]:

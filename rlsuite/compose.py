@@ -22,7 +22,7 @@ from rlsuite.errors import UserError, near_matches
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
 RUN_KEYS = ("run_dir", "resume")
-PATH_KEYS = ("run_dir", "resume", "output")
+PATH_KEYS = ("run_dir", "resume", "output", "data")
 PATH_LIST_KEYS = ("run", "runs")
 
 

@@ -1,6 +1,9 @@
 """Learning curves of many runs: what metrics.jsonl files say, grouped, on common steps, with bands.
 
-Shapes: R runs of a group (seeds), S steps, G groups.
+Runs come from run directories, or from a data file that `write_data` made of them: one small JSON file holds every
+evaluation of every run behind a figure, and the figure can be drawn from it alone.
+
+Shapes: R runs of a group (seeds), S evaluations.
 """
 
 from __future__ import annotations
@@ -15,31 +18,39 @@ import numpy as np
 import yaml
 
 from rlsuite.errors import UserError
-from rlsuite.statistics import interquartile_mean, stratified_bootstrap_interval
+from rlsuite.statistics import Interval, bootstrap_interval, interquartile_mean, stratified_bootstrap_interval
+
+SPREAD = ("std", "low", "high", "length")  # of an evaluation's episodes; kept where a run has them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One run's evaluations.
 
     Attributes:
-        path: its directory.
+        name: its directory.
+        label: the group it belongs to.
         task: short name of the environment.
-        config: its config.yaml.
-        steps: (S,) environment steps of the evaluations.
+        seed: the run's.
+        steps: (S,) environment steps of the evaluations, growing.
         returns: (S,) mean returns.
-        time_s: (S,) wall clock since the run's start.
+        seconds: (S,) wall clock of the training so far.
+        with_evaluation: whether `seconds` counts the evaluations too, as in runs that kept no train_s.
+        spread: name in SPREAD -> (S,), of the episodes of each evaluation.
     """
 
-    path: Path
+    name: str
+    label: str
     task: str
-    config: dict[str, Any]
+    seed: int | None
     steps: np.ndarray
     returns: np.ndarray
-    time_s: np.ndarray
+    seconds: np.ndarray
+    with_evaluation: bool
+    spread: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """A group's curve on one task.
 
@@ -47,21 +58,50 @@ class Curve:
         label: the group.
         task: the environment.
         steps: (S,) at which every run of the group was evaluated.
+        minutes: (S,) mean wall clock of the runs' training up to there.
         returns: (R, S) of each run.
         center: (S,) interquartile mean over runs.
         low: (S,) lower end of the 95 % bootstrap band.
         high: (S,) upper end.
-        minutes: mean wall clock of a run to its last evaluation.
     """
 
     label: str
     task: str
     steps: np.ndarray
+    minutes: np.ndarray
     returns: np.ndarray
     center: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    minutes: float
+
+    @property
+    def last_mean(self) -> float:
+        """The mean over runs of the last evaluation."""
+        return float(self.returns[:, -1].mean())
+
+    @property
+    def last_interval(self) -> Interval:
+        """The 95 % bootstrap interval of `last_mean`."""
+        return bootstrap_interval(self.returns[:, -1])
+
+
+def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> list[Run]:
+    """Return the runs of data files (.json) and of run directories at or below the given directories.
+
+    Args:
+        paths: the files and directories.
+        keys: config keys whose values are the label of a run; a data file brings its own labels.
+
+    Raises:
+        UserError: if one of them cannot be read, or there is no run.
+    """
+    paths = list(paths)
+    files = [path for path in paths if path.endswith(".json")]
+    folders = [path for path in paths if path not in files]
+    runs = [run for file in files for run in read_data(Path(file))]
+    if folders:
+        runs += [read_run(path, keys) for path in find_runs(folders)]
+    return runs
 
 
 def find_runs(paths: Iterable[str]) -> list[Path]:
@@ -78,8 +118,8 @@ def find_runs(paths: Iterable[str]) -> list[Path]:
     return runs
 
 
-def read_run(path: Path) -> Run:
-    """Read a run's evaluations.
+def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
+    """Read a run directory's evaluations.
 
     Raises:
         UserError: if it has none, or its files cannot be read.
@@ -88,30 +128,41 @@ def read_run(path: Path) -> Run:
         config = yaml.safe_load((path / "config.yaml").read_text())
         lines = (path / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
-        rows = [
-            (r["step"], r["mean"], r["time_s"]) for r in records if r["kind"] == "evaluate" and r["mean"] is not None
-        ]
-        task = str(config["env"]["id"]).rpartition("/")[2]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        # The last record of a step counts: a resumed run may have evaluated it twice.
+        rows = {r["step"]: r for r in records if r["kind"] == "evaluate" and r["mean"] is not None}
+        with_evaluation = any("train_s" not in row for row in rows.values())
+        columns: dict[str, Any] = {
+            "run": str(path),
+            "label": label_of(config, keys),
+            "env": str(config["env"]["id"]).rpartition("/")[2],
+            "seed": config.get("seed"),
+            "with_evaluation": with_evaluation,
+            "step": sorted(rows),
+            "seconds": [rows[step]["time_s" if with_evaluation else "train_s"] for step in sorted(rows)],
+        }
+        for name in ("mean", *SPREAD):
+            if all(row.get(name) is not None for row in rows.values()):
+                columns[name] = [rows[step][name] for step in sorted(rows)]
+        run = from_columns(columns)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
-    if not rows:
+    if not len(run.steps):
         raise UserError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
-    steps, returns, time_s = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
-    return Run(path, task, config, steps.astype(np.int64), returns, time_s)
+    return run
 
 
-def label_of(run: Run, keys: Sequence[str]) -> str:
+def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
     """Return the group a run belongs to: the values of some config keys, such as agent.name."""
     values = []
     for key in keys:
-        node: Any = run.config
+        node: Any = config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         values.append(str(node) if key == "agent.name" else f"{key.rpartition('.')[2]}={node}")
     return ", ".join(values)
 
 
-def make_curves(runs: Sequence[Run], keys: Sequence[str] = ("agent.name",)) -> list[Curve]:
+def make_curves(runs: Sequence[Run]) -> list[Curve]:
     """Group runs by task and label, and put each group on the steps all of its runs were evaluated at.
 
     Raises:
@@ -119,36 +170,97 @@ def make_curves(runs: Sequence[Run], keys: Sequence[str] = ("agent.name",)) -> l
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.task, label_of(run, keys)), []).append(run)
+        groups.setdefault((run.task, run.label), []).append(run)
     return [_curve(label, task, members) for (task, label), members in sorted(groups.items())]
 
 
 def _curve(label: str, task: str, runs: list[Run]) -> Curve:
-    common = set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs))
+    common = sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
     if not common:
         raise UserError(f"the runs of '{label}' on {task} were evaluated at no common step; use one evaluate.every")
-    steps = np.array(sorted(common))
-    # The last record of a step counts: a resumed run may have evaluated it twice.
-    returns = np.array([[dict(zip(run.steps, run.returns, strict=True))[step] for step in steps] for run in runs])
-    center = interquartile_mean(returns.T)
+    steps = np.array(common)
+    places = [np.searchsorted(run.steps, steps) for run in runs]
+    returns = np.array([run.returns[place] for run, place in zip(runs, places, strict=True)])
+    seconds = np.array([run.seconds[place] for run, place in zip(runs, places, strict=True)])
     bands = [stratified_bootstrap_interval(column[:, None]) for column in returns.T]
-    low, high = (np.array([getattr(band, end) for band in bands]) for end in ("low", "high"))
-    minutes = float(np.mean([run.time_s[-1] for run in runs])) / 60
-    return Curve(label, task, steps, returns, center, low, high, minutes)
+    return Curve(
+        label=label,
+        task=task,
+        steps=steps,
+        minutes=seconds.mean(axis=0) / 60,
+        returns=returns,
+        center=interquartile_mean(returns.T),
+        low=np.array([band.low for band in bands]),
+        high=np.array([band.high for band in bands]),
+    )
 
 
-def to_records(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Return the curves as plain data, raw returns included, for docs/results/."""
-    return [
-        {
-            "task": curve.task,
-            "label": curve.label,
-            "steps": curve.steps.tolist(),
-            "returns": curve.returns.tolist(),
-            "iqm": curve.center.tolist(),
-            "low": curve.low.tolist(),
-            "high": curve.high.tolist(),
-            "minutes": round(curve.minutes, 2),
-        }
-        for curve in curves
-    ]
+# -- data files ---------------------------------------------------------------------------------------------
+
+
+def to_columns(run: Run) -> dict[str, Any]:
+    """Return a run as plain data: what a data file holds of it."""
+    numbers = {"step": run.steps, "seconds": run.seconds, "mean": run.returns, **run.spread}
+    plain = {name: [round(float(value), 4) for value in values] for name, values in numbers.items()}
+    return {
+        "run": run.name,
+        "label": run.label,
+        "env": run.task,
+        "seed": run.seed,
+        "with_evaluation": run.with_evaluation,
+        **plain,
+        "step": run.steps.tolist(),
+    }
+
+
+def from_columns(columns: dict[str, Any]) -> Run:
+    """Return the run that plain data describes.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it describes none.
+    """
+    names = [name for name in ("seconds", "mean", *SPREAD) if name in columns]
+    arrays = {name: np.array(columns[name], dtype=np.float64) for name in names}
+    steps = np.array(columns["step"], dtype=np.int64)
+    if steps.ndim != 1 or any(values.shape != steps.shape for values in arrays.values()):
+        raise ValueError("its columns differ in length")
+    return Run(
+        name=columns["run"],
+        label=columns["label"],
+        task=columns["env"],
+        seed=columns["seed"],
+        steps=steps,
+        returns=arrays.pop("mean"),
+        seconds=arrays.pop("seconds"),
+        with_evaluation=columns["with_evaluation"],
+        spread=arrays,
+    )
+
+
+def write_data(runs: Sequence[Run], path: Path) -> None:
+    """Write every evaluation of the runs as JSON, a line for each run.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another data=") from None
+
+
+def read_data(path: Path) -> list[Run]:
+    """Return the runs of a data file.
+
+    Raises:
+        UserError: if it is none.
+    """
+    try:
+        return [from_columns(columns) for columns in json.loads(path.read_text())]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; name a data file, or the directories of runs") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no data file of plot_curves.py ({' '.join(str(error).split())})") from None

@@ -70,6 +70,7 @@ class Trainer:
         self.updates = 0
         self.updates_at_start = 0  # updates done when learning began, or when its rate was changed on resume
         self.elapsed_s = 0.0
+        self.evaluation_s = 0.0  # the part of it that went into evaluations
         self.episodes_at_start = 0  # episodes ended when learning began
         self.steps_at_start: int | None = None  # environment steps when learning began
         self.metrics: dict[str, Tensor] = {}
@@ -101,7 +102,9 @@ class Trainer:
     def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
         if config.evaluate.every:
+            began = time.perf_counter()
             self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
+            self.evaluation_s += time.perf_counter() - began
         self._begin_interval()
         if self.steps_at_start is not None:
             self._update(should_stop)  # what was still due when the run was stopped
@@ -197,6 +200,7 @@ class Trainer:
         )
 
     def _evaluate(self, monitor: Monitor) -> None:
+        began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
         if self.evaluation_env is None:
             self.evaluation_env = self.make_evaluation_env()
         self.agent.diagnostics()  # what training gathered is not the evaluation's
@@ -212,9 +216,11 @@ class Trainer:
             "low": summary["interval"][0],
             "high": summary["interval"][1],
             "length": float(result.lengths.mean()),
+            "train_s": train_s,
         }
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
+        self.evaluation_s += time.perf_counter() - began
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 
@@ -240,6 +246,7 @@ class Trainer:
                 "episodes_at_start": self.episodes_at_start,
                 "steps_at_start": self.steps_at_start,
                 "elapsed_s": monitor.elapsed_s,
+                "evaluation_s": self.evaluation_s,
             },
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,
@@ -265,6 +272,7 @@ class Trainer:
         self.episodes_at_start = metadata["episodes_at_start"]
         self.steps_at_start = metadata["steps_at_start"]
         self.elapsed_s = metadata["elapsed_s"]
+        self.evaluation_s = metadata.get("evaluation_s", 0.0)
         old = metadata["config"]
         rate = (self.config.train_ratio, self.config.updates_per_episode)
         if self.steps_at_start is not None and rate != (old["train_ratio"], old["updates_per_episode"]):

@@ -1,13 +1,15 @@
 """Plot learning curves of many runs: ``python scripts/plot_curves.py runs=runs output=curves.png``.
 
-For each task: the interquartile mean over seeds with its 95 % bootstrap band. With several tasks also performance
-profiles of the last evaluations, each task's returns divided by the best group's. by= groups runs, such as
-by=agent.name,agent.num_pairs. The figures go beside the picture as JSON, raw returns included; a table is printed.
+A panel for each task: the interquartile mean over seeds with its 95 % bootstrap band, over environment steps or, with
+x=minutes, over the wall clock of training. With several tasks also performance profiles of the last evaluations, each
+task's returns divided by the best group's. by= groups runs, such as by=agent.name,agent.num_pairs. A table is printed.
+
+The evaluations of every run go to a data file (data=), from which alone the figure can be drawn again:
+``python scripts/plot_curves.py runs=curves.json output=again.png``.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +20,13 @@ import numpy as np
 
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.curves import Curve, find_runs, make_curves, read_run, to_records
-from rlsuite.errors import UserError, require
+from rlsuite.curves import Curve, make_curves, read_runs, write_data
+from rlsuite.errors import UserError, require, require_choice
 from rlsuite.help import describe
 from rlsuite.statistics import performance_profile
+
+AXES = {"steps": "environment steps", "minutes": "minutes of training"}
+MAX_COLUMNS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +34,24 @@ class PlotConfig:
     """What is plotted.
 
     Attributes:
-        runs: run directories, or directories with runs below them.
+        runs: run directories, directories with runs below them, or data files.
         output: the picture; .png, .svg or .pdf.
-        by: config keys that make the groups.
+        data: the data file that is written; default: beside the picture, unless it is drawn from data files alone.
+        by: config keys that make the groups; runs of a data file keep theirs.
+        x: steps or minutes.
     """
 
     runs: tuple[str, ...] = ("runs",)
     output: str = "curves.png"
+    data: str = ""
     by: tuple[str, ...] = ("agent.name",)
+    x: str = "steps"
 
     def __post_init__(self) -> None:
         suffix = Path(self.output).suffix
         require(suffix in (".png", ".svg", ".pdf"), f"output={self.output}: use a name ending in .png, .svg or .pdf")
+        require(self.data == "" or self.data.endswith(".json"), f"data={self.data}: use a name ending in .json")
+        require_choice("x", self.x, AXES)
 
 
 def main(arguments: list[str]) -> int:
@@ -49,19 +60,37 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", *describe(PlotConfig)]))
         return 0
     script = script_config(PlotConfig, arguments)
-    curves = make_curves([read_run(path) for path in find_runs(script.runs)], script.by)
-    for curve in curves:
-        seeds, last = len(curve.returns), curve.steps[-1]
-        band = f"[{curve.low[-1]:.0f}, {curve.high[-1]:.0f}]"
-        print(f"{curve.task:24} {curve.label:32} {last:>10,} steps  {seeds} seeds  {curve.center[-1]:>8.0f} {band}")
+    runs = read_runs(script.runs, script.by)
+    curves = make_curves(runs)
+    print("\n".join(table(curves)))
+    old = [run.name for run in runs if run.with_evaluation]
+    if old:
+        print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {old[0]}")
     output = Path(script.output)
-    draw(curves, output)
-    output.with_suffix(".json").write_text(json.dumps(to_records(curves), indent=1) + "\n")
-    print(f"{output} and {output.with_suffix('.json')}")
+    draw(curves, output, script.x)
+    if not script.data and all(path.endswith(".json") for path in script.runs):
+        print(output)  # drawn from data files: there is nothing new to keep
+        return 0
+    data = Path(script.data) if script.data else output.with_suffix(".json")
+    write_data(runs, data)
+    print(f"{output} and {data}")
     return 0
 
 
-def draw(curves: Sequence[Curve], output: Path) -> None:
+def table(curves: Sequence[Curve]) -> list[str]:
+    """Return the last evaluations as lines of text."""
+    head = ("mean", "95 % interval", "iqm", "minutes")
+    lines = [f"{'task':24} {'label':32} {'steps':>10} {'seeds':>5} " + "{:>8} {:>18} {:>8} {:>8}".format(*head)]
+    for curve in curves:
+        low, high = curve.last_interval
+        lines.append(
+            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {curve.last_mean:>8.1f} "
+            f"{f'[{low:.1f}, {high:.1f}]':>18} {curve.center[-1]:>8.1f} {curve.minutes[-1]:>8.1f}"
+        )
+    return lines
+
+
+def draw(curves: Sequence[Curve], output: Path, x: str = "steps") -> None:
     """Draw a panel for each task, and one of performance profiles where there are several."""
     try:
         import matplotlib
@@ -74,15 +103,19 @@ def draw(curves: Sequence[Curve], output: Path) -> None:
     labels = sorted({curve.label for curve in curves})
     colors = {label: f"C{place % 10}" for place, label in enumerate(labels)}
     panels = len(tasks) + (len(tasks) > 1)
-    figure, axes = pyplot.subplots(1, panels, figsize=(4.5 * panels, 3.6), squeeze=False)
-    for axis, task in zip(axes[0], tasks, strict=False):
+    columns = min(panels, MAX_COLUMNS)
+    rows = -(-panels // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 3.6 * rows), squeeze=False)
+    for axis in axes.flat[panels:]:
+        axis.set_axis_off()
+    for axis, task in zip(axes.flat, tasks, strict=False):
         for curve in (curve for curve in curves if curve.task == task):
-            color = colors[curve.label]
-            axis.plot(curve.steps, curve.center, color=color, label=curve.label)
-            axis.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
-        axis.set(title=task, xlabel="environment steps", ylabel="return, interquartile mean")
+            color, places = colors[curve.label], getattr(curve, x)
+            axis.plot(places, curve.center, color=color, label=curve.label)
+            axis.fill_between(places, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+        axis.set(title=task, xlabel=AXES[x], ylabel="return, interquartile mean")
     if len(tasks) > 1:
-        draw_profiles(axes[0][-1], curves, colors)
+        draw_profiles(axes.flat[panels - 1], curves, colors)
     # One legend below all panels: long labels would hide the curves.
     handles = [pyplot.Line2D([], [], color=colors[label], label=label) for label in labels]
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)

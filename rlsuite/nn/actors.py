@@ -62,4 +62,8 @@ class Actors(nn.Module):
 
     def forward(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to actions (K, B, A) in [-1, 1]."""
-        return torch.tanh(self.network(observation, members))
+        return torch.tanh(self.pre_activation(observation, members))
+
+    def pre_activation(self, observation: Tensor, members: slice | None = None) -> Tensor:
+        """Map normalized observations (K, B, D) to what tanh squashes into actions, (K, B, A)."""
+        return self.network(observation, members)

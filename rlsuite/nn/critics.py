@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
+from rlsuite.nn.hyperspherical import HypersphericalMLP
 
-BLOCKS = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
+NORMALIZATION_OF_BLOCK = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
+BLOCKS = (*NORMALIZATION_OF_BLOCK, "hyperspherical")
 LAYOUTS = ("concatenate", "branches")
 LOSSES = ("squared_error", "categorical")
 
@@ -24,10 +26,13 @@ class CriticConfig:
     """The critic block.
 
     Attributes:
-        hidden_sizes: width of each hidden layer.
+        hidden_sizes: width of each hidden layer; of block=hyperspherical, whose widths must be equal, the width
+            and, one less than the number of entries but at least one, the number of residual blocks.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
-        block: "plain", "layer_norm", or "batch_norm" (batch normalization of input and hidden layers, weights
-            projected to norm 1, current and next state-actions in one joint batch, no target critic).
+        block: "plain", "layer_norm", "batch_norm" (batch normalization of input and hidden layers, weights
+            projected to norm 1, current and next state-actions in one joint batch, no target critic), or
+            "hyperspherical" (weights and hidden features of norm 1; SimbaV2, arXiv:2502.15280, whose critic also
+            has initialization=orthogonal, loss=categorical and agent.reward_scaling=returns).
         layout: "concatenate" (observation and action enter together) or "branches" (each has its own first
             layers, joined before the last hidden layer; arXiv:1712.08987).
         initialization: "uniform", "orthogonal" or "normal".
@@ -61,6 +66,12 @@ class CriticConfig:
         require(
             self.layout == "concatenate" or self.block == "plain",
             f"agent.critic.block={self.block}: layout=branches has no normalization; use block=plain",
+        )
+        sizes = list(self.hidden_sizes)
+        require(
+            self.block != "hyperspherical" or len(set(sizes)) == 1,
+            f"agent.critic.hidden_sizes={sizes}: block=hyperspherical has one width; use equal widths, such as "
+            f"{[sizes[0]] * len(sizes)}",
         )
 
 
@@ -130,6 +141,17 @@ class Critics(nn.Module):
             self.network: nn.Module = BranchedCritic(
                 num_members, observation_size, action_size, out_features, config, generator
             )
+        elif config.block == "hyperspherical":
+            self.network = HypersphericalMLP(
+                num_members,
+                observation_size + action_size,
+                config.hidden_sizes[0],
+                max(1, len(config.hidden_sizes) - 1),
+                out_features,
+                activation=config.activation,
+                initialization=config.initialization,
+                generator=generator,
+            )
         else:
             self.network = EnsembleMLP(
                 num_members,
@@ -137,7 +159,7 @@ class Critics(nn.Module):
                 config.hidden_sizes,
                 out_features,
                 activation=config.activation,
-                normalization=BLOCKS[config.block],
+                normalization=NORMALIZATION_OF_BLOCK[config.block],
                 initialization=config.initialization,
                 generator=generator,
             )
@@ -182,8 +204,9 @@ class Critics(nn.Module):
 
     def after_step(self) -> None:
         """Keep the weights on their sphere where the block asks for it; call after each optimizer step."""
-        if self.joint_batches and isinstance(self.network, EnsembleMLP):
-            self.network.project_weights()
+        network = self.network
+        if isinstance(network, HypersphericalMLP) or (self.joint_batches and isinstance(network, EnsembleMLP)):
+            network.project_weights()
 
 
 def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor, atoms: Tensor) -> Tensor:

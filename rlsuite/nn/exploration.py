@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require, require_finite
+from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.seeding import restore_generator
+
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 class RandomStream(nn.Module):
@@ -37,21 +39,55 @@ class ExplorationConfig:
 
     Attributes:
         std: standard deviation sigma at the start of the first episode.
+        schedule: of sigma over environment steps: "constant", or "linear" or "cosine" from std to final_std.
+        final_std: sigma from decay_steps on; null with schedule=constant.
+        decay_steps: environment steps, over all environments and from the first, in which sigma gets there.
         hold: decisions for which one draw is kept.
         episode_multipliers: episode k uses sigma times ``episode_multipliers[k % len]``.
         decision_decay: factor on sigma at each decision within an episode.
         episode_decay: factor on the starting sigma at each episode started.
+        env_multiplier_min: the first environment uses sigma times this, as does a single one.
+        env_multiplier_max: the last environment uses sigma times this, those between evenly spaced factors.
+        random_probability: chance of an environment's action to be uniformly random instead, at each decision anew.
     """
 
     std: float = 0.1
+    schedule: str = "constant"
+    final_std: float | None = None
+    decay_steps: int = 0
     hold: int = 1
     episode_multipliers: tuple[float, ...] = (1.0,)
     decision_decay: float = 1.0
     episode_decay: float = 1.0
+    env_multiplier_min: float = 1.0
+    env_multiplier_max: float = 1.0
+    random_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("std", "decision_decay", "episode_decay"):
+        for name in ("std", "decision_decay", "episode_decay", "env_multiplier_min"):
             require_finite(f"agent.exploration.{name}", getattr(self, name), low=0.0)
+        require_finite("agent.exploration.env_multiplier_max", self.env_multiplier_max, low=self.env_multiplier_min)
+        require_choice("agent.exploration.schedule", self.schedule, SCHEDULES)
+        if self.schedule == "constant":
+            require(
+                self.final_std is None and self.decay_steps == 0,
+                "agent.exploration.schedule=constant: final_std and decay_steps would go unused; use schedule=linear "
+                "or cosine, or leave those two out",
+            )
+        else:
+            require(
+                self.final_std is not None,
+                f"agent.exploration.final_std=null: schedule={self.schedule} needs a value, such as 0.05",
+            )
+            require_finite("agent.exploration.final_std", self.final_std or 0.0, low=0.0)
+            require(
+                self.decay_steps >= 1,
+                f"agent.exploration.decay_steps={self.decay_steps}: schedule={self.schedule} needs 1 or more",
+            )
+        require(
+            0.0 <= self.random_probability <= 1.0,
+            f"agent.exploration.random_probability={self.random_probability}: use a value in [0, 1]",
+        )
         require(self.hold >= 1, f"agent.exploration.hold={self.hold}: use 1 or more")
         multipliers = list(self.episode_multipliers)
         require(
@@ -61,11 +97,17 @@ class ExplorationConfig:
 
 
 class GaussianExploration(nn.Module):
-    """Adds noise to actions in [-1, 1] and clips; plain Gaussian noise and the card's held noise in one.
+    """Adds noise to actions in [-1, 1] and clips: plain Gaussian noise and what papers made of it in one.
 
-    With the defaults this is the noise of TD3; with hold 5, multipliers (1, 2, 0), decays 0.98 and 0.999 and
-    std 1.0 it is that of arXiv:1712.08987 (0.5 there, on actions in [0, 1], whose half range is 0.5).
-    Episodes are numbered in the order in which they start over all environments.
+    - the defaults: the noise of TD3 (Fujimoto et al. 2018).
+    - hold 5, multipliers (1, 2, 0), decays 0.98 and 0.999 and std 1.0: that of arXiv:1712.08987 (0.5 there, on
+      actions in [0, 1], whose half range is 0.5).
+    - std 0.2 and random_probability 0.3: that of HER's DDPG (Plappert et al. 2018, arXiv:1802.09464).
+    - env_multiplier_min and _max: a mix of cautious and bold environments, as in FastTD3 (Seo et al. 2025), which
+      draws each environment's factor anew with every episode; here they are fixed and evenly spaced.
+
+    Episodes are numbered in the order in which they start over all environments. Environment steps are those that
+    advance() was told of, whoever chose their actions, so a schedule also runs through the random start of training.
     """
 
     def __init__(
@@ -82,19 +124,27 @@ class GaussianExploration(nn.Module):
         self.stream = RandomStream(seed, device)
         self.plain = (
             config.hold == 1
+            and config.schedule == "constant"
             and config.decision_decay == config.episode_decay == 1.0
             and len(config.episode_multipliers) == 1
+            and config.env_multiplier_min == config.env_multiplier_max
+            and config.random_probability == 0.0
         )
         self.decision: Tensor
         self.episode: Tensor
         self.episodes_started: Tensor
+        self.steps: Tensor
         self.noise: Tensor
         self.multipliers: Tensor
+        self.env_multipliers: Tensor
         self.register_buffer("decision", torch.zeros(num_envs, dtype=torch.int64))
         self.register_buffer("episode", torch.arange(num_envs))
         self.register_buffer("episodes_started", torch.tensor(num_envs))
+        self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("noise", torch.zeros(num_envs, action_size))
         self.register_buffer("multipliers", torch.tensor(config.episode_multipliers), persistent=False)
+        spread = torch.linspace(config.env_multiplier_min, config.env_multiplier_max, num_envs)
+        self.register_buffer("env_multipliers", spread, persistent=False)
         self.to(device)
 
     @torch.no_grad()
@@ -102,22 +152,41 @@ class GaussianExploration(nn.Module):
         """Return actions (N, A) with noise, clipped to [-1, 1]."""
         draw = torch.randn(action.shape, generator=self.stream.generator, device=action.device)
         if self.plain:
-            scale = self.config.std * self.config.episode_multipliers[0]
+            config = self.config
+            scale = config.std * config.episode_multipliers[0] * config.env_multiplier_min
             return torch.add(action, draw, alpha=scale).clamp_(-1.0, 1.0)
         fresh = (self.decision % self.config.hold == 0).unsqueeze(-1)
         self.noise.copy_(torch.where(fresh, draw * self.std().unsqueeze(-1), self.noise))
-        return (action + self.noise).clamp_(-1.0, 1.0)
+        action = (action + self.noise).clamp_(-1.0, 1.0)
+        return self.sometimes_random(action) if self.config.random_probability else action
+
+    def sometimes_random(self, action: Tensor) -> Tensor:
+        """Replace rows of actions (N, A) by uniform ones in [-1, 1], each with the config's probability."""
+        shape = (action.shape[0], 1 + action.shape[1])
+        draw = torch.rand(shape, generator=self.stream.generator, device=action.device)
+        return torch.where(draw[:, :1] < self.config.random_probability, 2.0 * draw[:, 1:] - 1.0, action)
 
     def std(self) -> Tensor:
         """Return each environment's present sigma (N,)."""
         config = self.config
-        start = config.std * config.episode_decay ** self.episode.to(torch.float32)
-        multiplier = self.multipliers[self.episode % len(self.multipliers)]
+        start = self.scheduled_std() * config.episode_decay ** self.episode.to(torch.float32)
+        multiplier = self.multipliers[self.episode % len(self.multipliers)] * self.env_multipliers
         return start * multiplier * config.decision_decay ** self.decision.to(torch.float32)
+
+    def scheduled_std(self) -> Tensor | float:
+        """Return sigma at the present environment step, 0-d; arithmetic on the device alone."""
+        config = self.config
+        if config.final_std is None:
+            return config.std
+        share = (self.steps / config.decay_steps).clamp(max=1.0)
+        if config.schedule == "cosine":
+            share = 0.5 - 0.5 * torch.cos(math.pi * share)
+        return config.std + (config.final_std - config.std) * share
 
     @torch.no_grad()
     def advance(self, ended: Tensor) -> None:
         """Count a decision; environments whose episode ended (N,) bool start their next one."""
+        self.steps.add_(len(ended))
         self.decision.add_(1).masked_fill_(ended, 0)
         number = self.episodes_started + ended.cumsum(0) - 1
         self.episode.copy_(torch.where(ended, number, self.episode))

@@ -17,6 +17,7 @@ LOW, HIGH = torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 1.0])
 SMALL = {
     "batch_size": 8,
     "normalize_observations": False,
+    "precision": "float32",  # the references are computed so
     "actor": ActorConfig(hidden_sizes=(8,)),
     "critic": CriticConfig(hidden_sizes=(8,)),
 }

@@ -20,6 +20,7 @@ SMALL = {
     "actor_learning_rate": 1e-3,
     "critic_learning_rate": 2e-3,
     "normalize_observations": False,
+    "precision": "float32",  # the references are computed so
     "actor": ActorConfig(hidden_sizes=(8, 8)),
     "critic": CriticConfig(hidden_sizes=(8, 8)),
 }
@@ -354,3 +355,48 @@ def test_values_out_of_range_are_refused_by_name(key, value):
 def test_the_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DDPGConfig().discount = 0.5
+
+
+def test_bfloat16_updates_stay_near_float32_ones_and_keep_float32_state():
+    exact, rough = make(num_pairs=2), make(num_pairs=2, precision="bfloat16")
+    for step in range(5):
+        one, other = exact.update(batch_of(exact, step)), rough.update(batch_of(rough, step))
+    assert other["critic_loss"].item() == pytest.approx(one["critic_loss"].item(), rel=0.05)
+    assert all(tensor.dtype is not torch.bfloat16 for tensor in rough.state_dict().values())
+    observation = torch.randn(4, 3)
+    assert rough.act(observation, False).dtype is torch.float32
+    torch.testing.assert_close(rough.act(observation, False), exact.act(observation, False), rtol=0.05, atol=0.05)
+    assert not torch.equal(rough.act(observation, False), exact.act(observation, False))
+
+
+def test_pre_activation_penalty_by_autograd():
+    """loss = -mean(Q) / mean|Q| + penalty * mean(u**2), u before the tanh; here the gradient it must step by."""
+    agent = make(pre_activation_penalty=0.3)
+    batch = batch_of(agent, 0)
+    reference = make(pre_activation_penalty=0.3)
+    reference._update_critics(
+        *(rows.unflatten(0, (1, -1)) for rows in (batch.observation, (batch.action - agent.action_center)
+          / agent.action_half_range, batch.reward, batch.discount, batch.next_observation, batch.weight))
+    )  # fmt: skip
+    before = [parameter.detach().clone() for parameter in reference.actors.parameters()]
+    inner = reference.actors.network(batch.observation[None])
+    value = reference.critics(torch.cat([batch.observation[None], torch.tanh(inner)], dim=-1))
+    loss = -value.mean() / value.detach().abs().mean() + 0.3 * inner.square().mean()
+    gradients = torch.autograd.grad(loss, list(reference.actors.parameters()))
+    metrics = agent.update(batch)
+    assert metrics["actor_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, start, gradient in zip(agent.actors.parameters(), before, gradients, strict=True):
+        # Adam's first step: the learning rate times the sign of the gradient, nearly.
+        step = -1e-3 * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(parameter.detach() - start, step, rtol=1e-2, atol=1e-5)
+
+
+def test_pre_activation_penalty_keeps_actions_off_their_bounds():
+    def mean_inner(penalty):
+        agent = make(pre_activation_penalty=penalty, discount=0.0, actor_learning_rate=1e-2)
+        for step in range(300):
+            batch = batch_of(agent, step)
+            agent.update(batch._replace(reward=10.0 * batch.action.sum(-1)))  # more is always better
+        return agent.actors.pre_activation(batch.observation[None]).abs().mean()
+
+    assert mean_inner(0.1) < 2.0 < mean_inner(0.0)

@@ -32,6 +32,23 @@ AGENTS = {
     "ddpg, prioritized 3-step": (DDPG, {}, {"prioritized": True, "n_step": 3}),
     "ddpg, layer norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="layer_norm")}, {}),
     "ddpg, batch norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="batch_norm")}, {}),
+    "ddpg, hyperspherical": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="hyperspherical")}, {}),
+    "ace, hyperspherical categorical twins": (
+        ACE,
+        {
+            "num_pairs": 2,
+            "num_critics": 2,
+            "critic": CriticConfig(
+                hidden_sizes=(32, 32),
+                block="hyperspherical",
+                loss="categorical",
+                num_atoms=41,
+                value_min=-12.0,
+                value_max=2.0,
+            ),
+        },
+        {},
+    ),
     "ddpg, categorical": (
         DDPG,
         {

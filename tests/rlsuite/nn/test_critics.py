@@ -11,6 +11,7 @@ from torch import nn
 from rlsuite.errors import UserError
 from rlsuite.nn.critics import BranchedCritic, CriticConfig, Critics, project_distribution
 from rlsuite.nn.ensemble import EnsembleBatchNorm, EnsembleLayerNorm
+from rlsuite.nn.hyperspherical import HypersphericalMLP, SphereLinear
 
 ATOMS = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
 
@@ -97,9 +98,17 @@ def test_branched_critic_equals_the_diagram_in_plain_torch(generator):
     assert network.joint_layer.weight.shape == (2, 10, 5)
 
 
-@pytest.mark.parametrize("layout", ["concatenate", "branches"])
-def test_members_of_each_layout(layout, generator):
-    critics = Critics(4, 3, 2, CriticConfig(hidden_sizes=(5, 4), layout=layout), generator=generator)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"hidden_sizes": (5, 4)},
+        {"hidden_sizes": (5, 4), "layout": "branches"},
+        {"hidden_sizes": (5, 5), "block": "hyperspherical"},
+    ],
+    ids=str,
+)
+def test_members_of_each_network(keys, generator):
+    critics = Critics(4, 3, 2, CriticConfig(**keys), generator=generator)
     inputs = torch.randn(4, 6, 5)
     torch.testing.assert_close(critics(inputs[1:3], slice(1, 3)), critics(inputs)[1:3])
 
@@ -126,6 +135,38 @@ def test_only_the_batch_norm_block_projects_its_weights(generator):
 
 
 @pytest.mark.parametrize(
+    ("hidden_sizes", "width", "num_blocks"), [((6,), 6, 1), ((6, 6), 6, 1), ((5, 5, 5), 5, 2), ((4,) * 4, 4, 3)]
+)
+def test_hidden_sizes_of_the_hyperspherical_block(hidden_sizes, width, num_blocks):
+    network = Critics(2, 3, 1, CriticConfig(hidden_sizes=hidden_sizes, block="hyperspherical")).network
+    assert isinstance(network, HypersphericalMLP)
+    assert len(network.blocks) == num_blocks
+    assert network.head_layer.weight.shape == (2, width, width)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "categorical"])
+def test_a_step_of_hyperspherical_critics_ends_on_the_sphere(loss, generator):
+    config = CriticConfig(hidden_sizes=(8, 8), block="hyperspherical", loss=loss, num_atoms=5)
+    critics = Critics(2, 3, 2, config, generator=generator)
+    optimizer = torch.optim.Adam(critics.parameters(), lr=0.1)
+    output = critics(torch.randn(2, 6, 5, generator=generator))
+    reward, discount = torch.randn(2, 6, generator=generator), torch.full((2, 6), 0.9)
+    critics.loss(output, reward, discount, output.detach()).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in critics.parameters())
+    assert critics.value(output).shape == (2, 6)
+    optimizer.step()
+
+    def furthest():
+        layers = [layer for layer in critics.modules() if isinstance(layer, SphereLinear)]
+        return max((layer.weight.norm(dim=1) - 1.0).abs().max().item() for layer in layers)
+
+    assert furthest() > 0.01
+    critics.after_step()
+    assert furthest() < 1e-6
+    assert not critics.joint_batches  # it keeps its target critic
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"block": "group_norm"},
@@ -134,6 +175,8 @@ def test_only_the_batch_norm_block_projects_its_weights(generator):
         {"loss": "categorical", "value_min": 1.0, "value_max": 1.0},
         {"layout": "branches", "block": "layer_norm"},  # branches have no place for a normalization
         {"layout": "branches", "block": "batch_norm"},
+        {"layout": "branches", "block": "hyperspherical"},
+        {"hidden_sizes": (256, 128), "block": "hyperspherical"},  # one sphere from end to end
     ],
     ids=str,
 )

@@ -1,11 +1,42 @@
-"""Exploration noise: moments of the plain kind, the card's schedule by a hand-written table, its state."""
+"""Exploration noise: moments of the plain kind, schedules by hand-written tables, random actions, its state."""
+
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rlsuite.errors import UserError
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
 
 CARD = ExplorationConfig(std=1.0, hold=5, episode_multipliers=(1.0, 2.0, 0.0), decision_decay=0.98, episode_decay=0.999)
+
+EVERYTHING = ExplorationConfig(
+    std=0.8,
+    schedule="cosine",
+    final_std=0.1,
+    decay_steps=60,
+    hold=2,
+    episode_multipliers=(1.0, 0.5),
+    decision_decay=0.9,
+    env_multiplier_min=0.5,
+    env_multiplier_max=2.0,
+    random_probability=0.3,
+)
+
+
+def explore(num_envs, action_size=1, *, seed=0, **keys):
+    return GaussianExploration(num_envs, action_size, ExplorationConfig(**keys), seed=seed, device="cpu")
+
+
+def test_plain_noise_is_the_streams_normal_numbers_and_nothing_else():
+    noise, generator = explore(4, 3, seed=7, std=0.2), torch.Generator().manual_seed(7)
+    for _ in range(3):
+        expected = (0.5 + 0.2 * torch.randn(4, 3, generator=generator)).clamp(-1.0, 1.0)
+        torch.testing.assert_close(noise(torch.full((4, 3), 0.5)), expected)
+        noise.advance(torch.zeros(4, dtype=torch.bool))
+    assert torch.equal(noise.stream.generator.get_state(), generator.get_state())
 
 
 def test_plain_noise_has_the_moments_of_its_config():
@@ -77,6 +108,147 @@ def test_held_noise_scales_with_sigma_at_its_draw():
     assert stds == pytest.approx([0.1, 0.1, 0.025, 0.025, 0.00625, 0.00625], rel=0.06)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2]),
+        ("cosine", [1.0, 0.6 + 0.4 * math.sqrt(0.5), 0.6, 0.6 - 0.4 * math.sqrt(0.5), 0.2, 0.2, 0.2]),
+    ],
+)
+def test_schedules_by_hand(schedule, expected):
+    """Three environments: twelve environment steps are four decisions; ends of episodes do not matter."""
+    noise = explore(3, std=1.0, schedule=schedule, final_std=0.2, decay_steps=12)
+    sigmas = []
+    for decision in range(7):
+        sigmas.append(noise.std())
+        noise.advance(torch.tensor([decision == 1, False, decision == 4]))
+    for sigma, value in zip(sigmas, expected, strict=True):
+        assert sigma.tolist() == pytest.approx([value] * 3)
+
+
+def test_a_schedule_may_rise():
+    noise = explore(2, std=0.0, schedule="linear", final_std=0.5, decay_steps=4)
+    noise.advance(torch.tensor([False, False]))
+    assert noise.std().tolist() == pytest.approx([0.25, 0.25])
+
+
+@given(
+    std=st.floats(0, 10, width=32),
+    final_std=st.floats(0, 10, width=32),
+    decay_steps=st.integers(1, 500),
+    schedule=st.sampled_from(["linear", "cosine"]),
+    num_envs=st.integers(1, 5),
+)
+def test_a_schedule_stays_between_its_ends_and_runs_one_way(std, final_std, decay_steps, schedule, num_envs):
+    noise = explore(num_envs, std=std, schedule=schedule, final_std=final_std, decay_steps=decay_steps)
+    sigmas = []
+    for _ in range(20):
+        sigmas.append(float(noise.scheduled_std()))
+        noise.advance(torch.zeros(num_envs, dtype=torch.bool))
+    noise.steps.fill_(decay_steps)
+    sigmas.append(float(noise.scheduled_std()))
+    slack = 1e-5 * max(std, final_std)
+    assert sigmas[0] == pytest.approx(std, abs=slack)
+    assert sigmas[-1] == pytest.approx(final_std, abs=slack)
+    changes = torch.tensor(sigmas).diff() * math.copysign(1.0, final_std - std)
+    assert changes.min() >= -slack
+    assert min(std, final_std) - slack <= min(sigmas)
+    assert max(sigmas) <= max(std, final_std) + slack
+
+
+def test_scheduled_noise_has_its_sigma():
+    noise = explore(4000, std=0.2, schedule="linear", final_std=0.1, decay_steps=8000)
+    stds = []
+    for _ in range(4):
+        stds.append(noise(torch.zeros(4000, 1)).std().item())
+        noise.advance(torch.zeros(4000, dtype=torch.bool))
+    assert stds == pytest.approx([0.2, 0.15, 0.1, 0.1], rel=0.06)
+
+
+def test_environments_use_evenly_spaced_factors():
+    noise = explore(4, std=0.1, env_multiplier_min=0.5, env_multiplier_max=2.0)
+    assert noise.std().tolist() == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    drawn = torch.stack([noise(torch.zeros(4, 1)) for _ in range(4000)])
+    assert drawn.std(dim=0).flatten().tolist() == pytest.approx([0.05, 0.1, 0.15, 0.2], rel=0.06)
+    assert explore(1, std=0.1, env_multiplier_min=0.5, env_multiplier_max=2.0).std().item() == pytest.approx(0.05)
+
+
+def test_equal_factors_keep_the_plain_path():
+    noise = explore(2000, std=0.2, env_multiplier_min=0.5, env_multiplier_max=0.5)
+    assert noise.plain
+    assert noise(torch.zeros(2000, 1)).std().item() == pytest.approx(0.1, rel=0.06)
+
+
+def test_every_factor_multiplies():
+    noise = explore(
+        2,
+        std=1.0,
+        schedule="linear",
+        final_std=0.5,
+        decay_steps=8,
+        episode_multipliers=(1.0, 3.0),
+        decision_decay=0.9,
+        episode_decay=0.8,
+        env_multiplier_min=1.0,
+        env_multiplier_max=2.0,
+    )
+    noise.advance(torch.tensor([True, False]))  # two of eight steps; environment 0 goes on to episode 2
+    assert noise.std().tolist() == pytest.approx([0.875 * 0.8**2 * 1.0, 0.875 * 0.8 * 3.0 * 0.9 * 2.0])
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.3, 1.0])
+def test_random_actions_come_at_their_rate_and_are_uniform(probability):
+    noise = explore(20_000, 2, std=0.0, random_probability=probability)
+    action = noise(torch.full((20_000, 2), 0.25))
+    changed = action != 0.25
+    assert torch.equal(changed[:, 0], changed[:, 1])  # the whole action or none of it
+    rate = changed[:, 0].float().mean().item()
+    assert rate == pytest.approx(probability, abs=4 * math.sqrt(probability * (1 - probability) / 20_000) + 1e-9)
+    drawn = action[changed[:, 0]]
+    assert drawn.abs().max() <= 1.0
+    assert drawn.mean().item() == pytest.approx(0.0, abs=4 * math.sqrt(1 / 3 / drawn.numel()))
+    assert drawn.var().item() == pytest.approx(1 / 3, rel=0.06)
+    correlation = torch.corrcoef(drawn.T)[0, 1].item()
+    assert correlation == pytest.approx(0.0, abs=4 / math.sqrt(len(drawn)))
+
+
+def test_random_actions_do_not_touch_held_noise():
+    quiet, random = explore(500, std=0.3, hold=3), explore(500, std=0.3, hold=3, random_probability=0.5)
+    before = [quiet(torch.zeros(500, 1)), random(torch.zeros(500, 1))]
+    same = (before[0] == before[1]).float().mean().item()
+    assert 0.4 < same < 0.6
+    assert torch.equal(quiet.noise, random.noise)
+    held = random.noise.clone()
+    random.advance(torch.zeros(500, dtype=torch.bool))
+    after = random(torch.zeros(500, 1))
+    assert torch.equal(random.noise, held)
+    assert ((after == held.clamp(-1.0, 1.0)) != (before[1] == held.clamp(-1.0, 1.0))).any()  # a new set of environments
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"std": -0.1}, "std"),
+        ({"schedule": "exponential"}, "schedule"),
+        ({"final_std": 0.1}, "schedule"),  # would go unused
+        ({"decay_steps": 100}, "schedule"),
+        ({"schedule": "linear", "decay_steps": 100}, "final_std"),
+        ({"schedule": "linear", "final_std": -0.1, "decay_steps": 100}, "final_std"),
+        ({"schedule": "linear", "final_std": math.nan, "decay_steps": 100}, "final_std"),
+        ({"schedule": "cosine", "final_std": 0.1}, "decay_steps"),
+        ({"env_multiplier_min": -0.5}, "env_multiplier_min"),
+        ({"env_multiplier_max": 0.5}, "env_multiplier_max"),  # below env_multiplier_min=1
+        ({"env_multiplier_max": math.inf}, "env_multiplier_max"),
+        ({"random_probability": 1.5}, "random_probability"),
+        ({"random_probability": math.nan}, "random_probability"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused_in_one_line(wrong, key):
+    with pytest.raises(UserError, match=rf"^agent\.exploration\.{key}=[^\n]*$"):
+        ExplorationConfig(**wrong)
+
+
 def test_random_stream_round_trip():
     stream = RandomStream(3)
     torch.rand(7, generator=stream.generator)
@@ -88,7 +260,7 @@ def test_random_stream_round_trip():
     assert all(isinstance(value, torch.Tensor) for value in state.values())  # safetensors can hold it
 
 
-@pytest.mark.parametrize("config", [CARD, ExplorationConfig()], ids=["card", "plain"])
+@pytest.mark.parametrize("config", [CARD, ExplorationConfig(), EVERYTHING], ids=["card", "plain", "everything"])
 def test_exploration_state_round_trip(config):
     first = GaussianExploration(3, 2, config, seed=1, device="cpu")
     for step in range(7):
@@ -96,7 +268,8 @@ def test_exploration_state_round_trip(config):
         first.advance(torch.tensor([step == 2, step == 4, False]))
     second = GaussianExploration(3, 2, config, seed=2, device="cpu")
     second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-    for step in range(12):
+    for step in range(16):  # the schedule of EVERYTHING ends at step 13 of these
+        assert torch.equal(first.std(), second.std())
         assert torch.equal(first(torch.zeros(3, 2)), second(torch.zeros(3, 2)))
         for noise in (first, second):
             noise.advance(torch.tensor([step == 1, False, step == 5]))

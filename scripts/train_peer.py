@@ -1,0 +1,242 @@
+"""Train a Stable-Baselines3 agent under our evaluation: ``python scripts/train_peer.py peer=td3 env=HalfCheetah``.
+
+The peer trains as its users run it: on Gymnasium's own environment, one at a time, with the library's default
+hyperparameters; TD3 and DDPG explore with the normal noise of standard deviation 0.1 of its documentation (without
+noise, the bare default, they hardly explore). It is evaluated as our agents are: deterministic policy, one episode in
+each of evaluate.episodes environments of ours, on the seeds train_agent.py uses. The run directory holds config.yaml
+and metrics.jsonl as ours do, so that plot_curves.py draws both. Evaluations do not count in its train_s.
+
+Keys: peer=ddpg|sac|td3, env=, env.<option>=, steps=, seed=, num_threads=, device=, run_dir=, evaluate.every=,
+evaluate.episodes= as in train_agent.py; train_on=gymnasium, or rlsuite for our simulation of the task;
+learning_starts=<steps> (default: the library's, 100; rl-baselines3-zoo uses 10000 on MuJoCo tasks).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import yaml
+
+import envs
+from agents.assembly import choose_device, make_env, prepare_torch
+from rlsuite.cli import run_script
+from rlsuite.compose import compose_train, plain_values
+from rlsuite.config import TrainConfig, to_plain
+from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.evaluation import evaluate
+from rlsuite.monitor import Monitor
+from rlsuite.run_lock import RunLock
+from rlsuite.seeding import derive_seed
+from rlsuite.signals import GracefulStop
+
+PEERS = ("ddpg", "sac", "td3")
+SIMULATIONS = ("gymnasium", "rlsuite")
+NOISE_STD = 0.1
+OWN_KEYS = ("peer", "train_on", "learning_starts")
+SHARED_KEYS = ("env", "steps", "seed", "num_threads", "device", "run_dir", "evaluate.every", "evaluate.episodes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """A peer's run.
+
+    Attributes:
+        peer: one of PEERS.
+        train_on: one of SIMULATIONS.
+        learning_starts: random steps before learning; None takes the library's default.
+        run: what a run of ours and of a peer have in common; its agent means nothing here.
+        run_dir: "" for a name of its own.
+    """
+
+    peer: str
+    train_on: str
+    learning_starts: int | None
+    run: TrainConfig
+    run_dir: str = ""
+
+    def __post_init__(self) -> None:
+        require(bool(self.peer), f"peer= is missing; use {', '.join(PEERS)}")
+        require_choice("peer", self.peer, PEERS)
+        require_choice("train_on", self.train_on, SIMULATIONS)
+        start = self.learning_starts
+        require(
+            start is None or (isinstance(start, int) and not isinstance(start, bool) and start >= 0),
+            f"learning_starts={start}: use a whole number of 0 or more",
+        )
+        require(self.run.evaluate.every >= 1, "evaluate.every=0: a peer is trained for its curve; use 1 or more")
+        require(self.run.env.adapter != "envpool", "env=envpool: peers train on Gymnasium; use env=<task> of ours")
+
+    @property
+    def training_id(self) -> str:
+        """The id for gymnasium.make."""
+        env = self.run.env
+        if env.adapter:
+            return env.id
+        return env.full_id if self.train_on == "rlsuite" else f"{env.name}-v5"
+
+
+def main(arguments: list[str]) -> int:
+    """Train, evaluate, write."""
+    if "--help" in arguments or "-h" in arguments:
+        print((__doc__ or "").strip())
+        return 0
+    with GracefulStop() as stop:
+        return train(read_arguments(arguments), stop)
+
+
+def read_arguments(arguments: list[str]) -> PeerConfig:
+    """Return the config that the command line describes.
+
+    Raises:
+        UserError: for an unknown key or a bad value.
+    """
+    values = plain_values(arguments)
+    for key in values:
+        if key not in (*OWN_KEYS, *SHARED_KEYS) and not key.startswith("env."):
+            raise UserError(f"unknown key '{key}'{near_matches(key, (*OWN_KEYS, *SHARED_KEYS))}")
+    shared = [argument for argument in arguments if argument.partition("=")[0] not in OWN_KEYS]
+    run, keys = compose_train(["agent=ddpg", *shared])
+    return PeerConfig(
+        peer=str(values.get("peer", "")),
+        train_on=str(values.get("train_on", "gymnasium")),
+        learning_starts=values.get("learning_starts"),
+        run=with_exact_contacts(run),
+        run_dir=keys["run_dir"] or "",
+    )
+
+
+def with_exact_contacts(run: TrainConfig) -> TrainConfig:
+    """Let the evaluation observe Gymnasium's contact forces, since the peer has learned from those."""
+    env = run.env
+    if env.adapter or "contact_forces" not in envs.task_options(env.id):
+        return run
+    return dataclasses.replace(run, env=dataclasses.replace(env, options={"contact_forces": "exact", **env.options}))
+
+
+def train(config: PeerConfig, stop: GracefulStop) -> int:
+    """Run SB3's own `learn` with our evaluation in it."""
+    run = config.run
+    folder = Path(
+        config.run_dir or f"runs/{run.env.name}-sb3-{config.peer}-s{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
+    if (folder / "config.yaml").exists():
+        raise UserError(f"run_dir={folder} already holds a run, and a peer cannot be resumed; choose another run_dir=")
+    prepare_torch(run)
+    model = make_peer(config)
+    evaluation_env = make_env(run, run.evaluate.episodes)
+    with RunLock(folder), Monitor(folder, total_steps=run.steps) as monitor:
+        (folder / "config.yaml").write_text(yaml.safe_dump(to_record(config, model), sort_keys=False))
+        callback = make_callback(run, evaluation_env, monitor, stop)
+        model.learn(run.steps, callback=callback, log_interval=None)
+    model.get_env().close()
+    evaluation_env.close()
+    finished = "finished" if model.num_timesteps >= run.steps else "stopped (a peer cannot be resumed)"
+    print(f"{finished} at step {model.num_timesteps}; next: python scripts/plot_curves.py runs={folder}")
+    return 0
+
+
+def make_peer(config: PeerConfig) -> Any:
+    """Return SB3's agent on its training environment.
+
+    Raises:
+        UserError: if the library is not installed, or there is no such environment.
+    """
+    try:
+        import stable_baselines3
+        from stable_baselines3.common.noise import NormalActionNoise
+    except ImportError:
+        raise UserError("stable_baselines3 is not installed; run: pip install stable-baselines3") from None
+    run = config.run
+    options = dict(run.env.options)
+    if config.train_on == "gymnasium" and not run.env.adapter:
+        options.pop("contact_forces", None)  # ours only: Gymnasium's are always exact
+    try:
+        env = gymnasium.make(config.training_id, **options)
+    except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
+        raise UserError(f"{config.training_id}: {str(error).strip().splitlines()[0]}") from None
+    arguments: dict[str, Any] = {"seed": run.seed, "device": choose_device(run.device)}
+    if config.learning_starts is not None:
+        arguments["learning_starts"] = config.learning_starts
+    if config.peer != "sac":  # SAC's policy is stochastic by itself
+        size = env.action_space.shape[-1]  # type: ignore[index]
+        arguments["action_noise"] = NormalActionNoise(np.zeros(size), NOISE_STD * np.ones(size))
+    return getattr(stable_baselines3, config.peer.upper())("MlpPolicy", env, **arguments)
+
+
+def to_record(config: PeerConfig, model: Any) -> dict[str, Any]:
+    """Return what config.yaml holds."""
+    import stable_baselines3
+
+    plain = to_plain(config.run)
+    return {
+        "agent": {
+            "name": f"sb3-{config.peer}",
+            "library": f"stable_baselines3 {stable_baselines3.__version__}",
+            "trained_on": config.training_id,
+            "policy": "MlpPolicy",
+            "action_noise_std": None if model.action_noise is None else NOISE_STD,
+            "learning_rate": model.learning_rate,
+            "learning_starts": model.learning_starts,
+            "batch_size": model.batch_size,
+            "networks": str(model.policy.net_arch),
+        },
+        "num_envs": 1,
+        **{key: plain[key] for key in ("env", "steps", "seed", "num_threads", "device", "evaluate")},
+    }
+
+
+def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop: GracefulStop) -> Any:
+    """Return the callback that evaluates every run.evaluate.every steps and at the end, and ends on a signal."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Evaluator(BaseCallback):
+        """Evaluate between an update and the next environment step, where our own trainer does."""
+
+        def _on_training_start(self) -> None:
+            self.began, self.evaluation_s, self.evaluated_at = time.perf_counter(), 0.0, 0
+
+        def _on_rollout_start(self) -> None:
+            every = run.evaluate.every
+            if self.num_timesteps // every != self.evaluated_at // every:
+                self.measure()
+
+        def _on_training_end(self) -> None:
+            if self.evaluated_at < self.num_timesteps >= run.steps:  # not if a signal ended it
+                self.measure()
+
+        def _on_step(self) -> bool:
+            return not stop.requested
+
+        def policy(self, observation: torch.Tensor) -> torch.Tensor:
+            action, _ = self.model.predict(observation.cpu().numpy(), deterministic=True)
+            return torch.as_tensor(action, device=observation.device)
+
+        def measure(self) -> None:
+            paused = time.perf_counter()
+            train_s = paused - self.began - self.evaluation_s
+            result = evaluate(self.policy, env, seed=derive_seed(run.seed, "evaluation"))
+            summary = result.summary()
+            values = {
+                "mean": summary["mean"],
+                "std": summary["std"],
+                "low": summary["interval"][0],
+                "high": summary["interval"][1],
+                "length": float(result.lengths.mean()),
+                "train_s": round(train_s, 3),
+            }
+            monitor.record(self.num_timesteps, "evaluate", values)
+            self.evaluated_at = self.num_timesteps
+            self.evaluation_s += time.perf_counter() - paused
+
+    return Evaluator()
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
