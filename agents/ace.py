@@ -20,8 +20,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, DDPGConfig, join, stack_members
-from rlsuite.errors import UserError, require
+from agents.ddpg import DDPG, join, stack_members
+from agents.ddpg_config import DDPGConfig
+from rlsuite.errors import UserError, require, require_choice
 from rlsuite.nn.normalizer import RunningNormalizer
 
 
@@ -35,6 +36,8 @@ class ACEConfig(DDPGConfig):
             the first actor acts alone.
         train_with_ensemble: bootstrap from the ensemble's chosen action, and let actors ascend the mean of all
             critics (the paper's second use).
+        bootstrap_from: "pair" (the smallest value of the pair's own critics) or "all" (the smallest value of all
+            pairs' critics: clipped double Q, TD3, of critics that are there anyway).
         normalize_scores: standardize each critic's scores over the proposals before the mean; wanted where
             members have different discounts.
         collect_with: "members" (episode k follows pair k mod K: varied data) or "ensemble" (the chosen
@@ -45,6 +48,7 @@ class ACEConfig(DDPGConfig):
     num_actors: int = 0
     num_scoring_critics: int = -1
     train_with_ensemble: bool = False
+    bootstrap_from: str = "pair"
     normalize_scores: bool = False
     collect_with: str = "members"
 
@@ -57,8 +61,14 @@ class ACEConfig(DDPGConfig):
             f"agent.num_scoring_critics={self.num_scoring_critics}: use -1 (all) to {pairs}",
         )
         require(
-            self.collect_with in ("members", "ensemble"),
-            f"agent.collect_with={self.collect_with}: use members or ensemble",
+            not self.train_with_ensemble or self.actor.distribution == "deterministic",
+            "agent.train_with_ensemble=true: the ensemble's choice has no entropy; use a deterministic actor",
+        )
+        require_choice("agent.collect_with", self.collect_with, ("members", "ensemble"))
+        require_choice("agent.bootstrap_from", self.bootstrap_from, ("pair", "all"))
+        require(
+            self.bootstrap_from == "pair" or self.critic.block != "batch_norm",
+            "agent.bootstrap_from=all: batch-normalized critics see their own pair's batch alone; use pair",
         )
 
 
@@ -156,9 +166,9 @@ class ACE(DDPG):
         shares = {f"chosen_share_{place}": share for place, share in enumerate(counts / counts.sum())}
         return {"chosen_actor": choices, "score_margin": margin, **shares}
 
-    # -- update: only what train_with_ensemble changes ------------------------------------------------------
+    # -- update: only what an ensemble changes --------------------------------------------------------------
 
-    def bootstrap_action(self, next_observation: Tensor) -> Tensor:
+    def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the actions (K, B, A) to bootstrap from: each pair's own, or the ensemble's choice."""
         if not self.config.train_with_ensemble:
             return super().bootstrap_action(next_observation)
@@ -169,7 +179,16 @@ class ACE(DDPG):
         critics = self.critics if self.critics.joint_batches else self.target_critics
         scores = critics.value(critics(self.for_members(inputs, pairs * self.config.num_critics)))
         scores = scores.unflatten(1, (pairs, -1)).mean(dim=0)
-        return self.smooth(choose(proposals, scores).unflatten(0, next_observation.shape[:2]))
+        return self.smooth(choose(proposals, scores).unflatten(0, next_observation.shape[:2])), None
+
+    def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
+        """Return the raw outputs (K * C, B, 1 or V) that are bootstrapped: of the own critics, or of all."""
+        if self.config.bootstrap_from == "pair":
+            return super().bootstrap_output(next_observation, next_action)
+        inputs = join(next_observation, next_action).flatten(0, 1)
+        output = self.target_critics(self.for_members(inputs, self.critics_in_all))
+        output = self.smallest(output[None])[0, 0].unflatten(0, next_observation.shape[:2])
+        return self._per_critic(output)
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""

@@ -1,7 +1,8 @@
-"""DDPG, and with its options TD3, for one or several actor-critic pairs trained side by side.
+"""DDPG, and with its options TD3 and SAC, for one or several actor-critic pairs trained side by side.
 
 Deep deterministic policy gradient (Lillicrap et al. 2016); twin critics, delayed actor and smoothed targets
-(Fujimoto et al. 2018). All networks are stacked: K pairs cost one batched matrix product a layer.
+(Fujimoto et al. 2018); stochastic actors of maximum entropy (Haarnoja et al. 2018). All networks are stacked:
+K pairs cost one batched matrix product a layer.
 
 Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D observation, A action.
 """
@@ -9,88 +10,20 @@ Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D obser
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.nn.actors import ActorConfig, Actors
-from rlsuite.nn.critics import CriticConfig, Critics
-from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
+from agents.ddpg_config import DDPGConfig
+from rlsuite.nn.actors import Actors, Temperature
+from rlsuite.nn.critics import Critics
+from rlsuite.nn.exploration import GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
-from rlsuite.nn.precision import PRECISIONS, update_dtype
+from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch, Transition
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDPGConfig:
-    """DDPG and TD3.
-
-    Attributes:
-        num_pairs: K, actor-critic pairs trained side by side, each on minibatches of its own.
-        num_critics: C, critics of each pair; the smallest bootstraps (2: clipped double Q, TD3).
-        policy_delay: critic updates for each update of actor and targets (2: TD3).
-        target_noise: standard deviation of the noise on target actions (0.2: TD3), in half action ranges.
-        target_noise_clip: that noise is clipped to plus or minus this.
-        discount: gamma.
-        target_rate: tau of the soft target update.
-        batch_size: B.
-        actor_learning_rate: of Adam.
-        critic_learning_rate: of Adam.
-        critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
-        normalize_observations: standardize observations by running statistics.
-        reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
-            discounted returns stay within agent.critic.value_max; what a categorical critic wants).
-        reward_scale: the constant.
-        pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
-            the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
-            to their bounds, where tanh passes no gradient back (Fujimoto et al. 2025, MR.Q, eq. 9, has 1e-5).
-        act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
-        precision: of the hidden layers' products in updates: "float32", "bfloat16", or "auto" (bfloat16 where the
-            processor has it natively). Weights, values, losses and acting are always float32.
-        actor: the actor block.
-        critic: the critic block.
-        exploration: noise on the actions while collecting.
-    """
-
-    num_pairs: int = 1
-    num_critics: int = 1
-    policy_delay: int = 1
-    target_noise: float = 0.0
-    target_noise_clip: float = 0.5
-    discount: float = 0.99
-    target_rate: float = 0.005
-    batch_size: int = 256
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
-    critic_weight_decay: float = 0.0
-    normalize_observations: bool = True
-    reward_scaling: str = "constant"
-    reward_scale: float = 1.0
-    pre_activation_penalty: float = 0.0
-    act_with_targets: bool = False
-    precision: str = "auto"
-    actor: ActorConfig = field(default_factory=ActorConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_pairs", "num_critics", "policy_delay", "batch_size"):
-            require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
-        require_choice("agent.precision", self.precision, PRECISIONS)
-        require_choice("agent.reward_scaling", self.reward_scaling, ("constant", "returns"))
-        if self.reward_scaling == "returns":
-            require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
-        require(0.0 <= self.discount <= 1.0, f"agent.discount={self.discount}: use a value in [0, 1]")
-        require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
-        for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale"):
-            require_finite(f"agent.{name}", getattr(self, name), above=0.0)
-        for name in ("target_noise", "target_noise_clip", "critic_weight_decay", "pre_activation_penalty"):
-            require_finite(f"agent.{name}", getattr(self, name), low=0.0)
 
 
 class DDPG(nn.Module):
@@ -151,12 +84,17 @@ class DDPG(nn.Module):
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
+        self.temperature = Temperature(pairs, config.initial_temperature, config.target_entropy * action_size)
+        self.temperature.to(device)
+        self.stochastic = config.actor.distribution == "squashed_gaussian"
         self.optimizers = {
             "actor": adam(self.actor_parameters, config.actor_learning_rate),
             "critic": adam(
                 self.critic_parameters, config.critic_learning_rate, weight_decay=config.critic_weight_decay
             ),
         }
+        if self.stochastic and config.temperature_learning_rate:
+            self.optimizers["temperature"] = adam(self.temperature.parameters(), config.temperature_learning_rate)
 
     @property
     def sample_size(self) -> int:
@@ -186,7 +124,10 @@ class DDPG(nn.Module):
     def propose(self, observation: Tensor, explore: bool) -> Tensor:
         """Return every actor's action (K, N, A) in [-1, 1] for observations (N, D)."""
         actors = self.target_actors if self.config.act_with_targets and not explore else self.actors
-        return actors(self.for_members(self.normalize(observation), self.config.num_pairs))
+        observation = self.for_members(self.normalize(observation), self.config.num_pairs)
+        if self.stochastic and explore:
+            return actors.sample(observation, self.exploration.stream.generator).action
+        return actors(observation)
 
     def observe(self, transition: Transition) -> None:
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
@@ -256,20 +197,24 @@ class DDPG(nn.Module):
     ) -> dict[str, Tensor]:
         inputs = self.for_critics(observation, action)
         with torch.no_grad():
-            next_inputs = self.for_critics(next_observation, self.bootstrap_action(next_observation))
-            next_output = None if self.critics.joint_batches else self.target_critics(next_inputs)
-        if next_output is None:
+            next_action, entropy_bonus = self.bootstrap_action(next_observation)
+        if self.critics.joint_batches:
             # One batch of both, so that batch normalization sees both distributions (CrossQ).
+            next_inputs = self.for_critics(next_observation, next_action)
             self.critics.train()
             output, next_output = self.critics(torch.cat([inputs, next_inputs], dim=1)).chunk(2, dim=1)
             self.critics.eval()
+            next_output = self.pessimistic(next_output.detach())
         else:
             output = self.critics(inputs)
-        next_output = self.pessimistic(next_output.detach())
+            with torch.no_grad():
+                next_output = self.bootstrap_output(next_observation, next_action)
         if self.config.reward_scaling == "returns":
             reward = self.return_scaler(reward)
         elif self.config.reward_scale != 1.0:
             reward = reward * self.config.reward_scale
+        if entropy_bonus is not None:
+            reward = torch.addcmul(reward, discount, entropy_bonus)
         reward, discount, weight = (self._per_critic(rows) for rows in (reward, discount, weight))
         losses = self.critics.loss(output, reward, discount, next_output)
         loss = (weight * losses).sum() / losses.shape[1]  # mean over B, sum over members: each learns as if alone
@@ -284,16 +229,28 @@ class DDPG(nn.Module):
             }
 
     def _update_actors(self, observation: Tensor) -> dict[str, Tensor]:
-        pre_activation = self.actors.pre_activation(observation)
-        value = self.actor_value(observation, torch.tanh(pre_activation))
+        if self.stochastic:
+            action, log_prob, pre_activation = self.actors.sample(observation, self.stream.generator)
+        else:
+            pre_activation = self.actors.pre_activation(observation)
+            action, log_prob = torch.tanh(pre_activation), None
+        value = self.actor_value(observation, action)
         objective = value.mean(dim=1)
+        if log_prob is not None:
+            objective = objective - self.temperature().detach() * log_prob.mean(dim=1)
         if self.config.pre_activation_penalty:
             # Relative to the values' size, which grows a thousandfold and differs from task to task.
             penalty = pre_activation.square().mean(dim=(1, 2)) * self.config.pre_activation_penalty
             objective = objective / value.detach().abs().mean(dim=1).clamp_min(1e-3) - penalty
         loss = -objective.sum()
         self._step("actor", self.actor_parameters, loss)
-        return {"actor_loss": loss.detach() / self.config.num_pairs}
+        metrics = {"actor_loss": loss.detach() / self.config.num_pairs}
+        return metrics if log_prob is None else metrics | self._update_temperature(log_prob.detach())
+
+    def _update_temperature(self, log_prob: Tensor) -> dict[str, Tensor]:
+        if "temperature" in self.optimizers:
+            self._step("temperature", list(self.temperature.parameters()), self.temperature.loss(log_prob).sum())
+        return {"temperature": self.temperature().detach().mean(), "entropy": -log_prob.mean()}
 
     @torch.no_grad()
     def _update_targets(self) -> None:
@@ -302,9 +259,15 @@ class DDPG(nn.Module):
         if not self.critics.joint_batches:
             torch._foreach_lerp_(self.target_critic_parameters, self.critic_parameters, rate)
 
-    def bootstrap_action(self, next_observation: Tensor) -> Tensor:
-        """Return the actions (K, B, A) whose values are bootstrapped, at next observations (K, B, D)."""
-        return self.smooth(self.target_actors(next_observation))
+    def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the actions (K, B, A) whose values are bootstrapped, at next observations (K, B, D).
+
+        With it, where actors are stochastic, what their entropy adds to those values, (K, B).
+        """
+        if self.stochastic:
+            action, log_prob, _ = self.actors.sample(next_observation, self.stream.generator)
+            return action, -self.temperature().unsqueeze(-1) * log_prob
+        return self.smooth(self.target_actors(next_observation)), None
 
     def smooth(self, action: Tensor) -> Tensor:
         """Add TD3's clipped noise to target actions (K, B, A), so that sharp peaks of the critics do not tell."""
@@ -315,23 +278,31 @@ class DDPG(nn.Module):
         return (action + (noise * self.config.target_noise).clamp_(-clip, clip)).clamp_(-1.0, 1.0)
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return what the actors ascend, (K, B): the first critic of each pair at the pair's own actions."""
+        """Return what the actors ascend, (K, B), at the pair's own actions: its first critic, SAC's its smallest."""
         count = self.config.num_critics
+        if count > 1 and self.stochastic:
+            values = self.critics.value(self.critics(self.for_critics(observation, action)))
+            return values.unflatten(0, (-1, count)).amin(dim=1)
         first = None if count == 1 else slice(0, None, count)
         return self.critics.value(self.critics(join(observation, action), first))
 
+    def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
+        """Return the target critics' raw outputs (K * C, B, 1 or V) that are bootstrapped."""
+        return self.pessimistic(self.target_critics(self.for_critics(next_observation, next_action)))
+
     def pessimistic(self, output: Tensor) -> Tensor:
-        """Of each pair's C outputs (K * C, B, V) keep, row by row, the one of smallest value, for all C."""
+        """Of each pair's C outputs (K * C, B, 1 or V) keep, row by row, the one of smallest value, for all C."""
         count = self.config.num_critics
-        if count == 1:
-            return output
-        output = output.unflatten(0, (-1, count))
+        return output if count == 1 else self.smallest(output.unflatten(0, (-1, count))).flatten(0, 1)
+
+    def smallest(self, output: Tensor) -> Tensor:
+        """Of groups of raw outputs (G, C, B, 1 or V) keep, row by row, the one of smallest value, for all C."""
         if self.critics.categorical:
             place = self.critics.value(output).argmin(dim=1, keepdim=True)[..., None]
             smallest = output.gather(1, place.expand(-1, -1, -1, output.shape[-1]))
         else:
             smallest = output.amin(dim=1, keepdim=True)
-        return smallest.expand_as(output).flatten(0, 1)
+        return smallest.expand_as(output)
 
     def for_critics(self, observation: Tensor, action: Tensor) -> Tensor:
         """Join observation (K, B, D) and action (K, B, A) for every critic: (K * C, B, D + A)."""
@@ -386,6 +357,13 @@ def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int])
         for name, tensor in state.items():
             if name.startswith("normalizer."):
                 tensor = tensor.expand(pairs, *tensor.shape[1:])
-            if name.split(".")[0] in ("actors", "critics", "target_actors", "target_critics", "normalizer"):
+            if name.split(".")[0] in (
+                "actors",
+                "critics",
+                "target_actors",
+                "target_critics",
+                "normalizer",
+                "temperature",
+            ):
                 joined.setdefault(name, []).append(tensor)
     return {name: torch.cat(tensors) for name, tensors in joined.items()}

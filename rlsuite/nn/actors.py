@@ -1,17 +1,37 @@
-"""Deterministic actors: stacked networks from observations to actions in [-1, 1].
+"""Actors: stacked networks from observations to actions in [-1, 1], deterministic or stochastic.
 
 Shapes: K actors, B batch, D observation, A action.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rlsuite.errors import require_choice
 from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleMLP, check_sizes
+
+DISTRIBUTIONS = ("deterministic", "squashed_gaussian")
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # of the Gaussian before tanh, as in Haarnoja et al. 2018
+
+
+class Sample(NamedTuple):
+    """Actions drawn from stochastic actors.
+
+    Attributes:
+        action: (K, B, A) in [-1, 1].
+        log_prob: (K, B) log density of the action.
+        pre_activation: (K, B, A) mean of the Gaussian, before tanh.
+    """
+
+    action: Tensor
+    log_prob: Tensor
+    pre_activation: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,21 +43,25 @@ class ActorConfig:
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
         layer_norm: normalize each hidden layer before its activation.
         initialization: "uniform", "orthogonal" or "normal".
+        distribution: "deterministic", or "squashed_gaussian": tanh of a Gaussian whose mean and standard deviation
+            depend on the observation (SAC).
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False
     initialization: str = "uniform"
+    distribution: str = "deterministic"
 
     def __post_init__(self) -> None:
         check_sizes("agent.actor", self.hidden_sizes)
         require_choice("agent.actor.activation", self.activation, ACTIVATIONS)
         require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
+        require_choice("agent.actor.distribution", self.distribution, DISTRIBUTIONS)
 
 
 class Actors(nn.Module):
-    """K stacked policies ``tanh(MLP_k(observation))``."""
+    """K stacked policies ``tanh(MLP_k(observation))``; stochastic ones act greedily by their Gaussian's mean."""
 
     def __init__(
         self,
@@ -49,11 +73,12 @@ class Actors(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.action_size = action_size
         self.network = EnsembleMLP(
             num_members,
             observation_size,
             config.hidden_sizes,
-            action_size,
+            2 * action_size if config.distribution == "squashed_gaussian" else action_size,
             activation=config.activation,
             normalization="layer" if config.layer_norm else "none",
             initialization=config.initialization,
@@ -66,4 +91,38 @@ class Actors(nn.Module):
 
     def pre_activation(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to what tanh squashes into actions, (K, B, A)."""
-        return self.network(observation, members)
+        return self.network(observation, members)[..., : self.action_size]
+
+    def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:
+        """Draw actions of stochastic actors at normalized observations (K, B, D), differentiably."""
+        mean, log_std = self.network(observation).chunk(2, dim=-1)
+        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        inner = torch.addcmul(mean, log_std.exp(), noise)
+        # log N(inner) - log |d tanh / d inner|, the latter as 2 (log 2 - u - softplus(-2 u)), finite for any u.
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
+        squashing = 2.0 * (math.log(2.0) - inner - functional.softplus(-2.0 * inner))
+        return Sample(torch.tanh(inner), (gaussian - squashing).sum(dim=-1), mean)
+
+
+class Temperature(nn.Module):
+    """K weights alpha of the entropy, each learned so that its actor's entropy comes to a target (SAC v2, eq. 18).
+
+    Args:
+        num_members: K.
+        initial: alpha at first.
+        target_entropy: of a whole action, in nats.
+    """
+
+    def __init__(self, num_members: int, initial: float, target_entropy: float) -> None:
+        super().__init__()
+        self.target_entropy = target_entropy
+        self.log_temperature = nn.Parameter(torch.full((num_members,), math.log(initial)))
+
+    def forward(self) -> Tensor:
+        """Return alpha (K,)."""
+        return self.log_temperature.exp()
+
+    def loss(self, log_prob: Tensor) -> Tensor:
+        """Return each member's loss (K,) for the log densities (K, B) of actions drawn."""
+        return -self.log_temperature * (log_prob.mean(dim=1) + self.target_entropy)

@@ -212,7 +212,7 @@ def ensemble_agent(**keys):
 def test_critics_bootstrap_from_the_ensembles_choice_by_brute_force():
     agent = ensemble_agent()
     following = torch.randn(3, 8, 3)
-    chosen = agent.bootstrap_action(following)
+    chosen = agent.bootstrap_action(following)[0]
     for pair in range(3):
         for row in range(8):
             state = following[pair, row].expand(3, 1, -1)
@@ -254,7 +254,7 @@ def test_without_the_option_each_actor_ascends_its_own_critic():
 def test_target_noise_counts_also_with_the_ensemble():
     agent = ensemble_agent(target_noise=0.5)
     following = torch.randn(3, 8, 3)
-    assert not torch.equal(agent.bootstrap_action(following), agent.bootstrap_action(following))
+    assert not torch.equal(agent.bootstrap_action(following)[0], agent.bootstrap_action(following)[0])
 
 
 # -- members from elsewhere -------------------------------------------------------------------------------

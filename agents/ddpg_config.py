@@ -1,0 +1,92 @@
+"""The numbers of DDPG, TD3 and SAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.nn.actors import ActorConfig
+from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.exploration import ExplorationConfig
+from rlsuite.nn.precision import PRECISIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPGConfig:
+    """DDPG, TD3 and SAC.
+
+    Attributes:
+        num_pairs: K, actor-critic pairs trained side by side, each on minibatches of its own.
+        num_critics: C, critics of each pair; the smallest bootstraps (2: clipped double Q, TD3).
+        policy_delay: critic updates for each update of actor and targets (2: TD3).
+        target_noise: standard deviation of the noise on target actions (0.2: TD3), in half action ranges.
+        target_noise_clip: that noise is clipped to plus or minus this.
+        discount: gamma.
+        target_rate: tau of the soft target update.
+        batch_size: B.
+        actor_learning_rate: of Adam.
+        critic_learning_rate: of Adam.
+        critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
+        normalize_observations: standardize observations by running statistics.
+        reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
+            discounted returns stay within agent.critic.value_max; what a categorical critic wants).
+        reward_scale: the constant.
+        initial_temperature: alpha at first, the weight of the entropy; it and the next two are read only with
+            agent.actor.distribution=squashed_gaussian (SAC).
+        temperature_learning_rate: of Adam on log alpha; 0 keeps alpha as it is.
+        target_entropy: the entropy alpha is driven to, for each action dimension.
+        pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
+            the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
+            to their bounds, where tanh passes no gradient back (Fujimoto et al. 2025, MR.Q, eq. 9, has 1e-5).
+        act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
+        precision: of the hidden layers' products in updates: "float32", "bfloat16", or "auto" (bfloat16 where the
+            processor has it natively). Weights, values, losses and acting are always float32.
+        actor: the actor block.
+        critic: the critic block.
+        exploration: noise on the actions while collecting.
+    """
+
+    num_pairs: int = 1
+    num_critics: int = 1
+    policy_delay: int = 1
+    target_noise: float = 0.0
+    target_noise_clip: float = 0.5
+    discount: float = 0.99
+    target_rate: float = 0.005
+    batch_size: int = 256
+    actor_learning_rate: float = 3e-4
+    critic_learning_rate: float = 3e-4
+    critic_weight_decay: float = 0.0
+    normalize_observations: bool = True
+    reward_scaling: str = "constant"
+    reward_scale: float = 1.0
+    initial_temperature: float = 1.0
+    temperature_learning_rate: float = 3e-4
+    target_entropy: float = -1.0
+    pre_activation_penalty: float = 0.0
+    act_with_targets: bool = False
+    precision: str = "auto"
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_pairs", "num_critics", "policy_delay", "batch_size"):
+            require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
+        require_choice("agent.precision", self.precision, PRECISIONS)
+        require_choice("agent.reward_scaling", self.reward_scaling, ("constant", "returns"))
+        if self.reward_scaling == "returns":
+            require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
+        require(0.0 <= self.discount <= 1.0, f"agent.discount={self.discount}: use a value in [0, 1]")
+        require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
+        for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale", "initial_temperature"):
+            require_finite(f"agent.{name}", getattr(self, name), above=0.0)
+        for name in (
+            "target_noise",
+            "target_noise_clip",
+            "critic_weight_decay",
+            "temperature_learning_rate",
+            "pre_activation_penalty",
+        ):
+            require_finite(f"agent.{name}", getattr(self, name), low=0.0)
+        require_finite("agent.target_entropy", self.target_entropy)
