@@ -67,7 +67,7 @@ def test_the_command_line_wins_over_the_preset():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["agent=aec"], "unknown agent 'aec'; did you mean 'ace'?"),
+        (["agent=aec"], "unknown agent 'aec'; did you mean 'sac' or 'ace'?"),
         (["env=Humanoit"], "unknown task 'Humanoit'; did you mean 'Humanoid'"),
         (["preset=debg"], "unknown preset 'debg'; did you mean 'debug'?"),
         (["stepz=3"], "unknown key 'stepz'; did you mean 'steps'?"),
