@@ -36,8 +36,8 @@ class ACEConfig(DDPGConfig):
             the first actor acts alone.
         train_with_ensemble: bootstrap from the ensemble's chosen action, and let actors ascend the mean of all
             critics (the paper's second use).
-        bootstrap_from: "pair" (the smallest value of the pair's own critics) or "all" (the smallest value of all
-            pairs' critics: clipped double Q, TD3, of critics that are there anyway).
+        bootstrap_from: "pair" (the smallest value of the pair's own critics) or "neighbours" (the smallest of its
+            own and the next pair's: TD3's clipped double Q, of critics that are there anyway).
         normalize_scores: standardize each critic's scores over the proposals before the mean; wanted where
             members have different discounts.
         collect_with: "members" (episode k follows pair k mod K: varied data) or "ensemble" (the chosen
@@ -65,10 +65,10 @@ class ACEConfig(DDPGConfig):
             "agent.train_with_ensemble=true: the ensemble's choice has no entropy; use a deterministic actor",
         )
         require_choice("agent.collect_with", self.collect_with, ("members", "ensemble"))
-        require_choice("agent.bootstrap_from", self.bootstrap_from, ("pair", "all"))
+        require_choice("agent.bootstrap_from", self.bootstrap_from, ("pair", "neighbours"))
         require(
             self.bootstrap_from == "pair" or self.critic.block != "batch_norm",
-            "agent.bootstrap_from=all: batch-normalized critics see their own pair's batch alone; use pair",
+            "agent.bootstrap_from=neighbours: batch-normalized critics see their own pair's batch alone; use pair",
         )
 
 
@@ -182,13 +182,15 @@ class ACE(DDPG):
         return self.smooth(choose(proposals, scores).unflatten(0, next_observation.shape[:2])), None
 
     def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
-        """Return the raw outputs (K * C, B, 1 or V) that are bootstrapped: of the own critics, or of all."""
-        if self.config.bootstrap_from == "pair":
+        """Return the raw outputs (K * C, B, 1 or V) that are bootstrapped: of the own critics, or of two pairs'."""
+        if self.config.bootstrap_from == "pair" or self.config.num_pairs == 1:
             return super().bootstrap_output(next_observation, next_action)
-        inputs = join(next_observation, next_action).flatten(0, 1)
-        output = self.target_critics(self.for_members(inputs, self.critics_in_all))
-        output = self.smallest(output[None])[0, 0].unflatten(0, next_observation.shape[:2])
-        return self._per_critic(output)
+        rows = join(next_observation, next_action)
+        rows = torch.cat([rows, rows.roll(1, dims=0)], dim=1)  # pair k's critics also judge pair k - 1's rows
+        output = self.target_critics(self._per_critic(rows)).unflatten(0, (-1, self.config.num_critics))
+        own, lent = output.chunk(2, dim=2)
+        smallest = self.smallest(torch.cat([own, lent.roll(-1, dims=0)], dim=1))
+        return smallest[:, : self.config.num_critics].flatten(0, 1)
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""

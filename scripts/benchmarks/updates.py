@@ -1,8 +1,9 @@
 """Updates: sampling and learning from one batch, ours against Stable-Baselines3 and against bare matrix products.
 
 agent=ddpg and agent=td3 measure one actor and two critics of SB3's sizes (400-300, batch 256, delayed actor)
-against SB3's TD3. agent=ace measures the agent as configured (5 + 5 networks) against the time of the same
-matrix products alone, and pair by pair against SB3's DDPG of equal sizes.
+against SB3's TD3. agent=ace measures the agent as configured against the time of the same matrix products alone,
+and pair by pair against SB3's DDPG of equal sizes. agent.precision counts: auto is bfloat16 where the processor has it
+(for the bare products too), SB3 computes in float32.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def sb3_form(config: Any) -> Any:
         policy_delay=2,
         target_noise=0.2,
         batch_size=256,
-        actor=dataclasses.replace(config.actor, hidden_sizes=SB3_SIZES),
+        actor=dataclasses.replace(config.actor, hidden_sizes=SB3_SIZES, layer_norm=False),
         critic=dataclasses.replace(config.critic, hidden_sizes=SB3_SIZES, block="plain", loss="squared_error"),
     )
 
@@ -180,7 +181,9 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
                 shapes.append((count, batch, out, wide, times))
 
     layers(pairs, actor, 1.0, weights=False, inputs=False)
-    layers(critics, critic, 1.0, weights=False, inputs=False)
+    judged_twice = getattr(config, "bootstrap_from", "pair") == "neighbours" and pairs > 1
+    for _ in range(2 if judged_twice else 1):
+        layers(critics, critic, 1.0, weights=False, inputs=False)
     layers(critics, critic, 1.0, weights=True, inputs=False)
     layers(pairs, actor, turn, weights=True, inputs=False)
     layers(pairs, critic, turn, weights=False, inputs=True)
@@ -188,13 +191,13 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
 
 
 def _matmul(agent: DDPG, updates: int) -> Contestant:
-    """The same arithmetic as one chain of batched matrix products into ready-made memory."""
-    device = agent.action_center.device
+    """The same arithmetic, in the updates' dtype, as one chain of batched matrix products into ready-made memory."""
+    options: dict[str, Any] = {"device": agent.action_center.device, "dtype": agent.update_dtype}
     products = []
     for count, rows, inner, columns, times in matmul_shapes(agent):
-        left = torch.randn(count, rows, inner, device=device)
-        right = torch.randn(count, inner, columns, device=device)
-        products.append((left, right, torch.empty(count, rows, columns, device=device), round(1 / times)))
+        left = torch.randn(count, rows, inner, **options)
+        right = torch.randn(count, inner, columns, **options)
+        products.append((left, right, torch.empty(count, rows, columns, **options), round(1 / times)))
 
     def measure() -> float:
         begin = time.perf_counter()

@@ -97,17 +97,27 @@ def test_explores_by_its_own_law_and_acts_greedily_by_its_mean():
     assert not torch.equal(agent.act(observation, True), agent.act(observation, True))
 
 
-def test_an_ensemble_of_stochastic_pairs_bootstraps_from_the_smallest_of_all_critics():
-    config = ACEConfig(**(SMALL | {"num_pairs": 3, "actor": GAUSSIAN, "bootstrap_from": "all"}))
-    agent = ACE(3, LOW, LOW + 2.0, config)
+@pytest.mark.parametrize("loss", ["squared_error", "categorical"])
+@pytest.mark.parametrize("critics", [1, 2])
+def test_pairs_bootstrap_from_the_smallest_of_their_own_and_the_next_pairs_critics(critics, loss):
+    critic = CriticConfig(hidden_sizes=(8,), loss=loss, num_atoms=7)
+    keys = {"num_pairs": 3, "num_critics": critics, "actor": GAUSSIAN, "critic": critic, "bootstrap_from": "neighbours"}
+    agent = ACE(3, LOW, LOW + 2.0, ACEConfig(**(SMALL | keys)))
     following, action = torch.randn(3, 16, 3), torch.rand(3, 16, 2) * 2 - 1
     output = agent.bootstrap_output(following, action)
     for pair in range(3):
         rows = torch.cat([following[pair], action[pair]], dim=-1)
-        values = torch.stack([agent.target_critics(rows.expand(3, -1, -1))[critic] for critic in range(3)])
-        torch.testing.assert_close(output[pair], values.amin(0))
+        raw = agent.target_critics(rows.expand(3 * critics, -1, -1)).unflatten(0, (3, critics))
+        raw = torch.cat([raw[pair], raw[(pair + 1) % 3]])
+        place = agent.critics.value(raw).argmin(0)
+        for critic_of_pair in range(critics):
+            expected = raw[place, torch.arange(16)]
+            torch.testing.assert_close(output[pair * critics + critic_of_pair], expected)
     assert agent.update(batch_of(agent, 0))["temperature"].item() > 0
+
+
+def test_what_an_ensemble_refuses():
     with pytest.raises(UserError, match="ensemble's choice has no entropy"):
         ACEConfig(actor=GAUSSIAN, train_with_ensemble=True)
-    with pytest.raises(UserError, match="bootstrap_from=all"):
-        ACEConfig(bootstrap_from="all", critic=CriticConfig(block="batch_norm"))
+    with pytest.raises(UserError, match="bootstrap_from=neighbours"):
+        ACEConfig(bootstrap_from="neighbours", critic=CriticConfig(block="batch_norm"))
