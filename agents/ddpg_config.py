@@ -37,7 +37,7 @@ class DDPGConfig:
         target_entropy: the entropy alpha is driven to, for each action dimension.
         pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
             the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
-            to their bounds, where tanh passes no gradient back (Fujimoto et al. 2025, MR.Q, eq. 9, has 1e-5).
+            to their bounds, where tanh passes no gradient back (the idea is MR.Q's, Fujimoto et al. 2025).
         act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
         precision: of the hidden layers' products in updates: "float32", "bfloat16", or "auto" (bfloat16 where the
             processor has it natively). Weights, values, losses and acting are always float32.

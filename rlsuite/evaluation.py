@@ -39,6 +39,13 @@ class Evaluation:
             "lengths": [int(length) for length in self.lengths],
         }
 
+    def scalars(self) -> dict[str, float]:
+        """Return what a learning curve's record holds: mean, std, bounds of the interval, mean length."""
+        summary = self.summary()
+        low, high = summary["interval"]
+        length = float(self.lengths.mean())
+        return {"mean": summary["mean"], "std": summary["std"], "low": low, "high": high, "length": length}
+
 
 @torch.no_grad()
 def evaluate(

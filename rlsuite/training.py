@@ -209,15 +209,7 @@ class Trainer:
             self.evaluation_env,
             seed=derive_seed(self.config.seed, "evaluation"),
         )
-        summary = result.summary()
-        values = {
-            "mean": summary["mean"],
-            "std": summary["std"],
-            "low": summary["interval"][0],
-            "high": summary["interval"][1],
-            "length": float(result.lengths.mean()),
-            "train_s": train_s,
-        }
+        values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
         self.evaluation_s += time.perf_counter() - began

@@ -222,15 +222,7 @@ def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop:
             paused = time.perf_counter()
             train_s = paused - self.began - self.evaluation_s
             result = evaluate(self.policy, env, seed=derive_seed(run.seed, "evaluation"))
-            summary = result.summary()
-            values = {
-                "mean": summary["mean"],
-                "std": summary["std"],
-                "low": summary["interval"][0],
-                "high": summary["interval"][1],
-                "length": float(result.lengths.mean()),
-                "train_s": round(train_s, 3),
-            }
+            values = result.scalars() | {"train_s": train_s}
             monitor.record(self.num_timesteps, "evaluate", values)
             self.evaluated_at = self.num_timesteps
             self.evaluation_s += time.perf_counter() - paused
