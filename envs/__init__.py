@@ -13,7 +13,7 @@ import gymnasium
 import torch
 
 import rlsuite  # noqa: F401  (before torch: it sets how OpenMP threads wait)
-from envs import locomotion
+from envs import catalogue
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
 
@@ -24,7 +24,7 @@ _PREFIX = "rlsuite/"
 
 def task_names() -> list[str]:
     """Return the names of the suite's own tasks."""
-    return locomotion.names()
+    return catalogue.names()
 
 
 def task_options(name: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def task_options(name: str) -> dict[str, Any]:
     Raises:
         UserError: If there is no such task.
     """
-    return locomotion.options(name.removeprefix(_PREFIX))
+    return catalogue.options(name.removeprefix(_PREFIX))
 
 
 def make_vector(
@@ -44,8 +44,9 @@ def make_vector(
     num_threads: int = 0,
     dtype: torch.dtype = torch.float32,
     render_mode: str | None = None,
+    flat: bool = False,
     **options: Any,
-) -> VectorEnv:
+) -> Any:
     """Build a vectorized environment.
 
     Args:
@@ -56,10 +57,12 @@ def make_vector(
         num_threads: Threads that step the environments; 0 takes all CPUs.
         dtype: Of observations and rewards, torch.float32 or torch.float64.
         render_mode: "rgb_array" to allow rendering.
+        flat: Give a goal task's observations as one tensor, [observation, desired goal, achieved goal], as training
+            wants them, instead of a dict; the others' are one tensor always.
         **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit).
 
     Returns:
-        The environment.
+        A `VectorEnv`, or for a goal task that is not flat a `envs.goal_vector.GoalVectorEnv`.
 
     Raises:
         UserError: If the task or an option is unknown.
@@ -80,24 +83,29 @@ def make_vector(
     if colon or ("/" in env_id and not env_id.startswith(_PREFIX)):
         raise UserError(f"unknown environment '{env_id}'; write a task name, gymnasium:<id> or envpool:<id>")
     name = env_id.removeprefix(_PREFIX)
-    kind = locomotion.task_class(name)
+    kind = catalogue.task_class(name)
     limit = options.pop("max_episode_steps", kind.max_episode_steps)
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"env.max_episode_steps={limit}: use a whole number of 1 or more, or null for no limit")
     from envs.mujoco_vector import MujocoVectorEnv
 
-    task = locomotion.build(name, **options)
-    return MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
+    task = catalogue.build(name, **options)
+    env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
+    if env.goals is None or flat:
+        return env
+    from envs.goal_vector import GoalVectorEnv
+
+    return GoalVectorEnv(env)
 
 
 def _register() -> None:
     """Make the tasks known to `gymnasium.make` and `gymnasium.make_vec`."""
-    for name in locomotion.names():
+    for name in catalogue.names():
         gymnasium.register(
             id=f"{_PREFIX}{name}",
-            entry_point="envs.single:SingleEnv",
+            entry_point="envs.single:make_single",
             vector_entry_point="envs.single:make_registered",
-            max_episode_steps=locomotion.task_class(name).max_episode_steps,
+            max_episode_steps=catalogue.task_class(name).max_episode_steps,
             kwargs={"task": name},
         )
 

@@ -28,8 +28,8 @@ class Failure:
         seed: Root seed of the run.
         episode: How many episodes this environment had finished.
         episode_step: Steps of the episode before the failed one.
-        row: (S,) float64, simulator state before the step.
-        action: (A,) float64.
+        row: (S,) float64, simulator state before the step, its controls already written.
+        action: (A,) float64, the action that they came from.
         message: What was seen.
         spec_id: The environment, as given to `envs.make_vector`.
         options: The task's options.
@@ -95,11 +95,11 @@ def replay_failure(failure: Failure) -> Replay:
     Returns:
         Which fields were bad before and after, and when it began.
     """
-    from envs.locomotion import build
+    from envs.catalogue import build
     from envs.simulation.cpu import CpuSimulation
 
     task = build(failure.spec_id.removeprefix("rlsuite/"), **failure.options)
-    simulation = CpuSimulation(task.xml_file, 1, num_threads=1)
+    simulation = CpuSimulation(task.xml_file, 1, num_threads=1, setup=task.setup)
     names = ("qpos", "qvel", "qacc_warmstart", "qacc", "qfrc_actuator", "qfrc_constraint", "xpos", "cvel")
     fields = {name: simulation.field(name) for name in names}
     simulation.load_state(failure.row.unsqueeze(0))
@@ -108,7 +108,6 @@ def replay_failure(failure: Failure) -> Replay:
         return [name for name, value in fields.items() if not (value.abs() <= _LARGEST).all()]
 
     before = bad()
-    simulation.field("ctrl")[0] = failure.action
     substep, message = None, ""
     for index in range(task.frame_skip):
         message = simulation.step(1).get(0, "")

@@ -1,4 +1,4 @@
-"""N copies of a locomotion task on a simulation backend, with resets, truncation and fault isolation.
+"""N copies of a task on a simulation backend, with resets, truncation and fault isolation.
 
 Shapes: N environments, n of them being reset, D observation, A action, S simulator state row.
 """
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from envs.failures import Failure
-from envs.locomotion.task import Task
+from envs.goals.task import GoalTask
+from envs.task import Task
 from envs.random import EnvironmentRandom
 from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
@@ -71,25 +72,32 @@ class MujocoVectorEnv(VectorEnv):
             num_envs,
             num_threads=num_threads,
             contact_forces=task.contact_mode,  # pyright: ignore[reportArgumentType]
+            setup=task.setup,
         )
         facts = self.simulation.facts
+        for name, size in task.memory(facts).items():
+            self.simulation.remember(name, size)
         # A field is computed only once it has been asked for: ask for all that the task reads.
         observation_size = task.observation(self.simulation).shape[1]
         self._tracked = task.tracked(self.simulation).clone()
-        no_action = torch.zeros(num_envs, len(facts.control_low), dtype=torch.float64)
+        action_low, action_high = task.action_bounds(facts)
+        no_action = torch.zeros(num_envs, len(action_low), dtype=torch.float64)
+        task.actuate(self.simulation, no_action)
         task.outcome(self.simulation, self._tracked, self._tracked, no_action)
         super().__init__(
             f"rlsuite/{task.name}",
             num_envs,
             observation_size,
-            facts.control_low.numpy(),
-            facts.control_high.numpy(),
+            action_low.numpy(),
+            action_high.numpy(),
             device=device,
             dtype=dtype,
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
         self.metadata = self.metadata | {"render_fps": round(1.0 / task.seconds(facts))}
+        if isinstance(task, GoalTask):
+            self.goals = task.spec(observation_size)
         self.random = EnvironmentRandom(num_envs, self.seed)
         self._rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)
@@ -112,8 +120,8 @@ class MujocoVectorEnv(VectorEnv):
 
     def _begin_episodes(self, env_ids: Tensor) -> None:
         """Draw and set start states of some environments."""
-        qpos, qvel = self.task.initial_state(self.simulation.facts, self.random, env_ids)
-        self.set_state(env_ids, qpos, qvel)
+        self.task.begin(self.simulation, self.random, env_ids)
+        self._begun(env_ids)
         self._episode[env_ids] += 1
 
     def set_state(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> Tensor:
@@ -128,12 +136,16 @@ class MujocoVectorEnv(VectorEnv):
             Their observation, (n, D).
         """
         self.simulation.reset(env_ids, qpos, qvel)
+        return self._begun(env_ids).to(self.device)
+
+    def _begun(self, env_ids: Tensor) -> Tensor:
+        """Observe environments (n,) that were just put into a start state; return (n, D)."""
         fields = SelectedFields(self.simulation, env_ids)
         observation = self.task.observation(fields).to(self.dtype)
         self._observation[env_ids] = observation
         self._tracked[env_ids] = self.task.tracked(fields)
         self._elapsed[env_ids] = 0
-        return observation.to(self.device)
+        return observation
 
     @one_torch_thread()
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -173,9 +185,10 @@ class MujocoVectorEnv(VectorEnv):
         if self._episode[0] < 0:
             raise gymnasium.error.ResetNeeded("call reset() before the first step()")
         simulation = self.simulation
+        self.task.actuate(simulation, action)
         self._rows_before.copy_(simulation.rows)
-        simulation.field("ctrl").copy_(action)
         refused = simulation.step(self.task.frame_skip)
+        self.task.after_step(simulation)
         tracked = self.task.tracked(simulation)
         reward, terminated, info = self.task.outcome(simulation, self._tracked, tracked, action)
         observation = self.task.observation(simulation).to(self.dtype)
@@ -248,6 +261,7 @@ class MujocoVectorEnv(VectorEnv):
             "elapsed": self._elapsed.clone(),
             "episode": self._episode.clone(),
             **{f"random.{name}": value for name, value in self.random.state().items()},
+            **{f"memory.{name}": value.clone() for name, value in self.simulation.memory.items()},
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -258,6 +272,7 @@ class MujocoVectorEnv(VectorEnv):
             "observation": self._observation,
             "elapsed": self._elapsed,
             "episode": self._episode,
+            **{f"memory.{name}": value for name, value in self.simulation.memory.items()},
         }
         for name, tensor in own.items():
             if state[name].shape != tensor.shape:

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs import locomotion
+from envs import catalogue
+from envs.goal_vector import dict_space, to_dict
+from envs.goals.task import GoalTask
 from envs.mujoco_vector import MujocoVectorEnv
 
 
@@ -45,7 +47,7 @@ class SingleEnv(gymnasium.Env):
         **options: Any,
     ) -> None:
         self.vector = MujocoVectorEnv(
-            locomotion.build(task, **options),
+            catalogue.build(task, **options),
             1,
             num_threads=1,
             dtype=torch.float64,
@@ -93,6 +95,45 @@ class SingleEnv(gymnasium.Env):
 def _first(info: dict[str, Tensor]) -> dict[str, Any]:
     """Return the only environment's terms: numbers, or arrays where a term has several."""
     return {name: value.item() if value.ndim == 1 else value[0].numpy() for name, value in info.items()}
+
+
+class GoalSingleEnv(SingleEnv):
+    """A goal task as a `gymnasium.Env` with dict observations and `compute_reward`, as SB3's HerReplayBuffer wants it.
+
+    Args and errors are those of `SingleEnv`.
+    """
+
+    def __init__(self, task: str, **arguments: Any) -> None:
+        super().__init__(task, **arguments)
+        assert self.vector.goals is not None
+        self.goals = self.vector.goals
+        self.observation_space = dict_space(self.goals, self.vector.single_observation_space)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin a new episode; a seed restarts the random stream."""
+        observation, info = super().reset(seed=seed, options=options)
+        return self._named(observation), info
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Step once; see `SingleEnv.step`."""
+        observation, *rest = super().step(action)
+        return self._named(observation), *rest
+
+    def _named(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: part.numpy() for name, part in to_dict(self.goals, torch.from_numpy(flat)).items()}
+
+    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray | float:
+        """Return the reward of having achieved (..., G) where (..., G) was desired; info is not used."""
+        reward = self.goals.compute_reward(torch.as_tensor(achieved_goal), torch.as_tensor(desired_goal)).numpy()
+        return float(reward) if reward.ndim == 0 else reward
+
+
+def make_single(task: str, **arguments: Any) -> SingleEnv:
+    """Build the environment that `gymnasium.make` asks for."""
+    kind = GoalSingleEnv if issubclass(catalogue.task_class(task), GoalTask) else SingleEnv
+    return kind(task, **arguments)
 
 
 def make_registered(task: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:

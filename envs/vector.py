@@ -21,6 +21,7 @@ from torch import Tensor
 
 from envs.failures import Failure
 from rlsuite.errors import NonFiniteActionError
+from rlsuite.goals import GoalSpec
 
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -43,10 +44,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         seed: Root seed of all environments' random streams.
         exact_resume: Whether `state` / `load_state` restore the environments bit for bit.
         failures: Simulations that went non-finite, newest last; the training loop reads and clears it.
+        goals: Of a task with goals, which columns of its flat observation are what; else None.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
     exact_resume = True
+    goals: GoalSpec | None = None
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
 

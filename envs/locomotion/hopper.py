@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.locomotion.planar_walker import PlanarWalker
-from envs.locomotion.task import CameraConfig
+from envs.task import CameraConfig
 from envs.simulation.base import Fields
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, norm, squared_norm
+from envs.task import CameraConfig, Outcome, Task, norm, squared_norm
 from envs.simulation.base import Fields
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.locomotion.humanoid import body_observation
-from envs.locomotion.task import CameraConfig, Outcome, Task, never, squared_norm
+from envs.task import CameraConfig, Outcome, Task, never, squared_norm
 from envs.simulation.base import Fields
 
 

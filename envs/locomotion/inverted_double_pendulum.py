@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task
+from envs.task import Outcome, Task
 from envs.simulation.base import Fields
 
 _LOWEST_TIP = 1.0

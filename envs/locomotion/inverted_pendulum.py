@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task
+from envs.task import CameraConfig, Outcome, Task
 from envs.simulation.base import Fields
 
 _LARGEST_ANGLE = 0.2

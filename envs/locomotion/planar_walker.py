@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task, squared_norm
+from envs.task import Outcome, Task, squared_norm
 from envs.simulation.base import Fields
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
+from envs.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.locomotion.task import Outcome, Task, never, norm, squared_norm
+from envs.task import Outcome, Task, never, norm, squared_norm
 from envs.simulation.base import Fields
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from envs.locomotion.planar_walker import PlanarWalker
-from envs.locomotion.task import CameraConfig
+from envs.task import CameraConfig
 
 
 def _camera() -> CameraConfig:

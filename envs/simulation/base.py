@@ -5,9 +5,9 @@ Tasks read `Fields` (of all simulations, or of some) and never know which backen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ class ModelFacts:
         timestep: Seconds a physics substep.
         control_low: (nu,) float64, lower bounds of the controls.
         control_high: (nu,) float64, upper bounds.
+        model: The compiled mujoco.MjModel, to look up names and addresses in.
     """
 
     initial_qpos: Tensor
@@ -33,6 +34,7 @@ class ModelFacts:
     timestep: float
     control_low: Tensor
     control_high: Tensor
+    model: Any
 
     @property
     def num_positions(self) -> int:
@@ -45,6 +47,10 @@ class ModelFacts:
         return len(self.initial_qvel)
 
 
+# Writes a task's constants into a freshly compiled model, and returns its facts, a subclass's where it adds some.
+Setup = Callable[[Any, ModelFacts], ModelFacts]
+
+
 class Fields(Protocol):
     """Read access to the fields of some simulations."""
 
@@ -54,7 +60,7 @@ class Fields(Protocol):
         ...
 
     def field(self, name: str) -> Tensor:
-        """Return a field of MuJoCo's MjData, (n, ...) float64; not to be written to by tasks."""
+        """Return a field of MuJoCo's MjData or of the task's memory, (n, ...) float64."""
         ...
 
 
@@ -85,8 +91,12 @@ class Simulation(Fields, Protocol):
 
     num_envs: int
 
-    def step(self, substeps: int) -> dict[int, str]:
-        """Advance all by `substeps` physics steps; return the engine's message by failed simulation."""
+    def remember(self, name: str, size: int) -> None:
+        """Add a field of `size` numbers a simulation that the physics does not know; zeros at first."""
+        ...
+
+    def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
+        """Advance all, or some, by `substeps` physics steps; return the engine's message by failed simulation."""
         ...
 
     def reset(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
@@ -97,8 +107,8 @@ class Simulation(Fields, Protocol):
         """Set positions and velocities, (n, nq) and (n, nv), and compute the fields that follow from them."""
         ...
 
-    def forward(self, env_ids: Tensor) -> None:
-        """Compute the derived fields of some simulations from their state."""
+    def forward(self, env_ids: Tensor | None) -> None:
+        """Compute the derived fields of some simulations, or of all, from their state."""
         ...
 
     def unhealthy(self) -> Tensor:

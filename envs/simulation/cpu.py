@@ -19,6 +19,7 @@ import torch
 from mujoco.batch import Batch, SimulationError
 from torch import Tensor
 
+from envs.simulation.base import Setup
 from envs.simulation.model import load_model, model_facts
 
 ContactForces = Literal["off", "sensor", "exact"]
@@ -52,20 +53,33 @@ class CpuSimulation:
             Runge-Kutta integration these are the forces at the first stage of the last substep. "exact":
             with ``mj_rnePostConstraint`` after each step, the values of Gymnasium's environments, about 34
             microseconds a simulation. Both are zero after a reset, as in Gymnasium.
+        setup: Called once with the compiled model, before any simulation exists.
+
+    Attributes:
+        memory: Fields that the physics does not know, by name, (N, size) float64; see `remember`.
     """
 
     def __init__(
-        self, xml_file: str, num_envs: int, *, num_threads: int = 0, contact_forces: ContactForces = "off"
+        self,
+        xml_file: str,
+        num_envs: int,
+        *,
+        num_threads: int = 0,
+        contact_forces: ContactForces = "off",
+        setup: Setup | None = None,
     ) -> None:
         self.num_envs = num_envs
         self.model = load_model(xml_file, contact_sensor=contact_forces == "sensor")
         self.facts = model_facts(self.model)
+        if setup is not None:
+            self.facts = setup(self.model, self.facts)
         threads = min(num_threads or available_threads(), num_envs)
         self._exact_contacts = contact_forces == "exact"
         self.batch = Batch(self.model, num_envs, threads, persistent=self._exact_contacts)
         self.rows = torch.from_numpy(self.batch.state)
         self._warnings = _share(self.batch.warning)
         self._fields: dict[str, Tensor] = {}
+        self.memory: dict[str, Tensor] = {}
         self._contact_forces: Tensor | None = None
         if self._exact_contacts:
             self._scratch = mujoco.MjData(self.model)
@@ -91,15 +105,19 @@ class CpuSimulation:
             tensor = self._fields[name] = _share(self.batch.bind(name))
         return tensor
 
-    def step(self, substeps: int) -> dict[int, str]:
-        """Advance all simulations by `substeps` physics steps.
+    def remember(self, name: str, size: int) -> None:
+        """Add a field of `size` numbers a simulation that the physics does not know; zeros at first."""
+        self.memory[name] = self._fields[name] = torch.zeros(self.num_envs, size, dtype=torch.float64)
+
+    def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
+        """Advance all simulations, or those of `env_ids` (n,), by `substeps` physics steps.
 
         Returns:
             The engine's message for each simulation it refused to step; those keep their state.
         """
         refused: dict[int, str] = {}
         try:
-            self.batch.step(nstep=substeps)
+            self.batch.step(None if env_ids is None else env_ids.numpy(), nstep=substeps)
         except SimulationError as error:
             refused = {int(index): self.batch.error(int(index)) for index in error.ids}
         if self._exact_contacts:
@@ -142,9 +160,9 @@ class CpuSimulation:
         self.field("qvel")[env_ids] = qvel
         self.forward(env_ids)
 
-    def forward(self, env_ids: Tensor) -> None:
-        """Compute the derived fields of some simulations from their state, as ``mj_forward`` does."""
-        self.batch.forward(env_ids.numpy())
+    def forward(self, env_ids: Tensor | None) -> None:
+        """Compute the derived fields of some simulations (n,), or of all, from their state, as ``mj_forward`` does."""
+        self.batch.forward(None if env_ids is None else env_ids.numpy())
 
     def any_unhealthy(self) -> bool:
         """Return whether `unhealthy` holds for some simulation, quickly where it does not."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from pathlib import Path
 
@@ -26,27 +27,35 @@ if mujoco.get_mju_user_warning() is None:
     mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)
 
 
-def asset_folder() -> Path:
-    """Return the folder of the model files that Gymnasium ships."""
-    return Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+def asset_folders() -> list[Path]:
+    """Return the folders of the model files that Gymnasium and Gymnasium-Robotics ship."""
+    folders = [Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"]
+    # Found, not imported: importing the package would register a hundred environments that cannot be built.
+    robotics = importlib.util.find_spec("gymnasium_robotics")
+    if robotics is not None and robotics.origin is not None:
+        folders.append(Path(robotics.origin).parent / "envs" / "assets")
+    return folders
 
 
 def find_model(xml_file: str) -> Path:
     """Return the path of a model file.
 
     Args:
-        xml_file: A path (starting with '.', '/' or '~'), or the name of one of Gymnasium's model files.
+        xml_file: A path (starting with '.', '/' or '~'), or the name of one of Gymnasium's ("ant.xml") or
+            Gymnasium-Robotics' ("fetch/push.xml") model files.
 
     Raises:
         UserError: If there is no such file.
     """
-    path = Path(xml_file).expanduser()
-    if not xml_file.startswith((".", "/", "~")):
-        path = asset_folder() / xml_file
-    if not path.is_file():
-        known = (candidate.name for candidate in asset_folder().glob("*.xml"))
-        raise UserError(f"xml_file='{xml_file}': no such model file{near_matches(xml_file, known)}")
-    return path
+    if xml_file.startswith((".", "/", "~")):
+        candidates = [Path(xml_file).expanduser()]
+    else:
+        candidates = [folder / xml_file for folder in asset_folders()]
+    for path in candidates:
+        if path.is_file():
+            return path
+    known = (str(path.relative_to(folder)) for folder in asset_folders() for path in folder.rglob("*.xml"))
+    raise UserError(f"xml_file='{xml_file}': no such model file{near_matches(xml_file, known)}")
 
 
 def load_model(xml_file: str, *, contact_sensor: bool = False) -> mujoco.MjModel:
@@ -101,4 +110,5 @@ def model_facts(model: mujoco.MjModel) -> ModelFacts:
         timestep=float(model.opt.timestep),
         control_low=control_range[:, 0],
         control_high=control_range[:, 1],
+        model=model,
     )

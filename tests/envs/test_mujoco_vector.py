@@ -215,9 +215,9 @@ def test_wrong_names_and_options(name, options, message):
 
 
 def test_options_from_lists_and_own_model(tmp_path):
-    from envs.simulation.model import asset_folder
+    from envs.simulation.model import asset_folders
 
-    text = (asset_folder() / "hopper.xml").read_text().replace('timestep="0.002"', 'timestep="0.001"')
+    text = (asset_folders()[0] / "hopper.xml").read_text().replace('timestep="0.002"', 'timestep="0.001"')
     path = tmp_path / "mine.xml"
     path.write_text(text)
     env = envs.make_vector("Hopper", 1, xml_file=str(path), healthy_z_range=[0.5, 3.0])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import envs
-from envs.locomotion import build
+from envs.catalogue import build
 from envs.random import EnvironmentRandom
 
 TASKS = envs.task_names()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts
+from envs.simulation.base import Fields, ModelFacts, Simulation
 from rlsuite.errors import UserError
 
 CameraConfig = Mapping[str, Any] | None
@@ -66,6 +66,29 @@ class Task:
             object.__setattr__(self, option.name, value)
         if self.frame_skip < 1:
             raise UserError(f"{self.name}: frame_skip={self.frame_skip} must be at least 1")
+
+    def setup(self, model: Any, facts: ModelFacts) -> ModelFacts:
+        """Write the task's constants into a freshly compiled mujoco.MjModel; return its facts, completed."""
+        return facts
+
+    def memory(self, facts: ModelFacts) -> dict[str, int]:
+        """Return names and sizes of the fields that the task remembers between steps, such as an episode's goal."""
+        return {}
+
+    def action_bounds(self, facts: ModelFacts) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds of the action, (A,) each: by default those of the model's controls."""
+        return facts.control_low, facts.control_high
+
+    def actuate(self, simulation: Simulation, action: Tensor) -> None:
+        """Write the controls of the next step for actions (N, A) float64."""
+        simulation.field("ctrl").copy_(action)
+
+    def after_step(self, simulation: Simulation) -> None:
+        """Change the simulations after a step's physics and before anything is observed; most tasks do not."""
+
+    def begin(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
+        """Put some simulations (n,) into a drawn start state."""
+        simulation.reset(env_ids, *self.initial_state(simulation.facts, random, env_ids))
 
     def seconds(self, facts: ModelFacts) -> float:
         """Return the simulated seconds of one environment step."""

@@ -1,0 +1,108 @@
+"""The suite's own tasks by name, whatever family they belong to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from typing import Any, NamedTuple
+
+from envs.task import Task, option_default
+from rlsuite.errors import UserError, near_matches
+
+
+class _Entry(NamedTuple):
+    """Where a task's class is, and the defaults of its options that the name changes."""
+
+    module: str
+    kind: str
+    defaults: dict[str, Any]
+
+
+_LOCOMOTION = {
+    "Ant": "ant",
+    "HalfCheetah": "half_cheetah",
+    "Hopper": "hopper",
+    "Humanoid": "humanoid",
+    "HumanoidStandup": "humanoid_standup",
+    "InvertedDoublePendulum": "inverted_double_pendulum",
+    "InvertedPendulum": "inverted_pendulum",
+    "Pusher": "pusher",
+    "Reacher": "reacher",
+    "Swimmer": "swimmer",
+    "Walker2d": "walker2d",
+}
+_ROTATE = {"target_position": "ignore"}
+# Module, class, changed defaults. Each also exists as <name>Dense.
+_GOALS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "FetchReach": ("fetch", "FetchReach", {}),
+    "FetchPush": ("fetch", "FetchPush", {}),
+    "FetchSlide": ("fetch", "FetchSlide", {}),
+    "FetchPickAndPlace": ("fetch", "FetchPickAndPlace", {}),
+    "HandReach": ("hand_reach", "HandReach", {}),
+    "HandManipulateBlockRotateZ": ("hand_manipulate", "HandManipulateBlock", {**_ROTATE, "target_rotation": "z"}),
+    "HandManipulateBlockRotateParallel": (
+        "hand_manipulate",
+        "HandManipulateBlock",
+        {**_ROTATE, "target_rotation": "parallel"},
+    ),
+    "HandManipulateBlockRotateXYZ": ("hand_manipulate", "HandManipulateBlock", _ROTATE),
+    "HandManipulateBlockFull": ("hand_manipulate", "HandManipulateBlock", {}),
+    "HandManipulateEggRotate": ("hand_manipulate", "HandManipulateEgg", _ROTATE),
+    "HandManipulateEggFull": ("hand_manipulate", "HandManipulateEgg", {}),
+    "HandManipulatePenRotate": ("hand_manipulate", "HandManipulatePen", _ROTATE),
+    "HandManipulatePenFull": ("hand_manipulate", "HandManipulatePen", {}),
+}
+
+
+def _entries() -> dict[str, _Entry]:
+    entries = {name: _Entry(f"envs.locomotion.{module}", name, {}) for name, module in _LOCOMOTION.items()}
+    for name, (module, kind, defaults) in _GOALS.items():
+        entries[name] = _Entry(f"envs.goals.{module}", kind, defaults)
+        entries[f"{name}Dense"] = _Entry(f"envs.goals.{module}", kind, {**defaults, "reward_type": "dense"})
+    return entries
+
+
+_TASKS = _entries()
+
+
+def names() -> list[str]:
+    """Return the names of all tasks."""
+    return list(_TASKS)
+
+
+@functools.cache
+def task_class(name: str) -> type[Task]:
+    """Return a task's class, its options' defaults those of the name.
+
+    Raises:
+        UserError: If there is no such task.
+    """
+    if name not in _TASKS:
+        raise UserError(f"unknown task '{name}'{near_matches(name, _TASKS)}")
+    entry = _TASKS[name]
+    kind: type[Task] = getattr(importlib.import_module(entry.module), entry.kind)
+    if name == entry.kind:
+        return kind
+    fields = [(option, type(value), value) for option, value in entry.defaults.items()]
+    namespace = {"name": name, "__doc__": kind.__doc__}
+    return dataclasses.make_dataclass(name, fields, bases=(kind,), namespace=namespace, frozen=True)
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return a task's options with their defaults."""
+    return {option.name: option_default(option) for option in dataclasses.fields(task_class(name))}
+
+
+def build(name: str, **given: Any) -> Task:
+    """Build a task with some options.
+
+    Raises:
+        UserError: If the task or an option is unknown, or an option's value is of the wrong kind.
+    """
+    kind = task_class(name)
+    known = [option.name for option in dataclasses.fields(kind)]
+    for option in given:
+        if option not in known:
+            raise UserError(f"{name} has no option '{option}'{near_matches(option, known)}")
+    return kind(**given)
