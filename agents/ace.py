@@ -222,7 +222,7 @@ class ACE(DDPG):
         require(bool(members), "an ensemble needs at least one member")
         first = members[0]
         for member in members[1:]:
-            for name in ("actor", "critic", "num_critics", "normalize_observations", "act_with_targets"):
+            for name in ("actor", "critic", "num_critics", "normalize_observations", "normalizer", "act_with_targets"):
                 if getattr(first.config, name) != getattr(member.config, name):
                     raise UserError(f"members differ in agent.{name}; take runs of one agent config and one task")
             if first.config.discount != member.config.discount and not config.normalize_scores:
@@ -237,10 +237,11 @@ class ACE(DDPG):
             first.action_center - first.action_half_range,
             first.action_center + first.action_half_range,
         )
-        size = first.normalizer.mean.shape[-1]
+        size = first.observation_size
         ensemble = cls(size, low, high, config, device=first.action_center.device)
         # Each member goes on seeing observations standardized by the statistics it was trained with.
-        ensemble.normalizer = RunningNormalizer(size, num_sets=config.num_pairs).to(first.action_center.device)
+        normalizer = RunningNormalizer(size, config.normalizer, num_sets=config.num_pairs)
+        ensemble.normalizer = normalizer.to(first.action_center.device)
         state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
         own = ensemble.state_dict()
         if any(own[name].shape != tensor.shape for name, tensor in state.items()):

@@ -11,7 +11,7 @@ import torch
 import envs
 from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.config import TrainConfig, load_agent_class, train_config
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require
 from rlsuite.seeding import derive_seed
 
 
@@ -37,12 +37,25 @@ def prepare_torch(config: TrainConfig) -> None:
 
 def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.VectorEnv:
     """Return `num_envs` environments of the configured task."""
-    arguments = {"device": choose_device(config.device), "num_threads": config.num_threads, **overrides}
+    arguments = {"device": choose_device(config.device), "num_threads": config.num_threads, "flat": True, **overrides}
     return envs.make_vector(config.env.full_id, num_envs, **arguments, **config.env.options)
 
 
 def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
-    """Return a fresh agent for the environment's sizes and bounds."""
+    """Return a fresh agent for the environment's sizes and bounds.
+
+    Raises:
+        UserError: if it is one for tasks with goals, and the environment's are not such as it needs.
+    """
+    arguments: dict[str, Any] = {}
+    if env.goals is not None:
+        arguments["goals"] = env.goals
+        if config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense":
+            require(
+                not getattr(config.agent, "clip_targets", False),
+                "agent.clip_targets=true is for sparse rewards and the environment's are dense; use "
+                "agent.clip_targets=false",
+            )
     space, action_space = env.single_observation_space, env.single_action_space
     return load_agent_class(config.agent_target)(
         space.shape[0],
@@ -52,6 +65,7 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         num_envs=config.num_envs,
         seed=derive_seed(config.seed, "agent"),
         device=choose_device(config.device),
+        **arguments,
     )
 
 

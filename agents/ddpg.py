@@ -10,12 +10,13 @@ Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D obser
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from agents.ddpg_config import DDPGConfig
+from rlsuite.goals import GoalSpec
 from rlsuite.nn.actors import Actors, Temperature
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.exploration import GaussianExploration, RandomStream
@@ -24,6 +25,13 @@ from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch, Transition
+
+
+class Turn(NamedTuple):
+    """Who is updated beside the critics."""
+
+    actors: bool
+    targets: bool
 
 
 class DDPG(nn.Module):
@@ -37,6 +45,8 @@ class DDPG(nn.Module):
         num_envs: N of the training environments, for the exploration's state.
         seed: of initial weights, exploration and target noise.
         device: where everything lies.
+        goals: of a task with goals, whose observations are [own observation, desired goal, achieved goal]; the
+            networks see the first two, and D stands for both wherever networks are spoken of.
     """
 
     Config: ClassVar[type[DDPGConfig]] = DDPGConfig
@@ -51,10 +61,12 @@ class DDPG(nn.Module):
         num_envs: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        goals: GoalSpec | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.num_updates = 0
+        self.observation_size = observation_size = observation_size if goals is None else goals.visible_size
         self.update_dtype = update_dtype(config.precision, device)
         action_size, pairs = action_low.numel(), config.num_pairs
         generator = torch.Generator().manual_seed(seed)
@@ -71,7 +83,7 @@ class DDPG(nn.Module):
         # Batch normalization uses its running statistics everywhere but in the critics' own joint batch.
         self.critics.eval()
         self.target_critics.eval()
-        self.normalizer = RunningNormalizer(observation_size)
+        self.normalizer = RunningNormalizer(observation_size, config.normalizer)
         self.return_scaler = ReturnScaler(num_envs, config.discount, abs(config.critic.value_max))
         self.action_center: Tensor
         self.action_half_range: Tensor
@@ -131,14 +143,20 @@ class DDPG(nn.Module):
 
     def observe(self, transition: Transition) -> None:
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
-        if self.config.normalize_observations:
-            self.normalizer.update(transition.observation)
+        if self.config.normalize_observations and self.config.normalizer.source == "steps":
+            self.normalizer.update(transition.observation[..., : self.observation_size])
         if self.config.reward_scaling == "returns":
             self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
         self.exploration.advance(transition.terminated | transition.truncated)
 
+    def observe_relabelled(self, observation: Tensor) -> None:
+        """Learn the statistics of observations (n, D) whose goals are relabelled, where the config asks for these."""
+        if self.config.normalize_observations and self.config.normalizer.source == "relabelled":
+            self.normalizer.update(observation[..., : self.observation_size])
+
     def normalize(self, observation: Tensor) -> Tensor:
-        """Standardize observations where the config asks for it."""
+        """Cut off what only hindsight looks at, and standardize where the config asks for it."""
+        observation = observation[..., : self.observation_size]
         return self.normalizer(observation) if self.config.normalize_observations else observation
 
     def to_environment(self, action: Tensor) -> Tensor:
@@ -163,24 +181,31 @@ class DDPG(nn.Module):
         """
         return self.learn(batch, self.prepare_update())
 
-    def prepare_update(self) -> bool:
-        """Count an update; return whether it is the actors' turn. This is the update's work on the host."""
+    def prepare_update(self) -> Turn:
+        """Count an update; return whose turn it is. This is the update's work on the host."""
         self.num_updates += 1
-        return self.num_updates % self.config.policy_delay == 0
+        actors = self.num_updates % self.config.policy_delay == 0
+        every = self.config.target_every
+        return Turn(actors, self.num_updates % every == 0 if every else actors)
 
-    def learn(self, batch: Batch, actors_turn: bool) -> dict[str, Tensor]:
-        """Do the update's work on the device; a CUDA graph can record it for either value of `actors_turn`."""
+    def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
+        """Do the update's work on the device; a CUDA graph can record it for each value of `turn`."""
+        observation, metrics = self.learn_critics(batch)
+        if turn.actors:
+            metrics |= self._update_actors(observation)
+        if turn.targets:
+            self._update_targets()
+        return metrics
+
+    def learn_critics(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Step the critics; return the minibatch's standardized observations (K, B, D) and the step's metrics."""
         pairs = self.config.num_pairs
         rows = [tensor.unflatten(0, (pairs, -1)) for tensor in batch]
         observation, action, reward, discount, next_observation, weight, _ = rows
         observation = self.normalize(observation).to(self.update_dtype)
         next_observation = self.normalize(next_observation).to(self.update_dtype)
         action = (action - self.action_center) / self.action_half_range
-        metrics = self._update_critics(observation, action, reward, discount, next_observation, weight)
-        if actors_turn:
-            metrics |= self._update_actors(observation)
-            self._update_targets()
-        return metrics
+        return observation, self._update_critics(observation, action, reward, discount, next_observation, weight)
 
     def update_generators(self) -> list[torch.Generator]:
         """Return the random streams that learn() draws from."""
@@ -216,7 +241,7 @@ class DDPG(nn.Module):
         if entropy_bonus is not None:
             reward = torch.addcmul(reward, discount, entropy_bonus)
         reward, discount, weight = (self._per_critic(rows) for rows in (reward, discount, weight))
-        losses = self.critics.loss(output, reward, discount, next_output)
+        losses = self.critics.loss(output, reward, discount, next_output, self.config.target_range)
         loss = (weight * losses).sum() / losses.shape[1]  # mean over B, sum over members: each learns as if alone
         self._step("critic", self.critic_parameters, loss)
         self.critics.after_step()
@@ -242,6 +267,8 @@ class DDPG(nn.Module):
             # Relative to the values' size, which grows a thousandfold and differs from task to task.
             penalty = pre_activation.square().mean(dim=(1, 2)) * self.config.pre_activation_penalty
             objective = objective / value.detach().abs().mean(dim=1).clamp_min(1e-3) - penalty
+        if self.config.action_penalty:
+            objective = objective - self.config.action_penalty * action.square().mean(dim=(1, 2))
         loss = -objective.sum()
         self._step("actor", self.actor_parameters, loss)
         metrics = {"actor_loss": loss.detach() / self.config.num_pairs}

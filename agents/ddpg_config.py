@@ -8,6 +8,7 @@ from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
+from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
 
 
@@ -19,6 +20,7 @@ class DDPGConfig:
         num_pairs: K, actor-critic pairs trained side by side, each on minibatches of its own.
         num_critics: C, critics of each pair; the smallest bootstraps (2: clipped double Q, TD3).
         policy_delay: critic updates for each update of actor and targets (2: TD3).
+        target_every: critic updates for each update of the targets; 0: whenever the actors are updated.
         target_noise: standard deviation of the noise on target actions (0.2: TD3), in half action ranges.
         target_noise_clip: that noise is clipped to plus or minus this.
         discount: gamma.
@@ -27,7 +29,10 @@ class DDPGConfig:
         actor_learning_rate: of Adam.
         critic_learning_rate: of Adam.
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
+        clip_targets: keep the critics' targets within [-1 / (1 - discount), 0], where returns of rewards between -1
+            and 0 lie (sparse rewards of tasks with goals).
         normalize_observations: standardize observations by running statistics.
+        normalizer: how.
         reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
             discounted returns stay within agent.critic.value_max; what a categorical critic wants).
         reward_scale: the constant.
@@ -38,6 +43,7 @@ class DDPGConfig:
         pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
             the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
             to their bounds, where tanh passes no gradient back (the idea is MR.Q's, Fujimoto et al. 2025).
+        action_penalty: weight, in the actors' loss, of the mean square of the actions in [-1, 1] (1.0: HER's DDPG).
         act_with_targets: act greedily with the target actor, as arXiv:1712.08987's tester does.
         precision: of the hidden layers' products in updates: "float32", "bfloat16", or "auto" (bfloat16 where the
             processor has it natively). Weights, values, losses and acting are always float32.
@@ -49,6 +55,7 @@ class DDPGConfig:
     num_pairs: int = 1
     num_critics: int = 1
     policy_delay: int = 1
+    target_every: int = 0
     target_noise: float = 0.0
     target_noise_clip: float = 0.5
     discount: float = 0.99
@@ -57,13 +64,16 @@ class DDPGConfig:
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
     critic_weight_decay: float = 0.0
+    clip_targets: bool = False
     normalize_observations: bool = True
+    normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
     reward_scaling: str = "constant"
     reward_scale: float = 1.0
     initial_temperature: float = 1.0
     temperature_learning_rate: float = 3e-4
     target_entropy: float = -1.0
     pre_activation_penalty: float = 0.0
+    action_penalty: float = 0.0
     act_with_targets: bool = False
     precision: str = "auto"
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -87,6 +97,17 @@ class DDPGConfig:
             "critic_weight_decay",
             "temperature_learning_rate",
             "pre_activation_penalty",
+            "action_penalty",
         ):
             require_finite(f"agent.{name}", getattr(self, name), low=0.0)
         require_finite("agent.target_entropy", self.target_entropy)
+        require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
+        require(
+            not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
+            "agent.clip_targets=true needs agent.discount below 1 and agent.critic.loss=squared_error",
+        )
+
+    @property
+    def target_range(self) -> tuple[float, float] | None:
+        """What the critics' targets are clipped to; None for nothing."""
+        return (-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None

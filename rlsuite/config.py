@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlsuite.errors import UserError, near_matches, require, require_finite
-from rlsuite.replay.buffer import ReplayConfig
+from rlsuite.replay.config import ReplayConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,12 @@ class TrainConfig:
         ):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
         require_finite("train_ratio", self.train_ratio, low=0.0)
+        normalizer = getattr(self.agent, "normalizer", None)
+        require(
+            normalizer is None or normalizer.source == "steps" or self.replay.hindsight.strategy != "none",
+            "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
+            "agent.normalizer.source=steps",
+        )
         require_finite("replay.priority_exponent", self.replay.priority_exponent, low=0.0)
         require_finite("replay.importance_exponent", self.replay.importance_exponent, low=0.0)
         keep_agents = self.checkpoint.keep_agents

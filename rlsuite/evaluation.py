@@ -24,27 +24,30 @@ Policy = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of E episodes."""
+    """Returns and lengths of E episodes, and of tasks with goals whether each was reached at its end."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    successes: np.ndarray | None = None
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return mean, std, bootstrap interval of the mean, and lengths, ready for JSON."""
         low, high = bootstrap_interval(self.returns, level=level)
-        return {
+        summary = {
             "mean": float(self.returns.mean()),
             "std": float(self.returns.std()),
             "interval": [float(low), float(high)],
             "lengths": [int(length) for length in self.lengths],
         }
+        return summary if self.successes is None else summary | {"success_rate": float(self.successes.mean())}
 
     def scalars(self) -> dict[str, float]:
         """Return what a learning curve's record holds: mean, std, bounds of the interval, mean length."""
         summary = self.summary()
         low, high = summary["interval"]
         length = float(self.lengths.mean())
-        return {"mean": summary["mean"], "std": summary["std"], "low": low, "high": high, "length": length}
+        scalars = {"mean": summary["mean"], "std": summary["std"], "low": low, "high": high, "length": length}
+        return scalars if self.successes is None else scalars | {"success_rate": summary["success_rate"]}
 
 
 @torch.no_grad()
@@ -66,20 +69,25 @@ def evaluate(
         on_frame: called with a picture of environment 0 before each of its steps.
 
     Returns:
-        The E episodes' returns and lengths.
+        The E episodes' returns and lengths, and their successes where the environment tells "is_success".
     """
     observation, _ = env.reset(seed=seed)
     device = observation.device
     running = torch.ones(env.num_envs, dtype=torch.bool, device=device)
     returns = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
     lengths = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+    successes: Tensor | None = None
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
-        observation, reward, terminated, truncated, _ = env.step(policy(observation))
+        observation, reward, terminated, truncated, info = env.step(policy(observation))
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
+        if "is_success" in info:
+            last = torch.zeros_like(returns) if successes is None else successes
+            successes = torch.where(running, info["is_success"].to(returns), last)
         running &= ~(terminated | truncated)
         if not running.any():
             break
-    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy())
+    reached = None if successes is None else successes.cpu().numpy()
+    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached)

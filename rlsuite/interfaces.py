@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, Transition
 
 
@@ -20,6 +21,7 @@ class VectorEnv(Protocol):
     num_envs: int
     exact_resume: bool
     failures: list[Any]
+    goals: GoalSpec | None
     single_observation_space: Any
     single_action_space: Any
 
@@ -71,6 +73,10 @@ class Agent(Protocol):
 
     def observe(self, transition: Transition) -> None:
         """Take note of a step of every environment: statistics, ends of episodes."""
+        ...
+
+    def observe_relabelled(self, observation: Tensor) -> None:
+        """Take note of observations (n, F) of whole episodes, their goals relabelled as in minibatches."""
         ...
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

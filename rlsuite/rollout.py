@@ -36,8 +36,8 @@ class RolloutWorker:
         device = self.observation.device
         self.episode_return = torch.zeros(env.num_envs, device=device)
         self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
-        # Since the last drain: number, sum of returns, sum of lengths of the episodes ended.
-        self.ended = torch.zeros(3, dtype=torch.float64, device=device)
+        # Since the last drain: number, sums of returns, lengths and successes of the episodes ended.
+        self.ended = torch.zeros(4, dtype=torch.float64, device=device)
         self.low = torch.as_tensor(env.single_action_space.low)
         self.high = torch.as_tensor(env.single_action_space.high)
         self.steps = 0
@@ -76,16 +76,18 @@ class RolloutWorker:
         )
         self.observation = observation
         self.steps += self.env.num_envs
-        self._count_episodes(reward, terminated | truncated)
+        self._count_episodes(reward, terminated | truncated, info.get("is_success"))
         self.agent.observe(transition)
         return transition
 
-    def _count_episodes(self, reward: Tensor, ended: Tensor) -> None:
+    def _count_episodes(self, reward: Tensor, ended: Tensor, success: Tensor | None) -> None:
         self.episode_return += reward
         self.episode_length += 1
         self.ended[0] += ended.sum()
         self.ended[1] += self.episode_return.dot(ended.to(self.episode_return))
         self.ended[2] += (self.episode_length * ended).sum()
+        if success is not None:
+            self.ended[3] += success.dot(ended.to(success))
         self.episode_return.masked_fill_(ended, 0.0)
         self.episode_length.masked_fill_(ended, 0)
 
@@ -95,13 +97,17 @@ class RolloutWorker:
         return self.episodes_before + int(self.ended[0])
 
     def drain(self) -> dict[str, float]:
-        """Return mean return and length of the episodes ended since the last call; empty where none ended."""
-        number, returns, lengths = self.ended.tolist()
+        """Return means over the episodes ended since the last call, of tasks with goals also the share that reached it.
+
+        Empty where none ended.
+        """
+        number, returns, lengths, successes = self.ended.tolist()
         self.ended.zero_()
         self.episodes_before += int(number)
         if number == 0:
             return {}
-        return {"return_mean": returns / number, "length_mean": lengths / number}
+        means = {"return_mean": returns / number, "length_mean": lengths / number}
+        return means if self.env.goals is None else means | {"success_rate": successes / number}
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""

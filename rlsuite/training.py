@@ -66,6 +66,7 @@ class Trainer:
             discount=config.agent.discount,
             seed=derive_seed(config.seed, "replay"),
             agent_device=self.worker.observation.device,
+            goals=env.goals,
         )
         self.updates = 0
         self.updates_at_start = 0  # updates done when learning began, or when its rate was changed on resume
@@ -128,6 +129,9 @@ class Trainer:
         warming_up = self.steps_at_start is None
         transition = self.worker.step(random=warming_up and self.config.warmup_random)
         self.replay.add(transition)
+        observation = self.replay.fresh_observations()
+        if observation is not None:
+            self.agent.observe_relabelled(observation)
         for failure in self.env.failures:
             path = self.run_dir / "failures" / f"environment{failure.env_index}-step{self.worker.steps}"
             monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
@@ -136,7 +140,7 @@ class Trainer:
     def _update(self, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
         if self.steps_at_start is None:
-            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes:
+            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes or not self.replay:
                 return
             self._count_updates_from_here()
         assert self.steps_at_start is not None
@@ -253,7 +257,7 @@ class Trainer:
             self.replay.load_state(parts["replay"])
             self.env.load_state(parts["environment"])
             if not self.env.exact_resume:  # new episodes have begun
-                self.replay.buffer.mark_interrupted()
+                self.replay.mark_interrupted()
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlsuite.errors import require_choice
-from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleMLP, check_sizes
+from rlsuite.errors import require, require_choice
+from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
 
 DISTRIBUTIONS = ("deterministic", "squashed_gaussian")
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # of the Gaussian before tanh, as in Haarnoja et al. 2018
@@ -45,6 +45,10 @@ class ActorConfig:
         initialization: "uniform", "orthogonal" or "normal".
         distribution: "deterministic", or "squashed_gaussian": tanh of a Gaussian whose mean and standard deviation
             depend on the observation (SAC).
+        log_std: how the Gaussian's log standard deviation is kept within [-20, 2]: "clamp" (SAC), or "tanh"
+            (arXiv:2002.02089), which has a gradient everywhere.
+        bottleneck: a linear layer of A units stands between the last hidden layer and the Gaussian's mean and log
+            standard deviation (a quirk of the code released with arXiv:2002.02089).
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -52,12 +56,19 @@ class ActorConfig:
     layer_norm: bool = False
     initialization: str = "uniform"
     distribution: str = "deterministic"
+    log_std: str = "clamp"
+    bottleneck: bool = False
 
     def __post_init__(self) -> None:
         check_sizes("agent.actor", self.hidden_sizes)
         require_choice("agent.actor.activation", self.activation, ACTIVATIONS)
         require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.actor.distribution", self.distribution, DISTRIBUTIONS)
+        require_choice("agent.actor.log_std", self.log_std, ("clamp", "tanh"))
+        require(
+            not self.bottleneck or self.distribution == "squashed_gaussian",
+            "agent.actor.bottleneck=true: only agent.actor.distribution=squashed_gaussian has heads behind it",
+        )
 
 
 class Actors(nn.Module):
@@ -74,16 +85,28 @@ class Actors(nn.Module):
     ) -> None:
         super().__init__()
         self.action_size = action_size
+        self.smooth_log_std = config.log_std == "tanh"
+        doubled = config.distribution == "squashed_gaussian" and not config.bottleneck
         self.network = EnsembleMLP(
             num_members,
             observation_size,
             config.hidden_sizes,
-            2 * action_size if config.distribution == "squashed_gaussian" else action_size,
+            2 * action_size if doubled else action_size,
             activation=config.activation,
             normalization="layer" if config.layer_norm else "none",
             initialization=config.initialization,
             generator=generator,
         )
+        self.heads = None
+        if config.bottleneck:
+            self.heads = EnsembleLinear(
+                num_members, action_size, 2 * action_size, initialization=config.initialization, generator=generator
+            )
+
+    def outputs(self, observation: Tensor, members: slice | None = None) -> Tensor:
+        """Map normalized observations (K, B, D) to (K, B, A), stochastic actors' to (K, B, 2 A): mean, raw log std."""
+        output = self.network(observation, members)
+        return output if self.heads is None else self.heads(output, members)
 
     def forward(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to actions (K, B, A) in [-1, 1]."""
@@ -91,12 +114,15 @@ class Actors(nn.Module):
 
     def pre_activation(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to what tanh squashes into actions, (K, B, A)."""
-        return self.network(observation, members)[..., : self.action_size]
+        return self.outputs(observation, members)[..., : self.action_size]
 
     def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:
         """Draw actions of stochastic actors at normalized observations (K, B, D), differentiably."""
-        mean, log_std = self.network(observation).chunk(2, dim=-1)
-        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        mean, log_std = self.outputs(observation).chunk(2, dim=-1)
+        if self.smooth_log_std:
+            log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(log_std) + 1.0)
+        else:
+            log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         inner = torch.addcmul(mean, log_std.exp(), noise)
         # log N(inner) - log |d tanh / d inner|, the latter as 2 (log 2 - u - softplus(-2 u)), finite for any u.

@@ -184,7 +184,14 @@ class Critics(nn.Module):
             return functional.softmax(output, dim=-1) @ self.atoms
         return output.squeeze(-1)
 
-    def loss(self, output: Tensor, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor:
+    def loss(
+        self,
+        output: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        next_output: Tensor,
+        target_range: tuple[float, float] | None = None,
+    ) -> Tensor:
         """Loss of raw outputs against the bootstrapped target, for each sample apart.
 
         Args:
@@ -192,12 +199,15 @@ class Critics(nn.Module):
             reward: (K, B) rewards (n-step sums where n-step).
             discount: (K, B) what the next value is multiplied by; 0 where the episode terminated.
             next_output: (K, B, 1 or V) raw outputs at the next state-actions, without gradient.
+            target_range: what targets are clipped to, with squared errors.
 
         Returns:
             (K, B): squared error, or cross entropy to the projected target distribution.
         """
         if not self.categorical:
             target = torch.addcmul(reward, discount, next_output.squeeze(-1))
+            if target_range is not None:
+                target = target.clamp(*target_range)
             return (output.squeeze(-1) - target).square()
         target = project_distribution(functional.softmax(next_output, dim=-1), reward, discount, self.atoms)
         return -(target * functional.log_softmax(output, dim=-1)).sum(dim=-1)

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 NORMALIZATIONS = ("none", "layer", "batch")
-INITIALIZATIONS = ("uniform", "orthogonal", "normal")
+INITIALIZATIONS = ("uniform", "orthogonal", "normal", "xavier")
 
 
 def check_sizes(name: str, hidden_sizes: Sequence[int]) -> None:
@@ -45,8 +45,9 @@ class EnsembleLinear(nn.Module):
         num_members: K.
         in_features: I.
         out_features: O.
-        initialization: "uniform" (bound 1/sqrt(I), what torch.nn.Linear draws), "orthogonal" (gain 1) or
-            "normal" (standard deviation 0.05, zero bias).
+        initialization: "uniform" (bound 1/sqrt(I), what torch.nn.Linear draws), "orthogonal" (gain 1),
+            "normal" (standard deviation 0.05, zero bias) or "xavier" (bound sqrt(6 / (I + O)), zero bias; Glorot and
+            Bengio 2010).
         generator: random stream the weights are drawn from; members are drawn one after another, so the
             first members do not depend on how many follow.
     """
@@ -72,6 +73,8 @@ class EnsembleLinear(nn.Module):
                 nn.init.orthogonal_(weight, generator=generator)
             elif initialization == "normal":
                 weight.normal_(0.0, 0.05, generator=generator)
+            elif initialization == "xavier":
+                nn.init.xavier_uniform_(weight, generator=generator)
             else:
                 raise ValueError(f"initialization={initialization!r}: use one of {', '.join(INITIALIZATIONS)}")
             weights.append(weight)

@@ -6,8 +6,43 @@ several runs are stacked).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+
+from rlsuite.errors import require_choice, require_finite
+
+SOURCES = ("steps", "relabelled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizerConfig:
+    """How observations are standardized: ``clip((x - mean) / sqrt(max(variance + epsilon, minimum_std^2)))``.
+
+    Attributes:
+        clip: standardized values are clipped to plus or minus this.
+        epsilon: added to the variance.
+        minimum_std: the standard deviation counts as no less than this (0.01: HER).
+        input_clip: raw values are clipped to plus or minus this first; 0 for not (200: HER).
+        prior_rows: rows of zeros that the statistics start with (1: HER).
+        source: what the statistics are of: "steps" (observations as they are met) or "relabelled" (those of whole
+            episodes, goals replaced as in minibatches: HER; needs replay.hindsight).
+    """
+
+    clip: float = 10.0
+    epsilon: float = 1e-4
+    minimum_std: float = 0.0
+    input_clip: float = 0.0
+    prior_rows: int = 0
+    source: str = "steps"
+
+    def __post_init__(self) -> None:
+        require_finite("agent.normalizer.clip", self.clip, above=0.0)
+        for name in ("epsilon", "minimum_std", "input_clip", "prior_rows"):
+            require_finite(f"agent.normalizer.{name}", getattr(self, name), low=0.0)
+        require_finite("agent.normalizer.epsilon + agent.normalizer.minimum_std", self.epsilon + self.minimum_std, above=0.0)
+        require_choice("agent.normalizer.source", self.source, SOURCES)
 
 
 @torch.no_grad()
@@ -34,22 +69,22 @@ class RunningNormalizer(nn.Module):
 
     Args:
         features: D.
+        config: see NormalizerConfig; None for its defaults.
         num_sets: M, how many sets of statistics stand side by side.
-        clip: standardized values are clipped to plus or minus this.
-        epsilon: added to the variance.
     """
 
-    def __init__(self, features: int, *, num_sets: int = 1, clip: float = 10.0, epsilon: float = 1e-4) -> None:
+    def __init__(self, features: int, config: NormalizerConfig | None = None, *, num_sets: int = 1) -> None:
         super().__init__()
-        self.clip, self.epsilon = clip, epsilon
+        self.config = config = config or NormalizerConfig()
         self.count: Tensor
         self.mean: Tensor
         self.variance: Tensor
         self.center: Tensor
         self.scale: Tensor
-        self.register_buffer("count", torch.zeros(num_sets, 1, 1, dtype=torch.float64))
+        self.register_buffer("count", torch.full((num_sets, 1, 1), float(config.prior_rows), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(num_sets, 1, features, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(num_sets, 1, features, dtype=torch.float64))
+        spread = torch.zeros if config.prior_rows else torch.ones
+        self.register_buffer("variance", spread(num_sets, 1, features, dtype=torch.float64))
         # What forward needs, kept in float32: standardized = (input - center) * scale.
         self.register_buffer("center", torch.zeros(num_sets, 1, features))
         self.register_buffer("scale", torch.ones(num_sets, 1, features))
@@ -57,15 +92,19 @@ class RunningNormalizer(nn.Module):
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
         """Take rows (N, D) into the statistics of every set."""
-        merge_moments(self.count, self.mean, self.variance, rows.to(torch.float64))
-        scale = torch.rsqrt(self.variance + self.epsilon)
-        self.scale.copy_(scale)
+        merge_moments(self.count, self.mean, self.variance, self._clipped(rows).to(torch.float64))
+        variance = (self.variance + self.config.epsilon).clamp_min(self.config.minimum_std**2)
+        self.scale.copy_(torch.rsqrt(variance))
         self.center.copy_(self.mean)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Standardize (..., B, D); with M > 1 the result is (M, B, D)."""
         # The difference first: a large, nearly constant feature would lose its digits in input * scale.
-        scaled = (inputs - self.center).mul_(self.scale)
+        scaled = (self._clipped(inputs) - self.center).mul_(self.scale)
         if inputs.dim() == 2 and self.center.shape[0] == 1:
             scaled = scaled[0]
-        return scaled.clamp_(-self.clip, self.clip)
+        return scaled.clamp_(-self.config.clip, self.config.clip)
+
+    def _clipped(self, inputs: Tensor) -> Tensor:
+        bound = self.config.input_clip
+        return inputs.clamp(-bound, bound) if bound else inputs

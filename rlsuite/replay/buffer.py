@@ -9,7 +9,6 @@ Shapes: T slots, N environments, B batch, D observation, A action, F stored fina
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import psutil
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.errors import UserError
+from rlsuite.replay.config import ReplayConfig
 
 
 class Transition(NamedTuple):
@@ -45,29 +45,6 @@ class Batch(NamedTuple):
     next_observation: Tensor
     weight: Tensor
     index: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
-    """Replay.
-
-    Attributes:
-        capacity: transitions kept, over all environments.
-        n_step: rewards summed before the bootstrap.
-        prioritized: sample in proportion to |TD error|^alpha (Schaul et al. 2016) instead of uniformly.
-        priority_exponent: alpha.
-        importance_exponent: beta, correcting the bias of prioritized sampling.
-        device: "auto" (the agent's device if 2.5 times the bytes are free there, else cpu), "cpu" or "cuda".
-        timelimit_as_done: count time-limit ends as terminations, as some old codes do; biased.
-    """
-
-    capacity: int = 1_000_000
-    n_step: int = 1
-    prioritized: bool = False
-    priority_exponent: float = 0.6
-    importance_exponent: float = 0.4
-    device: str = "auto"
-    timelimit_as_done: bool = False
 
 
 def forecast_bytes(

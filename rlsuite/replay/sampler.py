@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from rlsuite.errors import UserError
-from rlsuite.replay.buffer import Batch, ReplayBuffer, ReplayConfig, Transition, choose_device, forecast_bytes
+from rlsuite.goals import GoalSpec
+from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition, choose_device, forecast_bytes
+from rlsuite.replay.config import ReplayConfig
+from rlsuite.replay.hindsight import Hindsight
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
 from rlsuite.seeding import restore_generator
@@ -25,9 +28,11 @@ class Replay:
         discount: gamma for one step.
         seed: of the sampling stream.
         agent_device: where batches are wanted.
+        goals: of a task with goals; needed for hindsight.
 
     Raises:
-        UserError: if the ring does not fit in memory, before anything is allocated.
+        UserError: if the ring does not fit in memory, before anything is allocated, or hindsight is asked for and the
+            task has no goals.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Replay:
         discount: float,
         seed: int,
         agent_device: torch.device | str = "cpu",
+        goals: GoalSpec | None = None,
     ) -> None:
         self.config, self.discount = config, discount
         self.agent_device = torch.device(agent_device)
@@ -48,20 +54,33 @@ class Replay:
         device = choose_device(config, needed, self.agent_device)
         self.buffer = ReplayBuffer(config.capacity, observation, action, device=device)
         self.priorities = Priorities(self.buffer, config.priority_exponent) if config.prioritized else None
+        self.hindsight: Hindsight | None = None
+        if config.hindsight.strategy != "none":
+            if goals is None:
+                raise UserError(
+                    f"replay.hindsight.strategy={config.hindsight.strategy}: the environment has no goals; use none, "
+                    "or a task with goals such as env=FetchPush"
+                )
+            self.hindsight = Hindsight(self.buffer, config.hindsight, goals)
         self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def __len__(self) -> int:
         """Return the number of transitions that can be sampled."""
-        return len(self.buffer)
+        return len(self.buffer) if self.hindsight is None else len(self.hindsight)
 
     def add(self, transition: Transition) -> None:
         """Store one step of every environment."""
         self.buffer.add(transition)
         if self.priorities is not None:
             self.priorities.added()
+        if self.hindsight is not None:
+            self.hindsight.added(transition)
 
     def sample(self, size: int) -> Batch:
-        """Draw B = size transitions with replacement and gather them onto the agent's device."""
+        """Draw B = size transitions with replacement, relabel goals, and gather them onto the agent's device."""
+        if self.hindsight is not None:
+            index = self.hindsight.draw(self.hindsight.sample_size(size), self.generator)
+            return self._to_agent(self.hindsight.choose(self._relabelled(index), self.generator))
         if self.priorities is not None:
             index, weight = self.priorities.sample(size, self.generator, self.config.importance_exponent)
         else:
@@ -69,12 +88,15 @@ class Replay:
         return self.gather(index, weight)
 
     def gather(self, index: Tensor, weight: Tensor) -> Batch:
-        """Return the minibatch at flat places (B,) with importance weights (B,)."""
+        """Return the minibatch at flat places (B,) with importance weights (B,), on the agent's device."""
+        return self._to_agent(self._stored(index, weight))
+
+    def _stored(self, index: Tensor, weight: Tensor) -> Batch:
         buffer = self.buffer
         reward, discount, last = n_step_return(
             buffer, index, self.config.n_step, self.discount, timelimit_as_done=self.config.timelimit_as_done
         )
-        batch = Batch(
+        return Batch(
             observation=buffer.observation.flatten(0, 1).index_select(0, index),
             action=buffer.action.flatten(0, 1).index_select(0, index),
             reward=reward,
@@ -83,9 +105,27 @@ class Replay:
             weight=weight,
             index=index,
         )
-        if self.agent_device == buffer.device:
+
+    def _relabelled(self, index: Tensor) -> Batch:
+        assert self.hindsight is not None
+        return self.hindsight.relabel(self._stored(index, torch.ones(len(index), device=index.device)), self.generator)
+
+    def _to_agent(self, batch: Batch) -> Batch:
+        if self.agent_device == self.buffer.device:
             return batch
         return Batch(*(tensor.to(self.agent_device, non_blocking=self.agent_device.type == "cuda") for tensor in batch))
+
+    def fresh_observations(self) -> Tensor | None:
+        """Return observations (n, F) of the episodes that ended since the last call; None where there are none.
+
+        As many as their steps, drawn from them with replacement and their goals relabelled as in minibatches: what a
+        policy's normalizer should know of when it is to learn from such minibatches.
+        """
+        if self.hindsight is None or not self.hindsight.fresh:
+            return None
+        places = self.hindsight.take_fresh()
+        draw = torch.randint(len(places), (len(places),), generator=self.generator, device=places.device)
+        return self._relabelled(places[draw]).observation.to(self.agent_device)
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """Set priorities from the TD errors of a batch; nothing to do where sampling is uniform."""
@@ -115,6 +155,8 @@ class Replay:
         tensors = self.buffer.state() | {"generator": self.generator.get_state()}
         if self.priorities is not None:
             tensors |= self.priorities.state()
+        if self.hindsight is not None:
+            tensors |= self.hindsight.state()
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -123,3 +165,11 @@ class Replay:
         restore_generator(self.generator, tensors["generator"])
         if self.priorities is not None:
             self.priorities.load_state(tensors)
+        if self.hindsight is not None:
+            self.hindsight.load_state(tensors)
+
+    def mark_interrupted(self) -> None:
+        """End all running episodes where they are: a resumed run's environments begin new ones."""
+        self.buffer.mark_interrupted()
+        if self.hindsight is not None:
+            self.hindsight.episodes.interrupt()

@@ -10,7 +10,7 @@ from rlsuite.evaluation import evaluate
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
-from rlsuite.replay.buffer import ReplayConfig
+from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 from rlsuite.rollout import RolloutWorker
 

@@ -7,7 +7,8 @@ from replay_model import FAILED, GO, TERMINATED, TRUNCATED, Feeder, make_buffer,
 from rlsuite.errors import UserError
 from rlsuite.replay import buffer as buffer_module
 from rlsuite.replay import sampler as sampler_module
-from rlsuite.replay.buffer import ReplayBuffer, ReplayConfig, choose_device, forecast_bytes, num_slots
+from rlsuite.replay.buffer import ReplayBuffer, choose_device, forecast_bytes, num_slots
+from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 
 

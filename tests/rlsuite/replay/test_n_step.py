@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_model import FAILED, GO, TERMINATED, TRUNCATED, Feeder, make_buffer, snapshot
 
-from rlsuite.replay.buffer import ReplayConfig
+from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.sampler import Replay
 

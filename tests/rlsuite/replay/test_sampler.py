@@ -4,7 +4,7 @@ import pytest
 import torch
 from replay_model import FAILED, GO, TERMINATED, TRUNCATED, Feeder, snapshot
 
-from rlsuite.replay.buffer import ReplayConfig
+from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 
 

@@ -1,0 +1,161 @@
+"""SHER: soft hindsight experience replay (arXiv:2002.02089), maximum-entropy actor-critic on relabelled goals.
+
+HER on DDPG is brittle: results differ between seeds. SHER learns a stochastic policy instead, whose return counts
+entropy: the sum of r + alpha H(pi(.|s, g)). Minimizing the divergence to the optimal trajectory distribution, with
+p(O_t = 1 | s, a, g) proportional to exp(r / alpha), gives soft values
+Q(s, a, g) = r + gamma E[V(s', g)] and V(s, g) = E_a[Q(s, a, g) - alpha log pi(a | s, g)].
+
+Two forms of the value: the paper's, with a network V of its own and a slow copy V' of it that critics bootstrap from
+(agent.value=state), and SAC's later one, in which the critics' own slow copies take V's place (agent.value=action).
+Hindsight itself is the replay's (rlsuite/replay/hindsight.py).
+
+Left out: the paper's sum of 19 workers' gradients (Adam is nearly indifferent to the factor; a minibatch of all
+workers' transitions at once takes its place).
+
+Shapes: K pairs, C critics a pair, B batch, D observation and goal, A action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.ddpg import DDPG, Turn, join
+from agents.ddpg_config import DDPGConfig
+from rlsuite.errors import require, require_choice
+from rlsuite.nn.ensemble import EnsembleMLP
+from rlsuite.optim.state import adam
+from rlsuite.replay.buffer import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SHERConfig(DDPGConfig):
+    """SHER: everything of DDPGConfig, and the form of the value.
+
+    Attributes:
+        value: "state" (the paper: V and its slow copy) or "action" (SAC's later form: slow copies of the critics).
+        actor_ascends: "first" (the first critic, as the released code) or "smallest" (of the critics).
+        explore_in_evaluation: act in evaluations as in training, sampling and sometimes at random: a quirk of the
+            released code, whose exploit flag is ignored.
+    """
+
+    num_critics: int = 2
+    value: str = "state"
+    actor_ascends: str = "first"
+    explore_in_evaluation: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("agent.value", self.value, ("state", "action"))
+        require_choice("agent.actor_ascends", self.actor_ascends, ("first", "smallest"))
+        require(
+            self.actor.distribution == "squashed_gaussian",
+            f"agent.actor.distribution={self.actor.distribution}: SHER's policy is stochastic; use squashed_gaussian, "
+            "or agent=ddpg",
+        )
+        plain = self.critic.loss == "squared_error" and self.critic.block in ("plain", "layer_norm")
+        require(
+            self.value == "action" or plain,
+            "agent.value=state goes with agent.critic.loss=squared_error and agent.critic.block=plain or layer_norm",
+        )
+
+
+class SHER(DDPG):
+    """Soft actor-critic for goals; arguments as DDPG's."""
+
+    Config: ClassVar[type[DDPGConfig]] = SHERConfig
+    config: SHERConfig
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.values: EnsembleMLP | None = None
+        if self.config.value == "action":
+            return
+        generator = torch.Generator().manual_seed(kwargs.get("seed", 0) + 3)
+        device = self.action_center.device
+        self.values, self.target_values = (self._make_values(generator).to(device) for _ in range(2))
+        self.target_values.load_state_dict(self.values.state_dict())
+        self.target_values.requires_grad_(False)
+        self.value_parameters = list(self.values.parameters())
+        self.target_value_parameters = list(self.target_values.parameters())
+        # The paper's one Adam for critics and V: the same as two, since Adam treats each weight by itself.
+        self.optimizers["value"] = adam(self.value_parameters, self.config.critic_learning_rate)
+
+    def _make_values(self, generator: torch.Generator) -> EnsembleMLP:
+        critic = self.config.critic
+        return EnsembleMLP(
+            self.config.num_pairs,
+            self.observation_size,
+            critic.hidden_sizes,
+            1,
+            activation=critic.activation,
+            normalization="layer" if critic.block == "layer_norm" else "none",
+            initialization=critic.initialization,
+            generator=generator,
+        )
+
+    # -- act ----------------------------------------------------------------------------------------------
+
+    def act(self, observation: Tensor, explore: bool) -> Tensor:
+        """Return actions (N, A) in the environment's units: tanh of the Gaussian's mean, or explored."""
+        return super().act(observation, explore or self.config.explore_in_evaluation)
+
+    # -- update -------------------------------------------------------------------------------------------
+
+    def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
+        """Do the update's work on the device: critics, V, actors, and the slow copies when their turn comes.
+
+        V learns from the critics and the policy as they are before this update's own step of the actors.
+        """
+        if self.values is None:
+            return super().learn(batch, turn)
+        observation, metrics = self.learn_critics(batch)
+        metrics["value_loss"] = self._update_values(observation)
+        if turn.actors:
+            metrics |= self._update_actors(observation)
+        if turn.targets:
+            self._update_targets()
+        return metrics
+
+    def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the action to bootstrap from and what entropy adds; V' needs neither."""
+        if self.values is None:
+            return super().bootstrap_action(next_observation)
+        return next_observation.new_zeros((*next_observation.shape[:2], self.action_center.numel())), None
+
+    def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
+        """Return V'(s', g) (K * C, B, 1): y_Q = clip(r + gamma V'(s', g), -1 / (1 - gamma), 0)."""
+        if self.values is None:
+            return super().bootstrap_output(next_observation, next_action)
+        return self._per_critic(self.target_values(next_observation))
+
+    def _update_values(self, observation: Tensor) -> Tensor:
+        """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), a~ drawn anew; return its loss."""
+        assert self.values is not None
+        with torch.no_grad():
+            action, log_prob, _ = self.actors.sample(observation, self.stream.generator)
+            target = self._smallest_value(observation, action) - self.temperature().unsqueeze(-1) * log_prob
+        loss = (self.values(observation).squeeze(-1) - target).square().mean(dim=1).sum()
+        self._step("value", self.value_parameters, loss)
+        return loss.detach() / self.config.num_pairs
+
+    def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return what the actors ascend (K, B), entropy apart."""
+        if self.config.actor_ascends == "smallest":
+            return self._smallest_value(observation, action)
+        first = slice(0, None, self.config.num_critics)
+        return self.critics.value(self.critics(join(observation, action), first))
+
+    def _smallest_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        values = self.critics.value(self.critics(self.for_critics(observation, action)))
+        return values.unflatten(0, (-1, self.config.num_critics)).amin(dim=1)
+
+    @torch.no_grad()
+    def _update_targets(self) -> None:
+        if self.values is None:
+            super()._update_targets()
+        else:
+            torch._foreach_lerp_(self.target_value_parameters, self.value_parameters, self.config.target_rate)

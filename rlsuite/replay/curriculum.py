@@ -1,0 +1,55 @@
+"""CHER's curriculum: of many relabelled candidates keep those whose goals are varied, and ever nearer to what was achieved.
+
+Curriculum-guided hindsight experience replay (Fang et al. 2019), as the sampler of SHER's released code does it:
+greedy picks that maximize the gain of a facility-location term over goals minus a growing weight times the distance
+from goal to achieved goal. The released code picks 64 of 128 for each worker; a larger minibatch is picked in
+groups of that size, side by side.
+
+Shapes: P groups, C candidates and S kept in each, G goal.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlsuite.replay.config import CurriculumConfig
+
+
+def select(
+    config: CurriculumConfig,
+    achieved: Tensor,
+    desired: Tensor,
+    batches: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the rows to keep, (P * S,) int64, of candidates' achieved and desired goals (P * C, G).
+
+    Args:
+        config: see CurriculumConfig.
+        achieved: what each candidate achieved.
+        desired: what it was asked for.
+        batches: minibatches chosen before this one.
+        generator: of the candidates that each pick looks at.
+    """
+    if config.columns:
+        achieved, desired = achieved[:, list(config.columns)], desired[:, list(config.columns)]
+    goals = desired.unflatten(0, (-1, config.candidates))
+    distance = torch.cdist(goals, goals)
+    mean = distance.mean(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(distance.dtype).tiny)
+    similarity = torch.exp(-(distance / mean).square())
+    cost = (desired - achieved).square().sum(-1).sqrt().unflatten(0, (-1, config.candidates))
+    weight = config.weight * (1.0 + config.growth) ** batches
+    covered = torch.zeros_like(cost)  # each candidate's similarity to the nearest one picked
+    group = torch.arange(len(goals), device=goals.device)
+    lottery = torch.rand((config.kept, *cost.shape), generator=generator, device=goals.device)
+    picked = []
+    for draw in lottery:
+        taken = torch.stack(picked, dim=1) if picked else group.new_zeros((len(group), 0))
+        tried = draw.scatter(1, taken, -1.0).topk(min(config.tried, config.candidates - len(picked)), dim=1).indices
+        near = similarity[group.unsqueeze(1), tried]  # (P, tried, C)
+        gain = (near - covered.unsqueeze(1)).clamp_min(0.0).sum(dim=2) - weight * cost.gather(1, tried)
+        best = tried.gather(1, gain.argmax(dim=1, keepdim=True)).squeeze(1)
+        picked.append(best)
+        covered = torch.maximum(covered, similarity[group, best])
+    return (torch.stack(picked, dim=1) + (group * config.candidates).unsqueeze(1)).flatten()
