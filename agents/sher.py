@@ -79,8 +79,8 @@ class SHER(DDPG):
         self.values, self.target_values = (self._make_values(generator).to(device) for _ in range(2))
         self.target_values.load_state_dict(self.values.state_dict())
         self.target_values.requires_grad_(False)
-        self.value_parameters = list(self.values.parameters())
-        self.target_value_parameters = list(self.target_values.parameters())
+        self.value_parameters: list[Tensor] = list(self.values.parameters())
+        self.target_value_parameters: list[Tensor] = list(self.target_values.parameters())
         # The paper's one Adam for critics and V: the same as two, since Adam treats each weight by itself.
         self.optimizers["value"] = adam(self.value_parameters, self.config.critic_learning_rate)
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from envs.failures import Failure
 from envs.goals.task import GoalTask
-from envs.task import Task
 from envs.random import EnvironmentRandom
 from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
 from envs.simulation.cpu import CpuSimulation
+from envs.task import Task
 from envs.threads import one_torch_thread
 from envs.vector import VectorEnv
 

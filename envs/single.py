@@ -118,8 +118,8 @@ class GoalSingleEnv(SingleEnv):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Step once; see `SingleEnv.step`."""
-        observation, *rest = super().step(action)
-        return self._named(observation), *rest
+        observation, reward, terminated, truncated, info = super().step(action)
+        return self._named(observation), reward, terminated, truncated, info
 
     def _named(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         return {name: part.numpy() for name, part in to_dict(self.goals, torch.from_numpy(flat)).items()}

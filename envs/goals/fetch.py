@@ -107,10 +107,11 @@ class FetchTask(GoalTask):
         data.mocap_pos[0] = data.site(_GRIP).xpos + above
         data.mocap_quat[0] = _DOWNWARD
         mujoco.mj_step(model, data, nstep=_SETTLING_STEPS * self.frame_skip)
-        own = {name: getattr(facts, name) for name in ModelFacts.__dataclass_fields__}
         moved = [model.joint(int(joint)).name for joint in model.actuator_trnid[:, 0]]
-        return FetchFacts(
-            **own | {"initial_qpos": torch.tensor(data.qpos), "initial_qvel": torch.tensor(data.qvel)},
+        return facts.extended(
+            FetchFacts,
+            initial_qpos=torch.tensor(data.qpos),
+            initial_qvel=torch.tensor(data.qvel),
             start=torch.tensor(data.site(_GRIP).xpos),
             object_height=float(data.site(_OBJECT).xpos[2]) if self.has_object else 0.0,
             grip=MovingSite.find(model, _GRIP),

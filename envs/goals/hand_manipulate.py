@@ -91,9 +91,8 @@ class ManipulateTask(HandTask):
 
     def setup(self, model: Any, facts: ModelFacts) -> ManipulateFacts:
         """Look up where hand and object are."""
-        own = {name: getattr(facts, name) for name in ModelFacts.__dataclass_fields__}
-        return ManipulateFacts(
-            **own,
+        return facts.extended(
+            ManipulateFacts,
             joints=joint_addresses(model, robot_joints(model)),
             object_joint=joint_addresses(model, ["object:joint"]),
             center=MovingSite.find(model, "object:center"),

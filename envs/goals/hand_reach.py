@@ -101,10 +101,10 @@ class HandReach(HandTask):
         for joint, value in _START.items():
             data.joint(f"robot0:{joint}").qpos[0] = value
         mujoco.mj_forward(model, data)
-        own = {name: getattr(facts, name) for name in ModelFacts.__dataclass_fields__}
         fingertips = torch.tensor([int(model.site(name).id) for name in _FINGERTIPS])
-        return HandReachFacts(
-            **own | {"initial_qpos": torch.tensor(data.qpos)},
+        return facts.extended(
+            HandReachFacts,
+            initial_qpos=torch.tensor(data.qpos),
             joints=joint_addresses(model, robot_joints(model)),
             fingertips=fingertips,
             start=torch.tensor(data.site_xpos)[fingertips],

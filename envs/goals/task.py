@@ -18,8 +18,8 @@ from torch import Tensor
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, SelectedFields, Simulation
 from envs.task import Outcome, Task, never
-from rlsuite.goals import GoalSpec
 from rlsuite.errors import require_choice
+from rlsuite.goals import GoalSpec
 
 REWARD_TYPES = ("sparse", "dense")
 
@@ -170,4 +170,3 @@ class MovingSite:
         angular, linear = motion[:, :3], motion[:, 3:]
         arm = self.place(fields) - fields.field("subtree_com")[:, self.root]
         return linear + torch.linalg.cross(angular, arm), angular
-

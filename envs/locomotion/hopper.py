@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.locomotion.planar_walker import PlanarWalker
-from envs.task import CameraConfig
 from envs.simulation.base import Fields
+from envs.task import CameraConfig
 
 
 def _camera() -> CameraConfig:

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.task import CameraConfig, Outcome, Task, norm, squared_norm
 from envs.simulation.base import Fields
+from envs.task import CameraConfig, Outcome, Task, norm, squared_norm
 
 
 def _camera() -> CameraConfig:

@@ -13,8 +13,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.locomotion.humanoid import body_observation
-from envs.task import CameraConfig, Outcome, Task, never, squared_norm
 from envs.simulation.base import Fields
+from envs.task import CameraConfig, Outcome, Task, never, squared_norm
 
 
 def _camera() -> CameraConfig:

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.task import Outcome, Task
 from envs.simulation.base import Fields
+from envs.task import Outcome, Task
 
 _LOWEST_TIP = 1.0
 _LARGEST_OBSERVED = 10.0

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.task import CameraConfig, Outcome, Task
 from envs.simulation.base import Fields
+from envs.task import CameraConfig, Outcome, Task
 
 _LARGEST_ANGLE = 0.2
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.task import Outcome, Task, squared_norm
 from envs.simulation.base import Fields
+from envs.task import Outcome, Task, squared_norm
 
 
 @dataclass(frozen=True)

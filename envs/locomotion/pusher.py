@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts
+from envs.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
 
 _CYLINDER_LOW = (-0.3, -0.2)
 _CYLINDER_HIGH = (0.0, 0.2)

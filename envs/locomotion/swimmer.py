@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.task import Outcome, Task, never, norm, squared_norm
 from envs.simulation.base import Fields
+from envs.task import Outcome, Task, never, norm, squared_norm
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ Tasks read `Fields` (of all simulations, or of some) and never know which backen
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
+
+_Facts = TypeVar("_Facts", bound="ModelFacts")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class ModelFacts:
     control_low: Tensor
     control_high: Tensor
     model: Any
+
+    def extended(self, kind: type[_Facts], **more: Any) -> _Facts:
+        """Return these facts as those of a subclass, with its own fields and any that differ."""
+        own: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ModelFacts)}
+        return kind(**own | more)
 
     @property
     def num_positions(self) -> int:

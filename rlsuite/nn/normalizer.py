@@ -41,7 +41,8 @@ class NormalizerConfig:
         require_finite("agent.normalizer.clip", self.clip, above=0.0)
         for name in ("epsilon", "minimum_std", "input_clip", "prior_rows"):
             require_finite(f"agent.normalizer.{name}", getattr(self, name), low=0.0)
-        require_finite("agent.normalizer.epsilon + agent.normalizer.minimum_std", self.epsilon + self.minimum_std, above=0.0)
+        both = self.epsilon + self.minimum_std
+        require_finite("agent.normalizer.epsilon + agent.normalizer.minimum_std", both, above=0.0)
         require_choice("agent.normalizer.source", self.source, SOURCES)
 
 

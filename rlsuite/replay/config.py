@@ -77,12 +77,12 @@ class HindsightConfig:
         require_finite("replay.hindsight.relabelled_per_original", self.relabelled_per_original, low=0.0)
         require(
             not self.curriculum.enabled or self.strategy != "none",
-            "replay.hindsight.curriculum.enabled=true needs goals to choose among; use replay.hindsight.strategy=future",
+            "replay.hindsight.curriculum.enabled=true: nothing is relabelled; use replay.hindsight.strategy=future",
         )
 
     @property
     def relabelled_share(self) -> float:
-        """k / (k + 1)."""
+        """K / (k + 1)."""
         return self.relabelled_per_original / (self.relabelled_per_original + 1.0)
 
 
@@ -116,5 +116,5 @@ class ReplayConfig:
         require(self.n_step == 1, f"replay.n_step={self.n_step}: relabelled goals change every reward; use 1")
         require(
             not self.prioritized,
-            "replay.prioritized=true: priorities of one goal say nothing of another; use replay.hindsight.strategy=none",
+            "replay.prioritized=true: priorities of one goal say nothing of another's; use false with hindsight",
         )

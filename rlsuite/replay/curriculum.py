@@ -1,4 +1,4 @@
-"""CHER's curriculum: of many relabelled candidates keep those whose goals are varied, and ever nearer to what was achieved.
+"""CHER's curriculum: of many relabelled candidates keep those of varied goals, ever nearer to what was achieved.
 
 Curriculum-guided hindsight experience replay (Fang et al. 2019), as the sampler of SHER's released code does it:
 greedy picks that maximize the gain of a facility-location term over goals minus a growing weight times the distance

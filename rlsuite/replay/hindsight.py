@@ -17,6 +17,7 @@ from rlsuite.replay.config import HindsightConfig
 from rlsuite.replay.curriculum import select
 from rlsuite.replay.episodes import Episodes
 
+
 class Hindsight:
     """Draws places of whole episodes and relabels minibatches.
 

@@ -37,7 +37,7 @@ def test_no_yaml_is_left_out():
     """Every file under conf is a group option that the tests above and in test_config compose, or a paper's numbers."""
     found = {path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF / "paper"}
     options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
-    recipes = {Path("recipe/off_policy.yaml")}  # every agent's YAML names it
+    recipes = {Path("recipe/off_policy.yaml"), Path("recipe/hindsight.yaml")}  # every agent's YAML names one
     papers = {Path("preset_of_agent/paper_ace.yaml"), Path("preset_of_agent/paper_ddpg.yaml")}
     assert found == options | recipes | papers | {Path("train.yaml")}
 
@@ -46,11 +46,22 @@ def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe()
     config, _ = compose_train([])
     assert (config.agent_name, config.env.id, config.steps) == ("ace", "rlsuite/Humanoid", 1_000_000)
     assert (config.agent.num_pairs, config.agent.bootstrap_from) == (2, "neighbours")
-    for name in group_options("agent"):
+    for name in ("ace", "ddpg", "sac", "td3"):
         config, _ = compose_train([f"agent={name}"])
         agent = config.agent
         assert (agent.critic.block, agent.actor.layer_norm, config.replay.n_step) == ("layer_norm", True, 3)
         assert agent.critic_learning_rate == agent.actor_learning_rate == 1e-3
+
+
+def test_agents_for_goals_share_their_recipe():
+    for name in ("sher", "her"):
+        config, _ = compose_train([f"agent={name}", "env=FetchPush"])
+        agent = config.agent
+        assert (config.replay.hindsight.strategy, agent.normalizer.source, agent.clip_targets) == (
+            *("future", "relabelled"),
+            True,
+        )
+    assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her"}
 
 
 def test_td3_is_ddpg_with_its_three_options():

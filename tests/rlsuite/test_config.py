@@ -104,7 +104,7 @@ OUT_OF_RANGE_OF_AGENT = [
     {"actor_learning_rate": float("inf")},
     {"reward_scale": float("nan")},
     {"actor": {"activation": "reluu"}},
-    {"actor": {"initialization": "xavier"}},
+    {"actor": {"initialization": "glorot"}},
     {"actor": {"hidden_sizes": [0]}},
     {"critic": {"activation": "reluu"}},
     {"critic": {"block": "group_norm"}},

@@ -108,8 +108,8 @@ def test_initializations(generator):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="initialization='xavier'"):
-        EnsembleLinear(1, 2, 2, initialization="xavier")
+    with pytest.raises(ValueError, match="initialization='glorot'"):
+        EnsembleLinear(1, 2, 2, initialization="glorot")
     with pytest.raises(ValueError, match="normalization='group'"):
         make_normalization("group", 1, 2)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.normalizer import NormalizerConfig, RunningNormalizer
 
 
 @given(
@@ -26,14 +26,14 @@ def test_equals_numpy_over_all_rows_in_any_chunking(chunks, shift, scale, seed):
 
 
 def test_forward_standardizes_and_clips_by_hand():
-    normalizer = RunningNormalizer(1, clip=2.0, epsilon=0.0)
+    normalizer = RunningNormalizer(1, NormalizerConfig(clip=2.0, epsilon=0.0, minimum_std=1e-9))
     normalizer.update(torch.tensor([[2.0], [4.0]]))  # mean 3, variance 1
     output = normalizer(torch.tensor([[3.0], [4.5], [100.0], [-100.0]]))
     torch.testing.assert_close(output, torch.tensor([[0.0], [1.5], [2.0], [-2.0]]))
 
 
 def test_epsilon_keeps_a_constant_feature_finite():
-    normalizer = RunningNormalizer(1, epsilon=1e-4)
+    normalizer = RunningNormalizer(1, NormalizerConfig(epsilon=1e-4))
     normalizer.update(torch.full((5, 1), 7.0))
     output = normalizer(torch.tensor([[7.0], [7.05]]))
     torch.testing.assert_close(output, torch.tensor([[0.0], [5.0]]), rtol=1e-4, atol=1e-4)
