@@ -49,7 +49,7 @@ def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe()
     for name in ("ace", "ddpg", "sac", "td3"):
         config, _ = compose_train([f"agent={name}"])
         agent = config.agent
-        assert (agent.critic.block, agent.actor.layer_norm, config.replay.n_step) == ("layer_norm", True, 3)
+        assert (agent.critic.block, agent.actor.layer_norm, config.replay.n_step) == ("layer_norm", False, 3)
         assert agent.critic_learning_rate == agent.actor_learning_rate == 1e-3
 
 
@@ -67,7 +67,7 @@ def test_agents_for_goals_share_their_recipe():
 def test_td3_is_ddpg_with_its_three_options():
     agent = compose_train(["agent=td3"])[0].agent
     assert (agent.num_critics, agent.policy_delay, agent.target_noise) == (2, 2, 0.2)
-    assert compose_train(["agent=ddpg"])[0].agent.exploration == ExplorationConfig()
+    assert compose_train(["agent=ddpg"])[0].agent.exploration == ExplorationConfig(std=0.3, env_multiplier_min=0.333)
 
 
 def test_the_command_line_wins_over_the_preset():
