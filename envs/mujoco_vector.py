@@ -48,6 +48,9 @@ class MujocoVectorEnv(VectorEnv):
         render_mode: "rgb_array" to allow `render`.
         render_size: Height and width of the pictures.
 
+    Attributes:
+        rows_before: (N, S) float64, the simulator's state before the last step, its controls written.
+
     Raises:
         UserError: If the model is missing, invalid or without what the task reads.
     """
@@ -99,7 +102,7 @@ class MujocoVectorEnv(VectorEnv):
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)
         self.random = EnvironmentRandom(num_envs, self.seed)
-        self._rows_before = self.simulation.state()
+        self.rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._episode = torch.full((num_envs,), -1, dtype=torch.int64)
@@ -186,7 +189,7 @@ class MujocoVectorEnv(VectorEnv):
             raise gymnasium.error.ResetNeeded("call reset() before the first step()")
         simulation = self.simulation
         self.task.actuate(simulation, action)
-        self._rows_before.copy_(simulation.rows)
+        self.rows_before.copy_(simulation.rows)
         refused = simulation.step(self.task.frame_skip)
         self.task.after_step(simulation)
         tracked = self.task.tracked(simulation)
@@ -222,7 +225,7 @@ class MujocoVectorEnv(VectorEnv):
     def _record_failures(self, failed: Tensor, action: Tensor, refused: dict[int, str]) -> None:
         options = dataclasses.asdict(self.task)
         for index in torch.nonzero(failed).flatten().tolist():
-            row = self._rows_before[index].clone()
+            row = self.rows_before[index].clone()
             where = "state before the step" if not torch.isfinite(row).all() else "simulation after the step"
             self.failures.append(
                 Failure(

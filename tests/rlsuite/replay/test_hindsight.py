@@ -1,4 +1,4 @@
-"""Hindsight replay against episodes kept in plain lists: whole ones only, goals of the right steps, rewards recomputed."""
+"""Hindsight replay against episodes kept in plain lists: whole ones only, goals of the right steps, new rewards."""
 
 import pytest
 import torch
@@ -192,7 +192,7 @@ def test_rewards_are_recomputed_and_everything_else_stays():
 
 
 def test_fresh_observations_are_of_the_episodes_just_ended_with_goals_as_in_minibatches():
-    buffer, hindsight = filled(HindsightConfig(strategy="future"), episodes=2)
+    _, hindsight = filled(HindsightConfig(strategy="future"), episodes=2)
     assert sorted(hindsight.take_fresh().tolist()) == sorted(hindsight.episodes.whole().tolist())
     assert hindsight.take_fresh().numel() == 0
     config = ReplayConfig(capacity=100, hindsight=HindsightConfig(strategy="future"))
