@@ -81,11 +81,12 @@ class MujocoVectorEnv(VectorEnv):
         for name, size in task.memory(facts).items():
             self.simulation.remember(name, size)
         # A field is computed only once it has been asked for: ask for all that the task reads.
+        for name in task.other_fields:
+            self.simulation.field(name)
         observation_size = task.observation(self.simulation).shape[1]
         self._tracked = task.tracked(self.simulation).clone()
         action_low, action_high = task.action_bounds(facts)
         no_action = torch.zeros(num_envs, len(action_low), dtype=torch.float64)
-        task.actuate(self.simulation, no_action)
         task.outcome(self.simulation, self._tracked, self._tracked, no_action)
         super().__init__(
             f"rlsuite/{task.name}",
@@ -296,7 +297,7 @@ class MujocoVectorEnv(VectorEnv):
         if self.render_mode is None:
             raise ValueError("build the environment with render_mode='rgb_array' to render it")
         if self._camera is None:
-            self._camera = Camera(self.simulation, self.task.default_camera_config, self._render_size)
+            self._camera = Camera(self.simulation, self.task, self._render_size)
         return self._camera.picture(index)
 
     def close_extras(self, **kwargs: Any) -> None:

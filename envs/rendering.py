@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from envs.simulation.cpu import CpuSimulation
+from envs.task import Task
 from rlsuite.errors import UserError
 
 
@@ -20,15 +21,16 @@ class Camera:
 
     Args:
         simulation: The simulations.
-        config: Attributes of the camera (trackbodyid, distance, lookat, elevation, azimuth), used where the
-            model has no camera named "track".
+        task: Whose default_camera_config (trackbodyid, distance, lookat, elevation, azimuth) is used where the
+            model has no camera named "track", and who shows what the physics does not know.
         size: Height and width in pixels.
 
     Raises:
         UserError: If no OpenGL context can be made.
     """
 
-    def __init__(self, simulation: CpuSimulation, config: Mapping[str, Any] | None, size: tuple[int, int]) -> None:
+    def __init__(self, simulation: CpuSimulation, task: Task, size: tuple[int, int]) -> None:
+        self._task, self._memory = task, simulation.memory
         self._batch = simulation.batch
         self._model = simulation.model
         self._data = mujoco.MjData(self._model)
@@ -39,7 +41,7 @@ class Camera:
             self._renderer = mujoco.Renderer(self._model, height, width)
         except Exception as error:  # the GL back ends raise errors of many kinds
             raise UserError(f"cannot render: {error}; set MUJOCO_GL=egl or MUJOCO_GL=osmesa") from error
-        self._camera = self._viewpoint(config)
+        self._camera = self._viewpoint(task.default_camera_config)
 
     def _viewpoint(self, config: Mapping[str, Any] | None) -> mujoco.MjvCamera:
         camera = mujoco.MjvCamera()
@@ -60,6 +62,7 @@ class Camera:
         """Return a picture of simulation `index`, (height, width, 3) uint8."""
         self._batch.get_data(index, self._data)
         mujoco.mj_forward(self._model, self._data)
+        self._task.show(self._data, {name: value[index] for name, value in self._memory.items()})
         self._renderer.update_scene(self._data, self._camera)
         return self._renderer.render()
 

@@ -41,6 +41,7 @@ class Task:
         name: Name of the task, as in ``rlsuite/<name>``.
         max_episode_steps: Steps after which an episode is truncated.
         normal_start_velocity: Start velocities have normal instead of uniform noise.
+        other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
         default_camera_config: Attributes of the rendering camera (distance, lookat, ...).
@@ -50,6 +51,7 @@ class Task:
     name: ClassVar[str]
     max_episode_steps: ClassVar[int]
     normal_start_velocity: ClassVar[bool] = False
+    other_fields: ClassVar[tuple[str, ...]] = ()
 
     xml_file: str = ""
     frame_skip: int = 1
@@ -135,6 +137,14 @@ class Task:
         else:
             noise = random.uniform(env_ids, facts.num_velocities, -scale, scale)
         return qpos, facts.initial_qvel + noise
+
+    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+        """Put into a picture what the physics does not know, such as a goal.
+
+        Args:
+            data: mujoco.MjData of the pictured simulation, derived fields computed; nobody steps it.
+            memory: What the task remembers of that environment, (size,) each.
+        """
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return named terms of a start state, (n,) or (n, k)."""

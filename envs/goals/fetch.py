@@ -11,6 +11,7 @@ Shapes: n environments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -78,6 +79,7 @@ class FetchTask(GoalTask):
     max_episode_steps: ClassVar[int] = 50
     action_size: ClassVar[int] = 4
     goal_size: ClassVar[int] = 3
+    other_fields: ClassVar[tuple[str, ...]] = ("xpos", "xquat")
     has_object: ClassVar[bool] = True
     blocked_fingers: ClassVar[bool] = True
     base_position: ClassVar[tuple[float, float, float]]
@@ -184,6 +186,10 @@ class FetchTask(GoalTask):
             chance, height = random.uniform(env_ids, 2, [0.0, 0.0], [1.0, 0.45]).unbind(dim=1)
             goal[:, 2] += torch.where(chance < 0.5, height, 0.0)
         return goal
+
+    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+        """Show the goal as a red ball."""
+        data.site("target0").xpos = memory["goal"]
 
     # -- what is seen and judged ------------------------------------------------------------------------------
 

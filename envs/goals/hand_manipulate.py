@@ -11,9 +11,11 @@ Shapes: n environments.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import mujoco
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ _POSITION_RANGE = ((-0.04, -0.06, 0.0), (0.04, 0.02, 0.06))  # m, of the target 
 _START_STD = 0.005  # m
 _SETTLING_STEPS = 10
 _ON_PALM = 0.04  # m, height of the object's center
+_ASIDE = 0.15  # m, where a goal without a place is shown
 _POSITION_WEIGHT = 10.0  # of metres against radians, in the dense reward
 
 
@@ -71,6 +74,7 @@ class ManipulateTask(HandTask):
 
     max_episode_steps: ClassVar[int] = 100
     goal_size: ClassVar[int] = 7
+    other_fields: ClassVar[tuple[str, ...]] = ("site_xpos",)
 
     target_position: str = "random"
     target_rotation: str = "xyz"
@@ -140,6 +144,14 @@ class ManipulateTask(HandTask):
             quaternion = _draw_rotation(self.target_rotation, random, env_ids)
         quaternion = quaternion / quaternion.square().sum(1, keepdim=True).sqrt()
         return torch.cat([place, quaternion], dim=1)
+
+    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+        """Show the goal as a second object, put aside where its place does not matter."""
+        pose = data.joint("target:joint").qpos
+        pose[:] = memory["goal"]
+        if self.target_position == "ignore":
+            pose[0] += _ASIDE
+        mujoco.mj_forward(data.model, data)
 
     # -- what is seen and judged ------------------------------------------------------------------------------
 

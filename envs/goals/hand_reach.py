@@ -10,6 +10,7 @@ Shapes: n environments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -131,6 +132,12 @@ class HandReach(HandTask):
             goal[row, tip] = meeting - _GAP * toward
         goal[stay < _BACK_TO_START] = facts.start
         return goal.flatten(1)
+
+    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+        """Show the goals of the fingertips, and the fingertips, as balls."""
+        for tip, (name, goal) in enumerate(zip(_FINGERTIPS, memory["goal"].unflatten(0, (5, 3)), strict=True)):
+            data.site(f"target{tip}").xpos = goal
+            data.site(f"finger{tip}").xpos = data.site(name).xpos
 
     def achieved_goal(self, fields: Fields) -> Tensor:
         """Return the fingertips' places, (n, 15)."""
