@@ -20,7 +20,9 @@ import yaml
 from rlsuite.errors import UserError
 from rlsuite.statistics import Interval, bootstrap_interval, interquartile_mean, stratified_bootstrap_interval
 
-SPREAD = ("std", "low", "high", "length")  # of an evaluation's episodes; kept where a run has them
+# Of an evaluation's episodes; kept where a run has them.
+SPREAD = ("std", "low", "high", "length", "success_rate")
+METRICS = {"return": "mean", "success": "success_rate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,18 @@ class Run:
     with_evaluation: bool
     spread: dict[str, np.ndarray]
 
+    def metric(self, name: str) -> np.ndarray:
+        """Return a key of METRICS at every evaluation, (S,).
+
+        Raises:
+            UserError: if the run has none, as one on a task without goals has no success.
+        """
+        if name == "return":
+            return self.returns
+        if METRICS[name] not in self.spread:
+            raise UserError(f"{self.name} has no {name} in its evaluations; use y=return")
+        return self.spread[METRICS[name]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -59,7 +73,7 @@ class Curve:
         task: the environment.
         steps: (S,) at which every run of the group was evaluated.
         minutes: (S,) mean wall clock of the runs' training up to there.
-        returns: (R, S) of each run.
+        returns: (R, S) of each run: mean returns, or what else of METRICS was asked for.
         center: (S,) interquartile mean over runs.
         low: (S,) lower end of the 95 % bootstrap band.
         high: (S,) upper end.
@@ -162,25 +176,29 @@ def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(values)
 
 
-def make_curves(runs: Sequence[Run]) -> list[Curve]:
+def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
     """Group runs by task and label, and put each group on the steps all of its runs were evaluated at.
 
+    Args:
+        runs: the runs.
+        metric: a key of METRICS.
+
     Raises:
-        UserError: if the runs of a group share no step.
+        UserError: if the runs of a group share no step, or a run has no such metric.
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.task, run.label), []).append(run)
-    return [_curve(label, task, members) for (task, label), members in sorted(groups.items())]
+    return [_curve(label, task, members, metric) for (task, label), members in sorted(groups.items())]
 
 
-def _curve(label: str, task: str, runs: list[Run]) -> Curve:
+def _curve(label: str, task: str, runs: list[Run], metric: str) -> Curve:
     common = sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
     if not common:
         raise UserError(f"the runs of '{label}' on {task} were evaluated at no common step; use one evaluate.every")
     steps = np.array(common)
     places = [np.searchsorted(run.steps, steps) for run in runs]
-    returns = np.array([run.returns[place] for run, place in zip(runs, places, strict=True)])
+    returns = np.array([run.metric(metric)[place] for run, place in zip(runs, places, strict=True)])
     seconds = np.array([run.seconds[place] for run, place in zip(runs, places, strict=True)])
     bands = [stratified_bootstrap_interval(column[:, None]) for column in returns.T]
     return Curve(

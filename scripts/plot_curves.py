@@ -20,7 +20,7 @@ import numpy as np
 
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.curves import Curve, make_curves, read_runs, write_data
+from rlsuite.curves import METRICS, Curve, make_curves, read_runs, write_data
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.help import describe
 from rlsuite.statistics import performance_profile
@@ -39,6 +39,7 @@ class PlotConfig:
         data: the data file that is written; default: beside the picture, unless it is drawn from data files alone.
         by: config keys that make the groups; runs of a data file keep theirs.
         x: steps or minutes.
+        y: return, or of tasks with goals success.
     """
 
     runs: tuple[str, ...] = ("runs",)
@@ -46,12 +47,14 @@ class PlotConfig:
     data: str = ""
     by: tuple[str, ...] = ("agent.name",)
     x: str = "steps"
+    y: str = "return"
 
     def __post_init__(self) -> None:
         suffix = Path(self.output).suffix
         require(suffix in (".png", ".svg", ".pdf"), f"output={self.output}: use a name ending in .png, .svg or .pdf")
         require(self.data == "" or self.data.endswith(".json"), f"data={self.data}: use a name ending in .json")
         require_choice("x", self.x, AXES)
+        require_choice("y", self.y, METRICS)
 
 
 def main(arguments: list[str]) -> int:
@@ -61,13 +64,13 @@ def main(arguments: list[str]) -> int:
         return 0
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
-    curves = make_curves(runs)
-    print("\n".join(table(curves)))
+    curves = make_curves(runs, script.y)
+    print("\n".join(table(curves, 1 if script.y == "return" else 3)))
     old = [run.name for run in runs if run.with_evaluation]
     if old:
         print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {old[0]}")
     output = Path(script.output)
-    draw(curves, output, script.x)
+    draw(curves, output, script.x, script.y)
     if not script.data and all(path.endswith(".json") for path in script.runs):
         print(output)  # drawn from data files: there is nothing new to keep
         return 0
@@ -77,20 +80,20 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def table(curves: Sequence[Curve]) -> list[str]:
-    """Return the last evaluations as lines of text."""
+def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
+    """Return the last evaluations as lines of text, with so many digits behind the point."""
     head = ("mean", "95 % interval", "iqm", "minutes")
     lines = [f"{'task':24} {'label':32} {'steps':>10} {'seeds':>5} " + "{:>8} {:>18} {:>8} {:>8}".format(*head)]
     for curve in curves:
         low, high = curve.last_interval
         lines.append(
-            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {curve.last_mean:>8.1f} "
-            f"{f'[{low:.1f}, {high:.1f}]':>18} {curve.center[-1]:>8.1f} {curve.minutes[-1]:>8.1f}"
+            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {curve.last_mean:>8.{digits}f} "
+            f"{f'[{low:.{digits}f}, {high:.{digits}f}]':>18} {curve.center[-1]:>8.{digits}f} {curve.minutes[-1]:>8.1f}"
         )
     return lines
 
 
-def draw(curves: Sequence[Curve], output: Path, x: str = "steps") -> None:
+def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "return") -> None:
     """Draw a panel for each task, and one of performance profiles where there are several."""
     try:
         import matplotlib
@@ -113,7 +116,7 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps") -> None:
             color, places = colors[curve.label], getattr(curve, x)
             axis.plot(places, curve.center, color=color, label=curve.label)
             axis.fill_between(places, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
-        axis.set(title=task, xlabel=AXES[x], ylabel="return, interquartile mean")
+        axis.set(title=task, xlabel=AXES[x], ylabel=f"{y}, interquartile mean")
     if len(tasks) > 1:
         draw_profiles(axes.flat[panels - 1], curves, colors)
     # One legend below all panels: long labels would hide the curves.

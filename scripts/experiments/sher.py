@@ -1,0 +1,139 @@
+"""SHER (arXiv:2002.02089, card "Small B" and "Small C"): soft hindsight replay learns sparse goals, and more evenly.
+
+FetchReach: SHER in `reach_steps` environment steps, and the same without relabelling (soft actor-critic alone).
+`push_task`: SHER and DDPG with hindsight for `push_steps` environment steps each, the replay, the networks, the
+minibatches and the number of updates the same.
+
+Claims: every seed reaches on FetchReach; without relabelling it does not; on the push task SHER's final success is no
+lower than DDPG's, and lies closer together over the seeds. Success is that at the last step of 100 test episodes that
+all runs share, acted deterministically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.assembly import load_agent, make_env, prepare_torch
+from experiments.training_runs import train_all
+from rlsuite.config import build
+from rlsuite.curves import read_run
+from rlsuite.errors import require
+from rlsuite.evaluation import evaluate
+from rlsuite.experiment import Claim, Result
+from rlsuite.seeding import derive_seed
+
+EVALUATION_SEED = derive_seed(0, "sher evaluation")
+NO_RELABELLING = "replay.hindsight.relabelled_per_original=0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What rlsuite/conf/paper/sher.yaml holds, and explains."""
+
+    seeds: int
+    episodes: int
+    reach_steps: int
+    reach_bar: float
+    reach_overrides: tuple[str, ...]
+    unlabelled_bar: float
+    push_task: str
+    push_steps: int
+    push_overrides: tuple[str, ...]
+    mean_margin: float
+    parallel: int
+    runs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "episodes", "reach_steps", "push_steps", "parallel"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(len(self.runs) == 1, "runs=: name one folder")
+
+    def arms(self) -> dict[str, list[str]]:
+        """Return the arguments of train_agent.py for each arm, seed and folder apart."""
+        reach = ["env=FetchReach", f"steps={self.reach_steps}", *self.reach_overrides]
+        push = [f"env={self.push_task}", f"steps={self.push_steps}", *self.push_overrides]
+        return {
+            "reach-sher": ["agent=sher", *reach],
+            "reach-unlabelled": ["agent=sher", NO_RELABELLING, *reach],
+            "push-sher": ["agent=sher", *push],
+            "push-her": ["agent=her", *push],
+        }
+
+
+def run(config: dict[str, Any]) -> Result:
+    """Train, evaluate, and test the claims."""
+    numbers: Numbers = build(Numbers, config)
+    seeds = tuple(range(numbers.seeds))
+    runs = {
+        f"{arm}-s{seed}": [*arguments, f"seed={seed}", "num_threads=1"]
+        for arm, arguments in numbers.arms().items()
+        for seed in seeds
+    }
+    folders = train_all(runs, Path(numbers.runs[0]), numbers.parallel)
+    success = {arm: tuple(measure(folders[f"{arm}-s{seed}"], numbers) for seed in seeds) for arm in numbers.arms()}
+    for arm, figures in success.items():
+        print(f"{arm:18} success by seed: {', '.join(f'{figure:.2f}' for figure in figures)}", flush=True)
+    return Result(
+        paper="sher",
+        seeds=seeds,
+        claims=claims(success, numbers),
+        figures={
+            "numbers": config,
+            "success": success,
+            "curves": {name: curve(folder) for name, folder in folders.items()},
+        },
+        full_scale=(
+            "python scripts/reproduce.py paper=sher seeds=5 push_steps=2000000 runs=runs/paper-sher-full "
+            "(and push_task=FetchSlide or FetchPickAndPlace)"
+        ),
+    )
+
+
+def claims(success: Mapping[str, tuple[float, ...]], numbers: Numbers) -> tuple[Claim, ...]:
+    """Return the claims for the final success rates, by arm and seed."""
+    soft, hard = success["push-sher"], success["push-her"]
+    differences = tuple(one - other for one, other in zip(soft, hard, strict=True))
+    return (
+        Claim(
+            statement="FetchReach: SHER's lowest success over the seeds",
+            margin=numbers.reach_bar,
+            figures=(min(success["reach-sher"]),),
+        ),
+        Claim(
+            statement="FetchReach: success without relabelling",
+            margin=numbers.unlabelled_bar,
+            figures=success["reach-unlabelled"],
+            at_least=False,
+        ),
+        Claim(
+            statement=f"{numbers.push_task}: SHER's success minus that of DDPG with hindsight",
+            margin=numbers.mean_margin,
+            figures=differences,
+        ),
+        Claim(
+            statement=f"{numbers.push_task}: SHER's spread over the seeds (largest minus smallest) minus DDPG's",
+            margin=0.0,
+            figures=((max(soft) - min(soft)) - (max(hard) - min(hard)),),
+            at_least=False,
+        ),
+    )
+
+
+def measure(folder: Path, numbers: Numbers) -> float:
+    """Return a finished run's success rate on the test episodes."""
+    agent, config = load_agent(folder)
+    prepare_torch(config)
+    env = make_env(config, numbers.episodes, num_threads=numbers.parallel)
+    result = evaluate(lambda observation: agent.act(observation, False), env, seed=EVALUATION_SEED)
+    env.close()
+    assert result.successes is not None
+    return float(result.successes.mean())
+
+
+def curve(folder: Path) -> list[list[float]]:
+    """Return a run's evaluations while it learned, as [environment steps, success rate]."""
+    found = read_run(folder)
+    return [[int(step), float(rate)] for step, rate in zip(found.steps, found.metric("success"), strict=True)]
