@@ -85,10 +85,12 @@ def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
     head = ("mean", "95 % interval", "iqm", "minutes")
     lines = [f"{'task':24} {'label':32} {'steps':>10} {'seeds':>5} " + "{:>8} {:>18} {:>8} {:>8}".format(*head)]
     for curve in curves:
-        low, high = curve.last_interval
+        mean, low, high, middle = (
+            f"{value:.{digits}f}" for value in (curve.last_mean, *curve.last_interval, curve.center[-1])
+        )
         lines.append(
-            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {curve.last_mean:>8.{digits}f} "
-            f"{f'[{low:.{digits}f}, {high:.{digits}f}]':>18} {curve.center[-1]:>8.{digits}f} {curve.minutes[-1]:>8.1f}"
+            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {mean:>8} "
+            f"{f'[{low}, {high}]':>18} {middle:>8} {curve.minutes[-1]:>8.1f}"
         )
     return lines
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rlsuite.errors import NonFiniteActionError
+from rlsuite.goals import GoalSpec
 
 
 class PointEnv:
@@ -121,3 +122,58 @@ class ScriptedEnv(PointEnv):
 
     def load_state(self, state):
         self.steps = int(state["steps"])
+
+
+class PointGoalEnv(PointEnv):
+    """A point in a plane and a goal: reward 0 within 0.3 of it, else -1; 25 steps of at most 0.5 each way.
+
+    Start and goal lie within 2.5 of the origin both ways, so that chance hardly ever meets the goal. Observation
+    [x, y, goal's x, goal's y, x, y].
+    """
+
+    goals = GoalSpec(
+        observation_size=2,
+        goal_size=2,
+        compute_reward=lambda achieved, desired: -((achieved - desired).norm(dim=-1) > 0.3).float(),
+        is_success=lambda achieved, desired: (achieved - desired).norm(dim=-1) <= 0.3,
+    )
+
+    def __init__(self, num_envs, *, length=25):
+        super().__init__(num_envs, length=length)
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (6,), np.float32)
+        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def _anywhere(self):
+        return torch.rand(self.num_envs, 2, generator=self.generator) * 5.0 - 2.5
+
+    def observation(self):
+        return torch.cat([self.x, self.goal, self.x], dim=1)
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.generator.manual_seed(seed)
+        self.x, self.goal = self._anywhere(), self._anywhere()
+        self.elapsed = torch.zeros(self.num_envs, dtype=torch.int64)
+        return self.observation(), {}
+
+    def step(self, actions):
+        self.x = self.x + 0.5 * actions.clamp(-1.0, 1.0)
+        self.elapsed = self.elapsed + 1
+        final = self.observation()
+        _, desired, achieved = self.goals.split(final)
+        reward, success = self.goals.compute_reward(achieved, desired), self.goals.is_success(achieved, desired)
+        truncated = self.elapsed >= self.length
+        no = torch.zeros(self.num_envs, dtype=torch.bool)
+        if truncated.any():  # all at once
+            self.reset()
+        info = {"final_obs": final, "failed": no, "is_success": success.float()}
+        return self.observation(), reward, no, truncated, info
+
+    def state(self):
+        return {name: getattr(self, name).clone() for name in ("x", "goal", "elapsed")} | {
+            "generator": self.generator.get_state()
+        }
+
+    def load_state(self, state):
+        self.x, self.goal, self.elapsed = (state[name].clone() for name in ("x", "goal", "elapsed"))
+        self.generator.set_state(state["generator"])
