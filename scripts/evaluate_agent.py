@@ -1,6 +1,7 @@
 """Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
 
-The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), lengths.
+The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), lengths; for tasks with goals also
+success_rate, the share of episodes whose goal is reached at the last step.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -86,7 +87,9 @@ def main(arguments: list[str]) -> int:
         print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
     summary = result.summary()
     low, high = summary["interval"]
-    print(f"{config.env.full_id}: {summary['mean']:.1f} [{low:.1f}, {high:.1f}] over {script.episodes} episodes")
+    reached = f", success {summary['success_rate']:.3f}" if "success_rate" in summary else ""
+    found = f"{summary['mean']:.1f} [{low:.1f}, {high:.1f}]"
+    print(f"{config.env.full_id}: {found} over {script.episodes} episodes{reached}")
     print(json.dumps(summary))
     return 0
 

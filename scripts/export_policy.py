@@ -2,7 +2,8 @@
 
 Observation normalizer, action bounds and, for ensembles (run=A,B source=runs, source=snapshots, ...), all members are
 inside the file. It is checked in onnxruntime before the script ends; scripts/examples/run_exported_policy.py runs it in
-plain Gymnasium. The last line printed is JSON: path, bytes, largest difference.
+plain Gymnasium. On a task with goals the policy takes own observation and desired goal, one behind the other. The last
+line printed is JSON: path, bytes, largest difference.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ def main(arguments: list[str]) -> int:
     path = Path(script.output) if script.output else checkpoint.parent.parent / "policy.onnx"
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
-    export_onnx(agent, observation.shape[-1], path)
+    size = observation.shape[-1] if env.goals is None else env.goals.visible_size
+    export_onnx(agent, size, path)
     # Random actions carry the check to more states than the starts alone.
     low, high = torch.as_tensor(env.single_action_space.low), torch.as_tensor(env.single_action_space.high)
     generator = torch.Generator().manual_seed(0)
     difference = 0.0
     for _ in range(5):
-        difference = max(difference, difference_in_onnxruntime(agent, path, observation))
+        difference = max(difference, difference_in_onnxruntime(agent, path, observation[:, :size]))
         action = torch.lerp(low, high, torch.rand((64, len(low)), generator=generator))
         observation = env.step(action)[0]
     env.close()

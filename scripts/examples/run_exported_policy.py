@@ -10,6 +10,8 @@ policy, env = onnxruntime.InferenceSession(sys.argv[1]), gymnasium.make(sys.argv
 observation, _ = env.reset(seed=0)
 total, ended = 0.0, False
 while not ended:
+    if isinstance(observation, dict):  # of a task with goals
+        observation = numpy.concatenate([observation["observation"], observation["desired_goal"]])
     (action,) = policy.run(None, {"observation": observation[None].astype("float32")})
     observation, reward, terminated, truncated, _ = env.step(numpy.asarray(action)[0])
     total, ended = total + float(reward), terminated or truncated

@@ -38,7 +38,7 @@ def test_no_yaml_is_left_out():
     found = {path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF / "paper"}
     options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
     recipes = {Path("recipe/off_policy.yaml"), Path("recipe/hindsight.yaml")}  # every agent's YAML names one
-    papers = {Path("preset_of_agent/paper_ace.yaml"), Path("preset_of_agent/paper_ddpg.yaml")}
+    papers = {Path(f"preset_of_agent/paper_{agent}.yaml") for agent in ("ace", "ddpg", "her", "sher")}
     assert found == options | recipes | papers | {Path("train.yaml")}
 
 
@@ -62,6 +62,23 @@ def test_agents_for_goals_share_their_recipe():
             True,
         )
     assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her"}
+
+
+def test_paper_presets_of_agents_for_goals_are_the_cards():
+    sher, _ = compose_train(["agent=sher", "env=FetchPush", "preset=paper"])
+    agent = sher.agent
+    assert (agent.discount, agent.batch_size, agent.target_rate, agent.target_every) == (0.99, 19 * 64, 0.05, 40)
+    assert (agent.critic_learning_rate, agent.actor_learning_rate, agent.initial_temperature) == (1e-3, 3e-4, 0.03)
+    assert (agent.actor.hidden_sizes, agent.critic.initialization) == ((256, 256, 256), "xavier")
+    assert (agent.value, agent.actor_ascends, agent.num_critics, agent.exploration.random_probability) == (
+        *("state", "first", 2),
+        0.05,
+    )
+    assert sher.steps == 200 * 50 * 38 * 50
+    her, _ = compose_train(["agent=her", "env=FetchPush", "preset=paper"])
+    assert (her.agent.discount, her.agent.actor_learning_rate, her.agent.action_penalty) == (0.98, 1e-3, 1.0)
+    assert (her.agent.exploration.std, her.agent.exploration.random_probability) == (0.2, 0.3)
+    assert her.steps == 50 * 50 * 38 * 50
 
 
 def test_td3_is_ddpg_with_its_three_options():
