@@ -70,11 +70,7 @@ def _facts(fields: Fields) -> FetchFacts:
 
 @dataclass(frozen=True)
 class FetchTask(GoalTask):
-    """Base of the four tasks.
-
-    Attributes:
-        distance_threshold: Metres within which a goal counts as reached.
-    """
+    """Base of the four tasks."""
 
     max_episode_steps: ClassVar[int] = 50
     action_size: ClassVar[int] = 4
@@ -91,7 +87,6 @@ class FetchTask(GoalTask):
     target_range: ClassVar[float] = 0.15
 
     default_camera_config: CameraConfig = field(default_factory=_camera)
-    distance_threshold: float = 0.05
 
     # -- the model --------------------------------------------------------------------------------------------
 
@@ -215,15 +210,6 @@ class FetchTask(GoalTask):
             *(linear * step_s - grip_velocity, angular * step_s, grip_velocity, finger_velocity),
         ]
         return torch.cat(parts, dim=1)
-
-    def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
-        """Return -1 farther than the threshold and 0 within, or minus the distance in metres."""
-        distance = (achieved - desired).square().sum(-1).sqrt()
-        return -distance if self.reward_type == "dense" else -(distance > self.distance_threshold).to(distance)
-
-    def is_success(self, achieved: Tensor, desired: Tensor) -> Tensor:
-        """Say whether the distance is below the threshold."""
-        return (achieved - desired).square().sum(-1).sqrt() < self.distance_threshold
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,6 @@ class ManipulateTask(HandTask):
         randomize_initial_position: Start within a few millimetres of the model's place.
         randomize_initial_rotation: Start turned, as target_rotation says.
         ignore_z_target_rotation: The rotation about the vertical does not matter.
-        distance_threshold: Metres within which a position counts as reached.
         rotation_threshold: Radians within which a rotation counts as reached.
     """
 
@@ -88,8 +87,7 @@ class ManipulateTask(HandTask):
         super().__post_init__()
         require_choice("env.target_position", self.target_position, _POSITIONS)
         require_choice("env.target_rotation", self.target_rotation, _ROTATIONS)
-        for name in ("distance_threshold", "rotation_threshold"):
-            require_finite(f"env.{name}", getattr(self, name), above=0.0)
+        require_finite("env.rotation_threshold", self.rotation_threshold, above=0.0)
         both = self.target_position == self.target_rotation == "ignore"
         require(not both, "env.target_position=ignore and env.target_rotation=ignore leave no goal; change one")
 

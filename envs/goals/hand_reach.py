@@ -82,12 +82,7 @@ def _facts(fields: Fields) -> HandReachFacts:
 
 @dataclass(frozen=True)
 class HandReach(HandTask):
-    """Options of HandReach.
-
-    Attributes:
-        distance_threshold: Metres, of all five fingertips together (the length of the difference of the 15 numbers),
-            within which a goal counts as reached.
-    """
+    """Options of HandReach; its distance is that of all five fingertips together, of 15 numbers."""
 
     name: ClassVar[str] = "HandReach"
     max_episode_steps: ClassVar[int] = 50
@@ -148,12 +143,3 @@ class HandReach(HandTask):
         at = _facts(fields).joints
         position, velocity = fields.field("qpos")[:, at.position], fields.field("qvel")[:, at.velocity]
         return torch.cat([position, velocity, self.achieved_goal(fields)], dim=1)
-
-    def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
-        """Return -1 farther than the threshold and 0 within, or minus the distance in metres."""
-        distance = (achieved - desired).square().sum(-1).sqrt()
-        return -distance if self.reward_type == "dense" else -(distance > self.distance_threshold).to(distance)
-
-    def is_success(self, achieved: Tensor, desired: Tensor) -> Tensor:
-        """Say whether the distance is below the threshold."""
-        return (achieved - desired).square().sum(-1).sqrt() < self.distance_threshold

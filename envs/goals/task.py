@@ -18,7 +18,7 @@ from torch import Tensor
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, SelectedFields, Simulation
 from envs.task import Outcome, Task, never
-from rlsuite.errors import require_choice
+from rlsuite.errors import require_choice, require_finite
 from rlsuite.goals import GoalSpec
 
 REWARD_TYPES = ("sparse", "dense")
@@ -30,6 +30,7 @@ class GoalTask(Task):
 
     Attributes:
         reward_type: "sparse" (0 where the goal is reached, else -1) or "dense" (minus the distance).
+        distance_threshold: Metres within which a goal counts as reached.
     """
 
     action_size: ClassVar[int]
@@ -37,10 +38,12 @@ class GoalTask(Task):
 
     frame_skip: int = 20
     reward_type: str = "sparse"
+    distance_threshold: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("env.reward_type", self.reward_type, REWARD_TYPES)
+        require_finite("env.distance_threshold", self.distance_threshold, above=0.0)
 
     # -- what a subclass defines ----------------------------------------------------------------------------
 
@@ -60,13 +63,16 @@ class GoalTask(Task):
         """Put some simulations (n,) into a drawn start state, the goal apart."""
         simulation.reset(env_ids, *self.initial_state(simulation.facts, random, env_ids))
 
+    # -- how goals are judged: by their distance, unless a subclass knows better ------------------------------
+
     def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """Return the reward (...) of having achieved (..., G) where (..., G) was desired, for any leading axes."""
-        raise NotImplementedError
+        distance = (achieved - desired).square().sum(-1).sqrt()
+        return -distance if self.reward_type == "dense" else -(distance > self.distance_threshold).to(distance)
 
     def is_success(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """Return bool (...): whether the goal is reached."""
-        raise NotImplementedError
+        return (achieved - desired).square().sum(-1).sqrt() < self.distance_threshold
 
     # -- what follows from it -------------------------------------------------------------------------------
 
