@@ -58,7 +58,15 @@ def copied(run_dir, tmp_path):
 def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag) == 0
     text = capsys.readouterr().out
-    for word in ("ace, ddpg, her, sac, sher, td3", "Humanoid", "Walker2d", "debug, none, paper", "resume=", "run_dir=", "-m"):
+    for word in (
+        "ace, ddpg, her, sac, sher, td3",
+        "Humanoid",
+        "Walker2d",
+        "debug, none, paper",
+        "resume=",
+        "run_dir=",
+        "-m",
+    ):
         assert word in text
     for key in ("steps=1000000", "replay.capacity=", "agent.critic.block=plain", "agent.num_actors=0", "env.id="):
         assert key in text
