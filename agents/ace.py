@@ -20,8 +20,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, join, stack_members
+from agents.ddpg import DDPG, join
 from agents.ddpg_config import DDPGConfig
+from agents.stacking import stack_members
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.nn.normalizer import RunningNormalizer
 

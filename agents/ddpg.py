@@ -9,7 +9,6 @@ Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D obser
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -366,31 +365,3 @@ class DDPG(nn.Module):
 def join(observation: Tensor, action: Tensor) -> Tensor:
     """Put observations (..., D) and actions (..., A) side by side, (..., D + A), in the observations' dtype."""
     return torch.cat([observation, action.to(observation.dtype)], dim=-1)
-
-
-def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int]) -> dict[str, Tensor]:
-    """Stack the policies of several DDPG-like agents into the state of one agent with all their pairs.
-
-    Args:
-        states: a state_dict for each agent.
-        num_pairs: how many pairs each holds.
-
-    Returns:
-        Parameters joined along their leading axis; normalizer statistics one set for each pair, so that every
-        member sees observations as it was trained to.
-    """
-    joined: dict[str, list[Tensor]] = {}
-    for state, pairs in zip(states, num_pairs, strict=True):
-        for name, tensor in state.items():
-            if name.startswith("normalizer."):
-                tensor = tensor.expand(pairs, *tensor.shape[1:])
-            if name.split(".")[0] in (
-                "actors",
-                "critics",
-                "target_actors",
-                "target_critics",
-                "normalizer",
-                "temperature",
-            ):
-                joined.setdefault(name, []).append(tensor)
-    return {name: torch.cat(tensors) for name, tensors in joined.items()}
