@@ -69,16 +69,18 @@ def replay_postmortem(path: Path) -> dict[str, Any]:
         record = json.loads(path.with_suffix(".json").read_text())
         tensors = load_file(path.with_suffix(".safetensors"))
         config = train_config(record["config"])
-        batch = Batch(**{name: tensors[f"batch.{name}"] for name in Batch._fields})
+        kind = load_agent_class(config.agent_target)
+        fields = getattr(kind, "Batch", Batch)
+        batch = fields(**{name: tensors[f"batch.{name}"] for name in fields._fields})
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{path}: not a record of a failed update ({' '.join(str(error).split())})") from None
     state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
     action_size = batch.action.shape[-1]
     bounds = torch.ones(action_size)
     num_envs = len(state["exploration.decision"]) if "exploration.decision" in state else config.num_envs
-    agent = load_agent_class(config.agent_target)(
-        batch.observation.shape[-1], -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed
-    )
+    # The networks may see less than is stored: of a task with goals, not the achieved one.
+    size = state["normalizer.mean"].shape[-1] if "normalizer.mean" in state else batch.observation.shape[-1]
+    agent = kind(size, -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed)
     try:
         agent.load_state_dict(state)
     except RuntimeError as error:

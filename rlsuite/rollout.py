@@ -40,6 +40,7 @@ class RolloutWorker:
         self.ended = torch.zeros(4, dtype=torch.float64, device=device)
         self.low = torch.as_tensor(env.single_action_space.low)
         self.high = torch.as_tensor(env.single_action_space.high)
+        self.bounds = self.low.to(device), self.high.to(device)
         self.steps = 0
         self.episodes_before = 0
         self.step_seconds = 0.0
@@ -54,14 +55,16 @@ class RolloutWorker:
         Returns:
             The transition, its next observation the true one also where an episode ended.
         """
-        begin = time.perf_counter()
+        begin, device = time.perf_counter(), self.observation.device
         if random:
             draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
-            action = torch.lerp(self.low, self.high, draw).to(self.observation.device)
+            action = torch.lerp(self.low, self.high, draw).to(device)
         else:
             action = self.agent.act(self.observation, True)
         chosen = time.perf_counter()
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        # Where a policy's actions have no bounds, the environment's hold.
+        low, high = self.bounds
+        observation, reward, terminated, truncated, info = self.env.step(action.clamp(low, high))
         done = time.perf_counter()
         self.act_seconds += chosen - begin
         self.step_seconds += done - chosen

@@ -58,16 +58,7 @@ class Trainer:
         self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
         self.evaluation_env: VectorEnv | None = None
         self.worker = RolloutWorker(env, agent, seed=derive_seed(config.seed, "environment"))
-        low = torch.as_tensor(env.single_action_space.low)
-        self.replay = Replay(
-            config.replay,
-            self.worker.observation,
-            low.expand(env.num_envs, -1),
-            discount=config.agent.discount,
-            seed=derive_seed(config.seed, "replay"),
-            agent_device=self.worker.observation.device,
-            goals=env.goals,
-        )
+        self.replay = self._make_experience()
         self.updates = 0
         self.updates_at_start = 0  # updates done when learning began, or when its rate was changed on resume
         self.elapsed_s = 0.0
@@ -81,6 +72,20 @@ class Trainer:
         on_cuda = self.worker.observation.is_cuda
         self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
         self.resume_step = None if checkpoint is None else checkpoint.step
+
+    def _make_experience(self) -> Replay:
+        """Return where transitions go and come from."""
+        config, env = self.config, self.env
+        low = torch.as_tensor(env.single_action_space.low)
+        return Replay(
+            config.replay,
+            self.worker.observation,
+            low.expand(env.num_envs, -1),
+            discount=config.agent.discount,
+            seed=derive_seed(config.seed, "replay"),
+            agent_device=self.worker.observation.device,
+            goals=env.goals,
+        )
 
     # -- the loop -----------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from rlsuite.config import TrainConfig, to_plain, train_config
 from rlsuite.errors import UserError
 from rlsuite.help import help_text
 from rlsuite.monitor import Monitor
+from rlsuite.on_policy import OnPolicyTrainer
 from rlsuite.run_lock import RunLock
 from rlsuite.signals import GracefulStop
 from rlsuite.training import Trainer
@@ -101,11 +102,13 @@ def make_trainer(
         stack.callback(made.close)
         return made
 
-    return Trainer(
+    agent = make_agent(config, env)
+    kind = OnPolicyTrainer if hasattr(agent, "rollout_length") else Trainer
+    return kind(
         config,
         folder,
         env,
-        make_agent(config, env),
+        agent,
         make_evaluation_env=evaluation_env,
         save_failure=record_failure,
         checkpoint=checkpoint,

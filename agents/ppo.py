@@ -1,0 +1,295 @@
+"""PPO: proximal policy optimization (Schulman et al. 2017), with what makes it work in practice.
+
+Generalized advantages, standardized in each minibatch; observations standardized, rewards divided by the deviation of
+their discounted returns; orthogonal weights (Engstrom et al. 2020, Huang et al. 2022). A rollout of T steps of N
+environments is learned from in several passes of shuffled minibatches, and forgotten.
+
+Statistics of observations change only between rollouts: the policy that a rollout is learned with is the one it was
+collected with, to the bit.
+
+Shapes: T steps, N environments, M transitions of a minibatch, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.ppo_config import PPOConfig
+from rlsuite.advantages import generalized_advantages
+from rlsuite.nn.ensemble import EnsembleMLP
+from rlsuite.nn.exploration import RandomStream
+from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.reward_scaler import ReturnScaler
+from rlsuite.optim.state import adam
+from rlsuite.replay.buffer import Transition
+
+_LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Minibatch(NamedTuple):
+    """M transitions of a rollout with what PPO computes before its first step, all leading with M."""
+
+    observation: Tensor
+    action: Tensor
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    value_target: Tensor
+
+
+class PPO(nn.Module):
+    """An actor of Gaussian actions with a state-independent deviation, and a value network.
+
+    Args:
+        observation_size: D.
+        action_low: (A,) lower bounds.
+        action_high: (A,) upper bounds.
+        config: see PPOConfig.
+        num_envs: N of the training environments.
+        seed: of initial weights, actions and minibatches.
+        device: where everything lies.
+    """
+
+    Config: ClassVar[type[PPOConfig]] = PPOConfig
+    Batch: ClassVar[type[Transition]] = Transition
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_low: Tensor,
+        action_high: Tensor,
+        config: PPOConfig,
+        *,
+        num_envs: int = 1,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.learning_rate_factor = 1.0
+        self.rollouts = 0
+        action_size = action_low.numel()
+        generator = torch.Generator().manual_seed(seed)
+        self.actor = self._network(observation_size, action_size, config.last_layer_gain, generator)
+        self.critic = self._network(observation_size, 1, 1.0, generator)
+        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
+        self.normalizer = RunningNormalizer(observation_size, config.normalizer)
+        self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
+        self.action_center: Tensor
+        self.action_half_range: Tensor
+        self.register_buffer("action_center", (action_high + action_low).float() / 2)
+        self.register_buffer("action_half_range", (action_high - action_low).float() / 2)
+        self.to(device)
+        self.stream = RandomStream(seed + 1, device)
+        self.policy_parameters: list[Tensor] = [*self.actor.parameters(), self.log_std, *self.critic.parameters()]
+        self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate)}
+
+    def _network(self, inputs: int, outputs: int, last_gain: float, generator: torch.Generator) -> EnsembleMLP:
+        network = EnsembleMLP(
+            1,
+            inputs,
+            self.config.hidden_sizes,
+            outputs,
+            activation=self.config.activation,
+            initialization="orthogonal",
+            generator=generator,
+        )
+        with torch.no_grad():
+            for layer in network.layers[:-1]:
+                layer.weight.mul_(math.sqrt(2.0))
+            network.layers[-1].weight.mul_(last_gain)
+        return network
+
+    @property
+    def rollout_length(self) -> int:
+        """T, steps of every environment between updates."""
+        return self.config.rollout_length
+
+    @property
+    def sample_size(self) -> int:
+        """Transitions of a minibatch."""
+        return self.config.minibatch_size
+
+    # -- act ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, explore: bool) -> Tensor:
+        """Return actions (N, A) in the environment's units for observations (N, D).
+
+        Explored ones may lie beyond the bounds, where whoever steps the environments clips them; their density is
+        that of the unclipped ones.
+        """
+        if not explore:
+            return self.greedy(observation)
+        mean = self.mean(self.normalize(observation))
+        noise = torch.randn(mean.shape, generator=self.stream.generator, device=mean.device)
+        return self.to_environment(torch.addcmul(mean, self.log_std.exp(), noise))
+
+    def greedy(self, observation: Tensor) -> Tensor:
+        """Return the mean's actions (N, A), within the bounds: a pure function of the weights."""
+        return self.to_environment(self.mean(self.normalize(observation)).clamp(-1.0, 1.0))
+
+    def mean(self, observation: Tensor) -> Tensor:
+        """Return the Gaussian's mean (R, A), in half action ranges, for standardized observations (R, D)."""
+        return self.actor(observation.unsqueeze(0))[0]
+
+    def log_prob(self, mean: Tensor, action: Tensor) -> Tensor:
+        """Return the log density (R,) of actions (R, A) in half action ranges."""
+        scaled = (action - mean) * torch.exp(-self.log_std)
+        return -(0.5 * scaled.square() + self.log_std + _LOG_ROOT_TWO_PI).sum(dim=-1)
+
+    def value(self, observation: Tensor) -> Tensor:
+        """Return V (R,) in units of scaled rewards for standardized observations (R, D)."""
+        return self.critic(observation.unsqueeze(0))[0, :, 0]
+
+    def to_environment(self, action: Tensor) -> Tensor:
+        """Map actions in half ranges to the environment's units."""
+        return torch.addcmul(self.action_center, action, self.action_half_range)
+
+    def normalize(self, observation: Tensor) -> Tensor:
+        """Standardize observations where the config asks for it."""
+        return self.normalizer(observation) if self.config.normalize_observations else observation
+
+    def observe(self, transition: Transition) -> None:
+        """Learn how large returns are."""
+        if self.config.scale_rewards:
+            self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
+
+    def observe_relabelled(self, observation: Tensor) -> None:
+        """Learn nothing from relabelled goals: on-policy agents have none."""
+
+    # -- update -------------------------------------------------------------------------------------------
+
+    def update(self, batch: Transition) -> dict[str, Tensor]:
+        """Learn from a rollout, every tensor (T, N, ...).
+
+        Returns:
+            0-d tensors: losses and measures of the last pass.
+        """
+        config = self.config
+        prepared, usable = self._prepare(batch)
+        metrics: dict[str, Tensor] = {}
+        for _ in range(config.passes):
+            order = torch.randperm(len(usable), generator=self.stream.generator, device=usable.device)
+            parts = usable[order].split(config.minibatch_size)
+            sums: dict[str, Tensor] = {}
+            for part in parts:
+                found = self._step(Minibatch(*(tensor.index_select(0, part) for tensor in prepared)))
+                sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+            metrics = {name: value / len(parts) for name, value in sums.items()}
+            if config.target_divergence and float(metrics["divergence"]) > 1.5 * config.target_divergence:
+                break  # the policy has gone far enough from the one that collected
+        if config.normalize_observations:
+            self.normalizer.update(batch.observation.flatten(0, 1))
+        self.rollouts += 1
+        self._adapt_learning_rate(metrics)
+        return metrics | {"std": self.log_std.detach().exp().mean()}
+
+    @torch.no_grad()
+    def _prepare(self, batch: Transition) -> tuple[Minibatch, Tensor]:
+        """Return all transitions with advantages and densities, and the indices of those no failure touched."""
+        config, (steps, envs) = self.config, batch.reward.shape
+        observation = self.normalize(batch.observation.flatten(0, 1))
+        value = self.value(observation).unflatten(0, (steps, envs))
+        next_value = self.value(self.normalize(batch.next_observation.flatten(0, 1))).unflatten(0, (steps, envs))
+        reward = self.return_scaler(batch.reward) if config.scale_rewards else batch.reward
+        advantage = generalized_advantages(
+            reward,
+            value,
+            next_value,
+            batch.terminated,
+            batch.terminated | batch.truncated,
+            discount=config.discount,
+            trace_decay=config.trace_decay,
+        )
+        action = ((batch.action - self.action_center) / self.action_half_range).flatten(0, 1)
+        prepared = Minibatch(
+            observation=observation,
+            action=action,
+            log_prob=self.log_prob(self.mean(observation), action),
+            value=value.flatten(),
+            advantage=advantage.flatten(),
+            value_target=(advantage + value).flatten(),
+        )
+        return prepared, (~batch.failed).flatten().nonzero().squeeze(-1)
+
+    def _step(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """Do one gradient step of policy and value on a minibatch."""
+        config = self.config
+        advantage = minibatch.advantage
+        if config.standardize_advantages and len(advantage) > 1:
+            deviation, mean = torch.std_mean(advantage)
+            advantage = (advantage - mean) / (deviation + 1e-8)
+        log_ratio = self.log_prob(self.mean(minibatch.observation), minibatch.action) - minibatch.log_prob
+        policy_loss = -surrogate(log_ratio.exp(), advantage, config.clip).mean()
+        value_loss = self._value_loss(minibatch)
+        entropy = (self.log_std + _LOG_ROOT_TWO_PI + 0.5).sum()
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
+        gradients = torch.autograd.grad(loss, self.policy_parameters)
+        for parameter, gradient in zip(self.policy_parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if config.gradient_norm:
+            nn.utils.clip_grad_norm_(self.policy_parameters, config.gradient_norm)
+        self.optimizers["policy"].step()
+        with torch.no_grad():
+            return {
+                "policy_loss": policy_loss.detach(),
+                "value_loss": value_loss.detach(),
+                "entropy": entropy.detach(),
+                "divergence": (log_ratio.exp() - 1.0 - log_ratio).mean(),  # of the old policy to the new, unbiased
+                "clipped_share": ((log_ratio.exp() - 1.0).abs() > config.clip).float().mean(),
+            }
+
+    def _value_loss(self, minibatch: Minibatch) -> Tensor:
+        value = self.value(minibatch.observation)
+        loss = (value - minibatch.value_target).square()
+        if self.config.value_clip:
+            change = (value - minibatch.value).clamp(-self.config.value_clip, self.config.value_clip)
+            loss = torch.maximum(loss, (minibatch.value + change - minibatch.value_target).square())
+        return 0.5 * loss.mean()
+
+    def _adapt_learning_rate(self, metrics: dict[str, Tensor]) -> None:
+        config = self.config
+        if config.schedule == "adaptive":  # rsl_rl's rule, once a rollout
+            divergence = float(metrics["divergence"])
+            if divergence > 2.0 * config.desired_divergence:
+                self.learning_rate_factor = max(self.learning_rate_factor / 1.5, 1e-2)
+            elif 0.0 < divergence < 0.5 * config.desired_divergence:
+                self.learning_rate_factor = min(self.learning_rate_factor * 1.5, 1e2)
+        elif config.schedule == "linear":
+            self.learning_rate_factor = max(0.0, 1.0 - self.rollouts / config.decay_rollouts)
+        self._set_learning_rate()
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimizers["policy"].param_groups:
+            group["lr"] = self.config.learning_rate * self.learning_rate_factor
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Return what the log shows beside the metrics."""
+        return {}
+
+    def get_extra_state(self) -> Tensor:
+        """Return what a resumed run's learning rate depends on."""
+        return torch.tensor([float(self.rollouts), self.learning_rate_factor], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue from get_extra_state."""
+        self.rollouts, self.learning_rate_factor = int(state[0]), float(state[1])
+        self._set_learning_rate()
+
+
+def surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return PPO's clipped objective of each transition: min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7 there).
+
+    Args:
+        ratio: (M,) new over old density.
+        advantage: (M,).
+        clip: eps.
+    """
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
