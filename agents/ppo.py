@@ -98,10 +98,10 @@ class PPO(nn.Module):
             initialization="orthogonal",
             generator=generator,
         )
-        with torch.no_grad():
-            for layer in network.layers[:-1]:
-                layer.weight.mul_(math.sqrt(2.0))
-            network.layers[-1].weight.mul_(last_gain)
+        gains = [math.sqrt(2.0)] * len(self.config.hidden_sizes) + [last_gain]
+        for layer, gain in zip(network.layers, gains, strict=True):
+            assert isinstance(layer.weight, Tensor)
+            layer.weight.data.mul_(gain)
         return network
 
     @property
