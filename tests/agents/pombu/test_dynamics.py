@@ -1,0 +1,182 @@
+"""The ensemble of models: each member as if alone, splits that stay, early stopping, the three classic mistakes."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.utils.parametrizations import weight_norm
+
+from agents.pombu.config import DynamicsConfig
+from agents.pombu.dynamics import Dynamics
+from rlsuite.errors import UserError
+from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
+
+SMALL = {"num_members": 3, "hidden_sizes": (16, 16), "batch_size": 32, "learning_rate": 3e-3, "precision": "float32"}
+
+
+def make(seed=0, **keys):
+    return Dynamics(2, 1, DynamicsConfig(**SMALL | keys), seed=seed)
+
+
+def trajectories(steps=20, number=4, seed=0):
+    """Return a pushed pendulum-like system's trajectories, (T, N, ...) each."""
+    generator = torch.Generator().manual_seed(seed)
+    state = torch.randn(number, 2, generator=generator)
+    rows = []
+    for _ in range(steps):
+        action = torch.rand(number, 1, generator=generator) * 2 - 1
+        angle, speed = state.unbind(1)
+        following = torch.stack([angle + 0.1 * speed, speed + 0.1 * (action[:, 0] - angle.sin())], dim=1)
+        rows.append((state, action, following))
+        state = following
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def train(dynamics, iteration=0, limit=100):
+    dynamics.begin_training(iteration)
+    losses = []
+    while not dynamics.trained:
+        losses.append(dynamics.advance())
+        assert len(losses) <= limit
+    return losses
+
+
+def test_weight_normalized_layer_equals_torchs(generator):
+    stacked = EnsembleWeightNormLinear(2, 3, 4, generator=generator)
+    with torch.no_grad():
+        stacked.scale.uniform_(0.5, 2.0, generator=generator)
+        stacked.bias.normal_(generator=generator)
+    inputs = torch.randn(2, 5, 3, generator=generator)
+    for member in range(2):
+        plain = torch.nn.Linear(3, 4)
+        plain.weight.data, plain.bias.data = stacked.direction.data[member].T, stacked.bias.data[member, 0]
+        plain = weight_norm(plain, dim=0)
+        plain.parametrizations.weight.original0.data = stacked.scale.data[member].T
+        torch.testing.assert_close(stacked(inputs)[member], plain(inputs[member]))
+    assert abs(float(EnsembleWeightNormLinear(3, 100, 50, generator=generator).direction.std()) - 0.05) < 0.002
+
+
+def test_a_share_of_each_trajectory_is_held_out_for_each_member_apart():
+    dynamics = make(held_out=0.25)
+    dynamics.add(*trajectories())
+    held = dynamics.held_out[:, :80].unflatten(1, (4, 20))
+    assert (held.sum(dim=2) == 5).all()
+    assert not torch.equal(held[0], held[1])
+    dynamics.add(*trajectories(number=2, seed=1))
+    assert int(dynamics.count) == 120
+    assert torch.equal(dynamics.held_out[:, :80].unflatten(1, (4, 20)), held)  # what was drawn stays
+
+
+def test_splits_do_not_change_while_training():
+    """One of the classic mistakes: indices drawn anew each pass make all members the same in the end."""
+    dynamics = make(patience=5, max_passes=20)
+    dynamics.add(*trajectories())
+    before = dynamics.held_out.clone()
+    train(dynamics)
+    assert torch.equal(dynamics.held_out, before)
+    prediction = dynamics.predict(torch.randn(50, 2) * 3.0, torch.randn(50, 1))
+    assert (prediction.std(dim=0).mean() > 1e-4).all()
+
+
+def test_data_of_earlier_iterations_stay():
+    """Another: the buffer emptied with every iteration. Only beyond the capacity the oldest make room."""
+    dynamics = make(capacity=100)
+    dynamics.add(*trajectories(number=2))
+    first = dynamics.observation[:40].clone()
+    dynamics.add(*trajectories(number=2, seed=1))
+    assert torch.equal(dynamics.observation[:40], first)
+    second = dynamics.observation[40:80].clone()
+    dynamics.add(*trajectories(number=2, seed=2))
+    assert int(dynamics.count) == 100
+    assert torch.equal(dynamics.observation[20:60], second)
+    assert (dynamics.held_out.sum(dim=1) > 0).all()
+
+
+def test_directions_are_normal_and_not_truncated():
+    """The third: a wrongly truncated normal. Some 4.6 % of a normal's draws lie beyond two deviations."""
+    weight = EnsembleWeightNormLinear(2, 200, 200).direction
+    assert 0.04 < float((weight.abs() > 0.1).float().mean()) < 0.05
+
+
+def test_learns_the_system_and_keeps_the_best():
+    dynamics = make(patience=60, max_passes=400)
+    dynamics.add(*trajectories(number=20))
+    losses = train(dynamics)
+    observation, action, following = trajectories(number=20, seed=9)
+    found = dynamics.predict(observation.flatten(0, 1), action.flatten(0, 1))
+    error = (found - following.flatten(0, 1)).square().mean(dim=(1, 2)).sqrt()
+    assert (error < 0.2 * (following - observation).std()).all()
+    best = min(float(entry["model_validation_loss"]) for entry in losses)
+    assert float(dynamics.best_loss.mean()) <= best + 1e-7
+    with torch.no_grad():
+        torch.testing.assert_close(dynamics._validate(), dynamics.best_loss, rtol=1e-5, atol=1e-8)
+
+
+def test_a_member_ends_after_its_patience_and_stays_as_it_was_best():
+    dynamics = make(patience=5, max_passes=1000)
+    dynamics.add(*trajectories())
+    dynamics.begin_training(1)
+    dynamics.advance()
+    dynamics.best_loss[0] = -1.0  # nothing will be better
+    kept = [parameter[0].clone() for parameter in dynamics.best.parameters()]
+    for _ in range(3):
+        dynamics.advance()
+        assert int(dynamics.passes_since_best[0]) == 5
+    for parameter, before in zip(dynamics.best.parameters(), kept, strict=True):
+        assert torch.equal(parameter[0], before)
+
+
+def test_stacked_training_is_each_member_alone():
+    """Gradient norms are each member's own: scaling one member's error leaves the others' steps as they were."""
+    one, other = make(gradient_norm=1e-3), make(gradient_norm=1e-3)
+    rows = trajectories()
+    for dynamics in (one, other):
+        dynamics.add(*rows)
+        dynamics.begin_training(1)
+    with torch.no_grad():
+        other.network.layers[-1].bias[0] += 100.0
+    chosen = torch.arange(32).expand(3, -1)
+    for dynamics in (one, other):
+        dynamics._step(dynamics._losses(chosen).sum())
+    for first, second in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(first[1:], second[1:], rtol=0, atol=0)
+
+
+def test_networks_start_afresh_every_reset_every_iterations():
+    dynamics = make(reset_every=2)
+    dynamics.add(*trajectories())
+    for iteration, fresh in ((0, True), (1, False), (2, True), (3, False)):
+        before = [parameter.clone() for parameter in dynamics.network.parameters()]
+        dynamics.begin_training(iteration)
+        same = all(torch.equal(one, two) for one, two in zip(before, dynamics.network.parameters(), strict=True))
+        assert same != fresh
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_training_resumes_to_the_same_bits(stop):
+    from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+
+    one = make(patience=10, max_passes=40)
+    one.add(*trajectories())
+    one.begin_training(0)
+    for _ in range(stop):
+        one.advance()
+    two = make(seed=7, patience=10, max_passes=40)
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    saved = {name: value.clone() for name, value in optimizer_tensors({"model": one.optimizer}).items()}
+    load_optimizer_tensors({"model": two.optimizer}, saved)
+    for dynamics in (one, two):
+        while not dynamics.trained:
+            dynamics.advance()
+        dynamics.add(*trajectories(number=1, seed=5))
+        dynamics.begin_training(10)
+        dynamics.advance()
+    for (name, first), second in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert torch.equal(first, second), name
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(UserError, match=r"agent\.dynamics\.held_out=1"):
+        DynamicsConfig(held_out=1.0)
+    with pytest.raises(UserError, match=r"agent\.dynamics\.num_members=0"):
+        DynamicsConfig(num_members=0)
