@@ -48,6 +48,17 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         UserError: if it is one for tasks with goals, and the environment's are not such as it needs.
     """
     arguments: dict[str, Any] = {}
+    if hasattr(config.agent, "dynamics"):
+        limit = env.max_episode_steps
+        require(
+            env.known_reward is not None,
+            f"agent={config.agent_name} needs a task whose reward is known, such as env=FixedHorizonHalfCheetah",
+        )
+        require(
+            limit == config.agent.horizon,
+            f"agent.horizon={config.agent.horizon}: the environment's episodes have {limit} steps; make them equal",
+        )
+        arguments["reward"] = env.known_reward
     if env.goals is not None:
         arguments["goals"] = env.goals
         if config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense":

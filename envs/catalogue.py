@@ -32,6 +32,7 @@ _LOCOMOTION = {
     "Swimmer": "swimmer",
     "Walker2d": "walker2d",
 }
+_FIXED_HORIZON = [f"FixedHorizon{body}" for body in ("Ant", "HalfCheetah", "Hopper", "Swimmer", "Walker2d")]
 _ROTATE = {"target_position": "ignore"}
 # Module, class, changed defaults. Each also exists as <name>Dense.
 _GOALS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -57,6 +58,7 @@ _GOALS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def _entries() -> dict[str, _Entry]:
     entries = {name: _Entry(f"envs.locomotion.{module}", name, {}) for name, module in _LOCOMOTION.items()}
+    entries |= {name: _Entry("envs.locomotion.fixed_horizon", name, {}) for name in _FIXED_HORIZON}
     for name, (module, kind, defaults) in _GOALS.items():
         entries[name] = _Entry(f"envs.goals.{module}", kind, defaults)
         entries[f"{name}Dense"] = _Entry(f"envs.goals.{module}", kind, {**defaults, "reward_type": "dense"})

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from envs.failures import Failure
 from envs.goals.task import GoalTask
+from envs.locomotion.fixed_horizon import FixedHorizonTask
 from envs.random import EnvironmentRandom
 from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
@@ -102,6 +103,8 @@ class MujocoVectorEnv(VectorEnv):
         self.metadata = self.metadata | {"render_fps": round(1.0 / task.seconds(facts))}
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)
+        if isinstance(task, FixedHorizonTask):
+            self.known_reward = task.reward
         self.random = EnvironmentRandom(num_envs, self.seed)
         self.rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)
@@ -189,10 +192,10 @@ class MujocoVectorEnv(VectorEnv):
         if self._episode[0] < 0:
             raise gymnasium.error.ResetNeeded("call reset() before the first step()")
         simulation = self.simulation
-        self.task.actuate(simulation, action)
+        self.task.actuate(simulation, action, self.random)
         self.rows_before.copy_(simulation.rows)
         refused = simulation.step(self.task.frame_skip)
-        self.task.after_step(simulation)
+        self.task.after_step(simulation, self.random)
         tracked = self.task.tracked(simulation)
         reward, terminated, info = self.task.outcome(simulation, self._tracked, tracked, action)
         observation = self.task.observation(simulation).to(self.dtype)

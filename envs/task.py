@@ -81,11 +81,11 @@ class Task:
         """Return lower and upper bounds of the action, (A,) each: by default those of the model's controls."""
         return facts.control_low, facts.control_high
 
-    def actuate(self, simulation: Simulation, action: Tensor) -> None:
+    def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Write the controls of the next step for actions (N, A) float64."""
         simulation.field("ctrl").copy_(action)
 
-    def after_step(self, simulation: Simulation) -> None:
+    def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Change the simulations after a step's physics and before anything is observed; most tasks do not."""
 
     def begin(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:

@@ -13,7 +13,9 @@ from rlsuite.training import Trainer
 class OnPolicyTrainer(Trainer):
     """Collects agent.rollout_length steps of every environment, lets the agent learn from them, and forgets them.
 
-    Arguments as Trainer's; the config's replay, train_ratio, updates_per_episode and warm-up are not used.
+    An agent whose update is long has `busy` and `advance()`: it takes the rollout in, and then works in pieces, between
+    which the run can be stopped. Arguments as Trainer's; the config's replay, train_ratio, updates_per_episode and
+    warm-up are not used.
     """
 
     replay: RolloutBuffer  # type: ignore[assignment]
@@ -31,3 +33,5 @@ class OnPolicyTrainer(Trainer):
             self.batch = self.replay.take()  # type: ignore[assignment]
             self.metrics |= self.agent.update(self.batch)  # type: ignore[arg-type]
             self.updates += 1
+        while getattr(self.agent, "busy", False) and not should_stop():
+            self.metrics |= self.agent.advance()  # type: ignore[attr-defined]

@@ -35,6 +35,20 @@ class Dynamics(nn.Module):
         device: where everything lies.
     """
 
+    observation: Tensor
+    action: Tensor
+    change: Tensor
+    held_out: Tensor
+    count: Tensor
+    input_mean: Tensor
+    input_std: Tensor
+    change_mean: Tensor
+    change_std: Tensor
+    best_loss: Tensor
+    passes_since_best: Tensor
+    passes: Tensor
+    training_ended: Tensor
+
     def __init__(
         self,
         observation_size: int,

@@ -39,6 +39,7 @@ def imagine(
     *,
     normalize: Function,
     to_environment: Function,
+    to_models: Function,
     reward: Reward,
     scale_reward: Function,
     value: Function,
@@ -56,6 +57,7 @@ def imagine(
         dynamics: the K models.
         normalize: standardizes observations for policies and values.
         to_environment: actions in half ranges to the environment's units, clipped to its bounds.
+        to_models: the same to the units in which the models have learned them.
         reward: the known reward (rows,) of observations (rows, D) and actions (rows, A) in the environment's units.
         scale_reward: puts rewards into the units of the values.
         value: V (rows,) of standardized observations (rows, D).
@@ -72,9 +74,9 @@ def imagine(
     observation, found = start, []
     for step in range(steps):
         action = policies.sample(normalize(observation), generator)
-        flat, flat_action = observation.flatten(0, 1), to_environment(action).flatten(0, 1)
-        following = dynamics.predict(flat, flat_action).clamp(-largest_state, largest_state)  # (K, P * B, D)
-        earned = scale_reward(reward(flat, flat_action))
+        flat, flat_action = observation.flatten(0, 1), action.flatten(0, 1)
+        following = dynamics.predict(flat, to_models(flat_action)).clamp(-largest_state, largest_state)  # (K, P * B, D)
+        earned = scale_reward(reward(flat, to_environment(flat_action)))
         later = torch.zeros((), device=start.device)
         if step + 1 < steps:
             later = value(normalize(following.flatten(0, 1))).unflatten(0, (members, -1))

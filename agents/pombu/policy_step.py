@@ -3,8 +3,8 @@
     improvement:  E[ min(D A, clip(D, -eps, eps) A) ]     D = pi(a|s) / pi_old(a|s) - 1
     its deviation under the posterior is at most  E[ |D| sigma ],  sigma = sqrt(U)
 
-PPO's clipped surrogate is the improvement up to a constant. A transition with |A| < alpha sigma is better left alone: at
-D = 0 the penalty's slope beats the gain.
+PPO's clipped surrogate is the improvement up to a constant. A transition with |A| < alpha sigma is better left alone:
+at D = 0 the penalty's slope beats the gain.
 
 Shapes: H steps, P policies, B trajectories, R = H B rows, M rows of a minibatch, K members.
 """
@@ -68,8 +68,8 @@ def scaled_advantage_and_sigma(
 ) -> tuple[Tensor, Tensor]:
     """Return standardized advantages and sigma = sqrt(U), both (H, P, B); each policy's are its own.
 
-    The released code standardizes advantages first and then divides U by the variance of what it has standardized, which
-    is 1: sigma stays in units of scaled returns ("official"). "advantage" divides by the variance from before.
+    The released code standardizes advantages first and then divides U by the variance of what it has standardized,
+    which is 1: sigma stays in units of scaled returns ("official"). "advantage" divides by the variance from before.
     """
     advantage = advantage.clamp(-largest_advantage, largest_advantage)
     std, mean = torch.std_mean(advantage, dim=(0, 2), correction=0, keepdim=True)

@@ -125,7 +125,7 @@ class FetchTask(GoalTask):
 
     # -- a step -----------------------------------------------------------------------------------------------
 
-    def actuate(self, simulation: Simulation, action: Tensor) -> None:
+    def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Move the mocap body from the gripper's pose by the action, and the fingers' set points.
 
         The turn is added to the quaternion, not multiplied, and MuJoCo makes its length one again.
@@ -137,7 +137,7 @@ class FetchTask(GoalTask):
         set_point = simulation.field("qpos")[:, _facts(simulation).actuated.position]
         simulation.field("ctrl").copy_(set_point if self.blocked_fingers else set_point + action[:, 3:])
 
-    def after_step(self, simulation: Simulation) -> None:
+    def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Shut the fingers where they are blocked, and note where the gripper is."""
         if self.blocked_fingers:
             simulation.field("qpos")[:, _facts(simulation).fingers.position] = 0.0

@@ -14,6 +14,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from envs.goals.task import GoalTask
+from envs.random import EnvironmentRandom
 from envs.simulation.base import Simulation
 from envs.task import CameraConfig
 
@@ -30,7 +31,7 @@ class HandTask(GoalTask):
 
     default_camera_config: CameraConfig = field(default_factory=_camera)
 
-    def actuate(self, simulation: Simulation, action: Tensor) -> None:
+    def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Set each joint's set point, -1 and 1 being the ends of its range."""
         simulation.field("ctrl").copy_(self.set_points(simulation, action))
 

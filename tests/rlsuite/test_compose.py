@@ -61,7 +61,7 @@ def test_agents_for_goals_share_their_recipe():
             *("future", "relabelled"),
             True,
         )
-    assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her", "ppo"}
+    assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her", "ppo", "pombu"}
 
 
 def test_paper_presets_of_agents_for_goals_are_the_cards():

@@ -99,13 +99,13 @@ def test_directions_are_normal_and_not_truncated():
 
 
 def test_learns_the_system_and_keeps_the_best():
-    dynamics = make(patience=60, max_passes=400)
+    dynamics = make(patience=30, max_passes=200)
     dynamics.add(*trajectories(number=20))
     losses = train(dynamics)
     observation, action, following = trajectories(number=20, seed=9)
     found = dynamics.predict(observation.flatten(0, 1), action.flatten(0, 1))
     error = (found - following.flatten(0, 1)).square().mean(dim=(1, 2)).sqrt()
-    assert (error < 0.2 * (following - observation).std()).all()
+    assert (error < 0.35 * (following - observation).std()).all()
     best = min(float(entry["model_validation_loss"]) for entry in losses)
     assert float(dynamics.best_loss.mean()) <= best + 1e-7
     with torch.no_grad():

@@ -1,0 +1,222 @@
+"""POMBU as a whole: an iteration's schedule, imagination, exploration policies, resume between any two pieces."""
+
+import copy
+
+import pytest
+import torch
+
+from agents.pombu.agent import POMBU
+from agents.pombu.config import DynamicsConfig, POMBUConfig
+from agents.pombu.imagination import imagine
+from rlsuite.errors import UserError
+from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+from rlsuite.replay.buffer import Transition
+
+LOW, HIGH = torch.tensor([-1.0]), torch.tensor([3.0])
+STEPS = 8
+
+
+def reward(observation, action):
+    return observation[:, 0] - 0.1 * action.square().sum(-1)
+
+
+def make(seed=0, num_envs=3, **keys):
+    dynamics = DynamicsConfig(
+        num_members=2, hidden_sizes=(8,), batch_size=16, patience=5, max_passes=10, capacity=200, precision="float32"
+    )
+    config = {
+        "horizon": STEPS,
+        "policy_updates": 2,
+        "trajectories": 5,
+        "passes": 2,
+        "minibatch_size": 16,
+        "hidden_sizes": (8,),
+        "dynamics": dynamics,
+    } | keys
+    return POMBU(2, LOW, HIGH, POMBUConfig(**config), reward=reward, num_envs=num_envs, seed=seed)
+
+
+def episode(agent, seed=0, failed=None):
+    """Return one episode of every environment of a drifting point, (H, N, ...)."""
+    number = agent.explorers.log_std.shape[0]
+    generator = torch.Generator().manual_seed(seed)
+    state, rows = torch.randn(number, 2, generator=generator), []
+    for _ in range(STEPS):
+        action = agent.act(state, True)
+        following = state + 0.1 * torch.cat([action, state[:, :1]], dim=1).clamp(-1.0, 3.0)
+        rows.append((state, action, reward(state, action), following))
+        state = following
+    observation, action, gained, after = (torch.stack(column) for column in zip(*rows, strict=True))
+    no = torch.zeros(STEPS, number, dtype=torch.bool)
+    ended = no.clone()
+    ended[-1] = True
+    return Transition(observation, action, gained, no, ended, after, no if failed is None else failed)
+
+
+def iterate(agent, seed=0):
+    for row in zip(*episode(agent, seed), strict=True):
+        agent.observe(Transition(*row))
+    agent.update(episode(agent, seed))
+    pieces = []
+    while agent.busy:
+        pieces.append((int(agent.schedule[0]), agent.advance()))
+    return pieces
+
+
+def test_an_iteration_trains_models_then_the_policy_then_explorers():
+    agent = make()
+    pieces = iterate(agent)
+    stages = [stage for stage, _ in pieces]
+    assert stages == sorted(stages)
+    assert stages.count(2) == 2  # policy updates
+    assert stages.count(3) == 1
+    assert agent.iteration == 1
+    assert all(value.isfinite() for _, metrics in pieces for value in metrics.values())
+    assert int(agent.dynamics.count) == 3 * STEPS
+
+
+def test_exploration_policies_differ_unless_beta_is_zero():
+    agent, plain = make(), make(beta=0.0)
+    for each in (agent, plain):
+        iterate(each)
+    weights = next(agent.explorers.parameters())
+    assert not torch.equal(weights[0], weights[1])
+    for mine, theirs in zip(plain.explorers.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(mine, theirs.expand_as(mine))
+
+
+def test_each_environment_follows_its_exploration_policy():
+    agent = make()
+    with torch.no_grad():
+        agent.explorers.log_std.fill_(-20.0)
+        agent.explorers.network.layers[-1].bias.copy_(torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1))
+        agent.explorers.network.layers[-1].weight.zero_()
+    action = agent.act(torch.randn(3, 2), True)
+    torch.testing.assert_close(action[:, 0], 1.0 + 2.0 * torch.tensor([0.1, 0.2, 0.3]), rtol=0, atol=1e-5)
+
+
+def test_real_trajectories_with_a_failed_simulation_are_not_learned_from():
+    agent = make()
+    failed = torch.zeros(STEPS, 3, dtype=torch.bool)
+    failed[4, 1] = True
+    agent.update(episode(agent, failed=failed))
+    assert int(agent.dynamics.count) == 2 * STEPS
+    assert int(agent.schedule[3]) == 2
+
+
+def test_deviation_is_put_back_and_learning_rates_fall():
+    agent = make(fresh_std_iterations=1, decay_iterations=4, learning_rate=1e-2)
+    iterate(agent)
+    assert agent.optimizers["policy"].param_groups[0]["lr"] == pytest.approx(1e-2)
+    learned = agent.policy.log_std.detach().clone()
+    assert learned.any()
+    agent.update(episode(agent, 1))
+    assert torch.equal(agent.policy.log_std, learned)  # only before the first iteration
+    while agent.busy:
+        agent.advance()
+    assert agent.optimizers["values"].param_groups[0]["lr"] == pytest.approx(1e-2 * 3 / 4)
+
+
+def test_imagination_by_hand():
+    """Two members that disagree by a constant: what is seen, earned and uncertain in two steps."""
+    agent = make()
+
+    class Shifts:
+        config = DynamicsConfig(num_members=2)
+
+        def predict(self, observation, action):
+            return torch.stack([observation + 1.0, observation + 3.0])
+
+    found = imagine(
+        torch.zeros(1, 4, 2),
+        2,
+        agent.policy,
+        Shifts(),
+        normalize=lambda rows: rows,
+        to_environment=lambda action: torch.full_like(action, 2.0),
+        to_models=lambda action: action,
+        reward=reward,
+        scale_reward=lambda rows: rows * 10.0,
+        value=lambda rows: rows[:, 0],
+        discount=0.5,
+        largest_state=2.0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert found.reward[0].flatten().tolist() == pytest.approx([10.0 * (0.0 - 0.1 * 4.0)] * 4)
+    # x = r + 0.5 * V(s'), V the first entry: 1 and (clipped) 2; population variance of (0.5, 1.0) is 0.0625.
+    assert found.uncertainty[0].flatten().tolist() == pytest.approx([0.0625] * 4)
+    assert found.uncertainty[1].flatten().tolist() == [0.0] * 4  # nothing is bootstrapped after the last step
+    assert set(found.observation[1, 0, :, 0].tolist()) <= {1.0, 2.0}
+
+
+def test_members_are_drawn_anew_for_every_transition_and_by_their_weights():
+    agent = make()
+
+    class Labels:
+        config = DynamicsConfig(num_members=3)
+
+        def predict(self, observation, action):
+            return torch.stack([torch.full_like(observation, float(member)) for member in range(3)])
+
+    def drawn(weights):
+        found = imagine(
+            torch.zeros(2, 300, 2),
+            5,
+            make(num_envs=2).explorers,
+            Labels(),
+            normalize=lambda rows: rows,
+            to_environment=lambda action: action,
+            to_models=lambda action: action,
+            reward=reward,
+            scale_reward=lambda rows: rows,
+            value=lambda rows: rows[:, 0],
+            discount=0.9,
+            largest_state=1e5,
+            generator=agent.stream.generator,
+            member_weights=weights,
+        )
+        return found.observation[1:, ..., 0]
+
+    members = drawn(None)
+    assert (members.float().std(dim=0) > 0).float().mean() > 0.9  # not one member a trajectory
+    only = drawn(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]))
+    assert (only[:, 0] == 1.0).all()
+    assert not (only[:, 1] == 1.0).any()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 2, 3, 4])
+def test_resumes_between_any_two_pieces_of_work(pieces):
+    one = make()
+    iterate(one)
+    for row in zip(*episode(one, 1), strict=True):
+        one.observe(Transition(*row))
+    one.update(episode(one, 1))
+    for _ in range(pieces):
+        one.advance()
+    assert one.busy
+    two = make(seed=9)
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    saved = {name: value.clone() for name, value in optimizer_tensors(one.optimizers).items()}
+    load_optimizer_tensors(two.optimizers, saved)
+    for agent in (one, two):
+        while agent.busy:
+            agent.advance()
+        iterate(agent, 2)
+    for (name, first), second in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert torch.equal(first, second), name
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"alpha": -1.0}, r"agent\.alpha=-1"),
+        ({"objective": "max"}, r"agent\.objective=max"),
+        ({"u_scale": "raw"}, r"agent\.u_scale=raw"),
+        ({"alpha_range": (1.0, 0.0)}, r"agent\.alpha_range="),
+        ({"alpha_factor": 0.5}, r"agent\.alpha_factor=0\.5"),
+        ({"horizon": 0}, r"agent\.horizon=0"),
+    ],
+)
+def test_wrong_values_are_refused(keys, message):
+    with pytest.raises(UserError, match=message):
+        POMBUConfig(**keys)
