@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import envs
 from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.config import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError, require
+from rlsuite.replay.config import ReplayConfig
 from rlsuite.seeding import derive_seed
+
+# Keys of TrainConfig that agents without a replay have no use for.
+UNUSED_ON_POLICY = ("train_ratio", "updates_per_episode", "warmup_episodes", "replay")
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,28 +50,14 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
     """Return a fresh agent for the environment's sizes and bounds.
 
     Raises:
-        UserError: if it is one for tasks with goals, and the environment's are not such as it needs.
+        UserError: if the environment is not such as the agent needs.
     """
+    check_fit(config, env)
     arguments: dict[str, Any] = {}
-    if hasattr(config.agent, "dynamics"):
-        limit = env.max_episode_steps
-        require(
-            env.known_reward is not None,
-            f"agent={config.agent_name} needs a task whose reward is known, such as env=FixedHorizonHalfCheetah",
-        )
-        require(
-            limit == config.agent.horizon,
-            f"agent.horizon={config.agent.horizon}: the environment's episodes have {limit} steps; make them equal",
-        )
-        arguments["reward"] = env.known_reward
     if env.goals is not None:
         arguments["goals"] = env.goals
-        if config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense":
-            require(
-                not getattr(config.agent, "clip_targets", False),
-                "agent.clip_targets=true is for sparse rewards and the environment's are dense; use "
-                "agent.clip_targets=false",
-            )
+    if hasattr(config.agent, "dynamics"):
+        arguments["reward"] = env.known_reward
     space, action_space = env.single_observation_space, env.single_action_space
     return load_agent_class(config.agent_target)(
         space.shape[0],
@@ -78,6 +69,40 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         device=choose_device(config.device),
         **arguments,
     )
+
+
+def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
+    """Raise UserError, naming the fix, where agent, environment and the rest of the config do not go together."""
+    agent, name, limit = config.agent, config.agent_name, env.max_episode_steps
+    dense = config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense"
+    require(
+        not getattr(agent, "clip_targets", False) or (env.goals is not None and not dense),
+        "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
+        "agent.clip_targets=false",
+    )
+    require(
+        config.replay.hindsight.strategy == "none" or limit is not None,
+        "env.max_episode_steps=null: hindsight learns from whole episodes and none would end; use a limit",
+    )
+    if hasattr(agent, "rollout_length"):
+        for entry in dataclasses.fields(TrainConfig):
+            if entry.name in UNUSED_ON_POLICY:
+                default = ReplayConfig() if entry.name == "replay" else entry.default
+                require(
+                    getattr(config, entry.name) == default,
+                    f"{entry.name}: agent={name} learns from each rollout once and does not use it; leave it out",
+                )
+        steps = agent.rollout_length * config.num_envs
+        require(config.steps >= steps, f"steps={config.steps}: agent={name} learns every {steps}; use that or more")
+    if hasattr(agent, "dynamics"):
+        require(
+            env.known_reward is not None,
+            f"agent={name} needs a task whose reward is known, such as env=FixedHorizonHalfCheetah",
+        )
+        require(
+            limit == agent.horizon,
+            f"agent.horizon={agent.horizon}: the environment's episodes have {limit} steps; make them equal",
+        )
 
 
 def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:

@@ -106,6 +106,11 @@ class DDPGConfig:
             not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
             "agent.clip_targets=true needs agent.discount below 1 and agent.critic.loss=squared_error",
         )
+        require(
+            not self.clip_targets or (self.reward_scaling == "constant" and self.reward_scale == 1.0),
+            "agent.clip_targets=true is for rewards as they are; use agent.reward_scaling=constant and "
+            "agent.reward_scale=1",
+        )
 
     @property
     def target_range(self) -> tuple[float, float] | None:

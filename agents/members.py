@@ -76,8 +76,10 @@ def load_ensemble(
     config: TrainConfig = loaded[0][1]
     agents: list[Any] = [agent for agent, _ in loaded]
     for (agent, own), path in zip(loaded, checkpoints, strict=True):
-        if not isinstance(agent, DDPG):
-            raise UserError(f"{path} holds agent={own.agent_name}; an ensemble is made of ddpg, td3 or ace agents")
+        if type(agent) not in (DDPG, ACE):  # SHER's critics have not learned from each other
+            raise UserError(
+                f"{path} holds agent={own.agent_name}; an ensemble is made of ace, ddpg, her, sac and td3 agents"
+            )
         if own.env != config.env:
             raise UserError(f"{path} was trained on {own.env.full_id}, the first member on {config.env.full_id}")
     shared = {entry.name: getattr(config.agent, entry.name) for entry in dataclasses.fields(config.agent)}

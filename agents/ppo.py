@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from agents.ppo_config import PPOConfig
 from rlsuite.advantages import generalized_advantages
+from rlsuite.goals import GoalSpec
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
@@ -52,6 +53,8 @@ class PPO(nn.Module):
         num_envs: N of the training environments.
         seed: of initial weights, actions and minibatches.
         device: where everything lies.
+        goals: of a task with goals, whose observations are [own observation, desired goal, achieved goal]; the
+            networks see the first two.
     """
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
@@ -67,9 +70,11 @@ class PPO(nn.Module):
         num_envs: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        goals: GoalSpec | None = None,
     ) -> None:
         super().__init__()
         self.config = config
+        self.observation_size = observation_size = observation_size if goals is None else goals.visible_size
         self.learning_rate_factor = 1.0
         self.rollouts = 0
         action_size = action_low.numel()
@@ -103,11 +108,6 @@ class PPO(nn.Module):
             assert isinstance(layer.weight, Tensor)
             layer.weight.data.mul_(gain)
         return network
-
-    @property
-    def rollout_length(self) -> int:
-        """T, steps of every environment between updates."""
-        return self.config.rollout_length
 
     @property
     def sample_size(self) -> int:
@@ -151,7 +151,8 @@ class PPO(nn.Module):
         return torch.addcmul(self.action_center, action, self.action_half_range)
 
     def normalize(self, observation: Tensor) -> Tensor:
-        """Standardize observations where the config asks for it."""
+        """Cut off what only hindsight looks at, and standardize where the config asks for it."""
+        observation = observation[..., : self.observation_size]
         return self.normalizer(observation) if self.config.normalize_observations else observation
 
     def observe(self, transition: Transition) -> None:
@@ -184,7 +185,7 @@ class PPO(nn.Module):
             if config.target_divergence and float(metrics["divergence"]) > 1.5 * config.target_divergence:
                 break  # the policy has gone far enough from the one that collected
         if config.normalize_observations:
-            self.normalizer.update(batch.observation.flatten(0, 1))
+            self.normalizer.update(batch.observation[..., : self.observation_size].flatten(0, 1))
         self.rollouts += 1
         self._adapt_learning_rate(metrics)
         return metrics | {"std": self.log_std.detach().exp().mean()}

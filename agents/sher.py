@@ -27,6 +27,7 @@ from agents.ddpg import DDPG, Turn, join
 from agents.ddpg_config import DDPGConfig
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.ensemble import EnsembleMLP
+from rlsuite.nn.exploration import RandomStream
 from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch
 
@@ -71,6 +72,7 @@ class SHER(DDPG):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.evaluation_stream = RandomStream(kwargs.get("seed", 0) + 4, self.action_center.device)
         self.values: EnsembleMLP | None = None
         if self.config.value == "action":
             return
@@ -99,16 +101,24 @@ class SHER(DDPG):
 
     # -- act ----------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def act(self, observation: Tensor, explore: bool) -> Tensor:
         """Return actions (N, A) in the environment's units: tanh of the Gaussian's mean, or explored."""
-        return super().act(observation, explore or self.config.explore_in_evaluation)
+        if explore or not self.config.explore_in_evaluation:
+            return super().act(observation, explore)
+        rows = self.for_members(self.normalize(observation), self.config.num_pairs)
+        generator = self.evaluation_stream.generator  # evaluations leave training's streams alone
+        sampled = self.actors.sample(rows, generator).action[0]
+        return self.to_environment(self.exploration.sometimes_random(sampled, generator))
 
     # -- update -------------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device: critics, V, actors, and the slow copies when their turn comes.
 
-        V learns from the critics and the policy as they are before this update's own step of the actors.
+        V learns from the critics as this update has just left them, and the actors' step follows. The released code
+        takes all three gradients at the same weights; squared errors there have a factor of 1/2, to which Adam is
+        indifferent.
         """
         if self.values is None:
             return super().learn(batch, turn)
@@ -157,5 +167,7 @@ class SHER(DDPG):
     def _update_targets(self) -> None:
         if self.values is None:
             super()._update_targets()
-        else:
-            torch._foreach_lerp_(self.target_value_parameters, self.value_parameters, self.config.target_rate)
+            return
+        torch._foreach_lerp_(self.target_value_parameters, self.value_parameters, self.config.target_rate)
+        if self.config.act_with_targets:
+            torch._foreach_lerp_(self.target_actor_parameters, self.actor_parameters, self.config.target_rate)

@@ -17,7 +17,7 @@ from envs import catalogue
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
 
-__all__ = ["VectorEnv", "make_vector", "task_names", "task_options"]
+__all__ = ["VectorEnv", "has_goals", "make_vector", "task_names", "task_options"]
 
 _PREFIX = "rlsuite/"
 
@@ -34,6 +34,16 @@ def task_options(name: str) -> dict[str, Any]:
         UserError: If there is no such task.
     """
     return catalogue.options(name.removeprefix(_PREFIX))
+
+
+def has_goals(env_id: str) -> bool:
+    """Return whether an environment, as named to `make_vector`, is a task of the suite with goals."""
+    name = env_id.removeprefix(_PREFIX)
+    if ":" in name or name not in catalogue.names():
+        return False
+    from envs.goals.task import GoalTask
+
+    return issubclass(catalogue.task_class(name), GoalTask)
 
 
 def make_vector(

@@ -62,6 +62,16 @@ class GoalVectorEnv(gymnasium.vector.VectorEnv):
         """Return the reward (...) of having achieved (..., G) where (..., G) was desired; info is not used."""
         return self.goals.compute_reward(torch.as_tensor(achieved_goal), torch.as_tensor(desired_goal))
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the flat environments have: failures, seed, spec_id, max_episode_steps, exact_resume."""
+        if name in ("failures", "seed", "spec_id", "max_episode_steps", "exact_resume"):
+            return getattr(self.flat, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+
+    def observation(self) -> DictObservation:
+        """Return a copy of the current observation, by name."""
+        return to_dict(self.goals, self.flat.observation())
+
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that stepping depends on."""
         return self.flat.state()

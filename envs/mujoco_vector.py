@@ -24,6 +24,7 @@ from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
 from envs.threads import one_torch_thread
 from envs.vector import VectorEnv
+from rlsuite.errors import UserError
 
 
 class Transition(NamedTuple):
@@ -71,13 +72,17 @@ class MujocoVectorEnv(VectorEnv):
         render_size: tuple[int, int] = (480, 480),
     ) -> None:
         self.task = task
-        self.simulation = CpuSimulation(
-            task.xml_file,
-            num_envs,
-            num_threads=num_threads,
-            contact_forces=task.contact_mode,  # pyright: ignore[reportArgumentType]
-            setup=task.setup,
-        )
+        try:
+            self.simulation = CpuSimulation(
+                task.xml_file,
+                num_envs,
+                num_threads=num_threads,
+                contact_forces=task.contact_mode,  # pyright: ignore[reportArgumentType]
+                setup=task.setup,
+            )
+        except KeyError as error:  # a name that the task looks up in its model
+            missing = str(error).strip("\"'").split(".")[0]
+            raise UserError(f"xml_file='{task.xml_file}' is no model for {task.name}: {missing}") from None
         facts = self.simulation.facts
         for name, size in task.memory(facts).items():
             self.simulation.remember(name, size)
@@ -132,7 +137,7 @@ class MujocoVectorEnv(VectorEnv):
         self._episode[env_ids] += 1
 
     def set_state(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> Tensor:
-        """Begin an episode of some environments from given states instead of drawn ones.
+        """Begin an episode of some environments from given states instead of drawn ones; a goal stays as it was.
 
         Args:
             env_ids: (n,) int64 environments.
@@ -143,6 +148,7 @@ class MujocoVectorEnv(VectorEnv):
             Their observation, (n, D).
         """
         self.simulation.reset(env_ids, qpos, qvel)
+        self.task.after_reset(self.simulation, env_ids)
         return self._begun(env_ids).to(self.device)
 
     def _begun(self, env_ids: Tensor) -> Tensor:

@@ -88,9 +88,13 @@ class Task:
     def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Change the simulations after a step's physics and before anything is observed; most tasks do not."""
 
+    def after_reset(self, simulation: Simulation, env_ids: Tensor) -> None:
+        """Take note of simulations (n,) that were just put into a start state; most tasks need not."""
+
     def begin(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
         """Put some simulations (n,) into a drawn start state."""
         simulation.reset(env_ids, *self.initial_state(simulation.facts, random, env_ids))
+        self.after_reset(simulation, env_ids)
 
     def seconds(self, facts: ModelFacts) -> float:
         """Return the simulated seconds of one environment step."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from rlsuite.monitor import check_finite
 from rlsuite.rollout_buffer import RolloutBuffer
 from rlsuite.training import Trainer
 
@@ -24,7 +25,7 @@ class OnPolicyTrainer(Trainer):
         low = torch.as_tensor(self.env.single_action_space.low)
         observation = self.worker.observation
         action = low.expand(self.env.num_envs, -1).to(observation.device)
-        return RolloutBuffer(self.agent.rollout_length, observation, action)  # type: ignore[attr-defined]
+        return RolloutBuffer(self.config.agent.rollout_length, observation, action)
 
     def _update(self, should_stop: Callable[[], bool]) -> None:
         if self.steps_at_start is None:
@@ -33,5 +34,7 @@ class OnPolicyTrainer(Trainer):
             self.batch = self.replay.take()  # type: ignore[assignment]
             self.metrics |= self.agent.update(self.batch)  # type: ignore[arg-type]
             self.updates += 1
+            # Now, while the rollout that did it is still there.
+            self._refuse_nonfinite(check_finite(self.metrics))
         while getattr(self.agent, "busy", False) and not should_stop():
             self.metrics |= self.agent.advance()  # type: ignore[attr-defined]

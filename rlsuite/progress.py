@@ -1,7 +1,7 @@
 """What a person sees while a run goes on: a table that stays in place on a terminal, plain lines elsewhere.
 
 Records come from `rlsuite.monitor.Monitor`. These names of a "train" record have rows of their own:
-``episodes``, ``return_mean``, and the throughputs ``steps_per_second`` (stepping alone),
+``episodes``, ``return_mean``, ``success_rate``, and the throughputs ``steps_per_second`` (stepping alone),
 ``steps_per_second_act`` (stepping and acting) and ``steps_per_second_update`` (stepping, acting, updating).
 Names that contain "loss" are listed as losses; every number of an "evaluate" record is shown.
 """
@@ -21,6 +21,7 @@ from rich.table import Table
 _ROWS = {
     "episodes": "episodes",
     "return_mean": "return",
+    "success_rate": "success",
     "steps_per_second": "steps/s: step",
     "steps_per_second_act": "steps/s: step + act",
     "steps_per_second_update": "steps/s: step + act + update",

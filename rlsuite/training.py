@@ -77,7 +77,7 @@ class Trainer:
         """Return where transitions go and come from."""
         config, env = self.config, self.env
         low = torch.as_tensor(env.single_action_space.low)
-        return Replay(
+        replay = Replay(
             config.replay,
             self.worker.observation,
             low.expand(env.num_envs, -1),
@@ -86,6 +86,8 @@ class Trainer:
             agent_device=self.worker.observation.device,
             goals=env.goals,
         )
+        replay.check_size(self.agent.sample_size)
+        return replay
 
     # -- the loop -----------------------------------------------------------------------------------------
 

@@ -107,7 +107,8 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     tasks = sorted({curve.task for curve in curves})
     labels = sorted({curve.label for curve in curves})
     colors = {label: f"C{place % 10}" for place, label in enumerate(labels)}
-    panels = len(tasks) + (len(tasks) > 1)
+    profiles = len(tasks) > 1 and min(curve.center[-1] for curve in curves) > 0  # shares of a best below 0 mean nothing
+    panels = len(tasks) + profiles
     columns = min(panels, MAX_COLUMNS)
     rows = -(-panels // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 3.6 * rows), squeeze=False)
@@ -119,8 +120,8 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
             axis.plot(places, curve.center, color=color, label=curve.label)
             axis.fill_between(places, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
         axis.set(title=task, xlabel=AXES[x], ylabel=f"{y}, interquartile mean")
-    if len(tasks) > 1:
-        draw_profiles(axes.flat[panels - 1], curves, colors)
+    if profiles:
+        draw_profiles(axes.flat[panels - 1], curves, colors, y)
     # One legend below all panels: long labels would hide the curves.
     handles = [pyplot.Line2D([], [], color=colors[label], label=label) for label in labels]
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
@@ -133,21 +134,21 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     pyplot.close(figure)
 
 
-def draw_profiles(axis: Any, curves: Sequence[Curve], colors: dict[str, str]) -> None:
-    """Draw, for groups that ran on every task, the share of runs above each fraction of the best return."""
+def draw_profiles(axis: Any, curves: Sequence[Curve], colors: dict[str, str], y: str) -> None:
+    """Draw, for groups that ran on every task, the share of runs above each fraction of the best group's."""
     tasks = sorted({curve.task for curve in curves})
     best = {task: max(curve.center[-1] for curve in curves if curve.task == task) for task in tasks}
     thresholds = np.linspace(0.0, 1.2, 61)
     for label, color in colors.items():
         mine = {curve.task: curve for curve in curves if curve.label == label}
-        if set(mine) != set(tasks) or min(best.values()) <= 0:
+        if set(mine) != set(tasks):
             continue
         seeds = min(len(curve.returns) for curve in mine.values())
         scores = np.stack([mine[task].returns[:seeds, -1] / best[task] for task in tasks], axis=1)
         profile = performance_profile(scores, thresholds)
         axis.plot(thresholds, profile.fraction, color=color, label=label)
         axis.fill_between(thresholds, profile.low, profile.high, color=color, alpha=0.2, linewidth=0)
-    axis.set(title="performance profile", xlabel="return / best group's", ylabel="share of runs above")
+    axis.set(title="performance profile", xlabel=f"{y} / best group's", ylabel="share of runs above")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def make_trainer(
         return made
 
     agent = make_agent(config, env)
-    kind = OnPolicyTrainer if hasattr(agent, "rollout_length") else Trainer
+    kind = OnPolicyTrainer if hasattr(config.agent, "rollout_length") else Trainer
     return kind(
         config,
         folder,

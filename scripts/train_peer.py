@@ -72,6 +72,8 @@ class PeerConfig:
         )
         require(self.run.evaluate.every >= 1, "evaluate.every=0: a peer is trained for its curve; use 1 or more")
         require(self.run.env.adapter != "envpool", "env=envpool: peers train on Gymnasium; use env=<task> of ours")
+        goals = envs.has_goals(self.run.env.full_id)
+        require(not goals, f"env={self.run.env.name}: peers train on tasks without goals, such as env=Hopper")
 
     @property
     def training_id(self) -> str:

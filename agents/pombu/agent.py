@@ -108,11 +108,6 @@ class POMBU(nn.Module):
 
     # -- act ----------------------------------------------------------------------------------------------
 
-    @property
-    def rollout_length(self) -> int:
-        """Steps of every environment between updates: an episode."""
-        return self.config.horizon
-
     @torch.no_grad()
     def act(self, observation: Tensor, explore: bool) -> Tensor:
         """Return actions (N, A) in the environment's units; exploring, environment n follows exploration policy n."""

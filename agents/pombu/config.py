@@ -147,3 +147,8 @@ class POMBUConfig:
         require_choice("agent.objective", self.objective, OBJECTIVES)
         require_choice("agent.u_scale", self.u_scale, U_SCALES)
         check_sizes("agent", self.hidden_sizes)
+
+    @property
+    def rollout_length(self) -> int:
+        """Steps of every environment between updates: an episode."""
+        return self.horizon

@@ -164,9 +164,8 @@ class FetchTask(GoalTask):
             qpos[:, facts.object_joint.position[:2]] = facts.start[:2] + offset
         return qpos, facts.initial_qvel.expand(len(env_ids), -1)
 
-    def start(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
-        """Set the start state and note where the gripper is."""
-        super().start(simulation, random, env_ids)
+    def after_reset(self, simulation: Simulation, env_ids: Tensor) -> None:
+        """Note where the gripper is."""
         self._note_grip(simulation, env_ids)
 
     def draw_goal(self, fields: Fields, random: EnvironmentRandom, env_ids: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class GoalTask(Task):
 
     def start(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
         """Put some simulations (n,) into a drawn start state, the goal apart."""
-        simulation.reset(env_ids, *self.initial_state(simulation.facts, random, env_ids))
+        super().begin(simulation, random, env_ids)
 
     # -- how goals are judged: by their distance, unless a subclass knows better ------------------------------
 

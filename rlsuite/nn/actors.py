@@ -42,7 +42,7 @@ class ActorConfig:
         hidden_sizes: width of each hidden layer.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
         layer_norm: normalize each hidden layer before its activation.
-        initialization: "uniform", "orthogonal" or "normal".
+        initialization: "uniform", "orthogonal", "normal" or "xavier".
         distribution: "deterministic", or "squashed_gaussian": tanh of a Gaussian whose mean and standard deviation
             depend on the observation (SAC).
         log_std: how the Gaussian's log standard deviation is kept within [-20, 2]: "clamp" (SAC), or "tanh"

@@ -35,7 +35,7 @@ class CriticConfig:
             has initialization=orthogonal, loss=categorical and agent.reward_scaling=returns).
         layout: "concatenate" (observation and action enter together) or "branches" (each has its own first
             layers, joined before the last hidden layer; arXiv:1712.08987).
-        initialization: "uniform", "orthogonal" or "normal".
+        initialization: "uniform", "orthogonal", "normal" or "xavier".
         loss: "squared_error" or "categorical" (distribution over atoms, cross entropy; Bellemare et al. 2017).
         num_atoms: V, of the categorical loss.
         value_min: lowest atom, in units of scaled rewards.

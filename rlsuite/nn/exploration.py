@@ -160,10 +160,15 @@ class GaussianExploration(nn.Module):
         action = (action + self.noise).clamp_(-1.0, 1.0)
         return self.sometimes_random(action) if self.config.random_probability else action
 
-    def sometimes_random(self, action: Tensor) -> Tensor:
-        """Replace rows of actions (N, A) by uniform ones in [-1, 1], each with the config's probability."""
+    def sometimes_random(self, action: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Replace rows of actions (N, A) by uniform ones in [-1, 1], each with the config's probability.
+
+        Args:
+            action: of any number of rows.
+            generator: of the draws; None for the exploration's own.
+        """
         shape = (action.shape[0], 1 + action.shape[1])
-        draw = torch.rand(shape, generator=self.stream.generator, device=action.device)
+        draw = torch.rand(shape, generator=generator or self.stream.generator, device=action.device)
         return torch.where(draw[:, :1] < self.config.random_probability, 2.0 * draw[:, 1:] - 1.0, action)
 
     def std(self) -> Tensor:

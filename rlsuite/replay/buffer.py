@@ -48,7 +48,13 @@ class Batch(NamedTuple):
 
 
 def forecast_bytes(
-    capacity: int, num_envs: int, observation: Tensor, action: Tensor, *, prioritized: bool = False
+    capacity: int,
+    num_envs: int,
+    observation: Tensor,
+    action: Tensor,
+    *,
+    prioritized: bool = False,
+    hindsight: bool = False,
 ) -> int:
     """Return the bytes a ring of `capacity` transitions allocates for rows like observation (N, D), action (N, A).
 
@@ -59,6 +65,8 @@ def forecast_bytes(
     row += 4 + 3 + 4  # reward, three flags, place of the final observation
     if prioritized:
         row += 4 + 16  # the priority, and its float64 copy and cumulative sum while sampling
+    if hindsight:
+        row += 16 + 8  # the episode's first and last tick, and its place in the list of whole episodes
     return slots * num_envs * row
 
 

@@ -10,10 +10,30 @@ Shapes: P groups, C candidates and S kept in each, G goal.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from rlsuite.replay.config import CurriculumConfig
+
+_LARGEST_LOG_WEIGHT = 60.0  # beyond it the distance decides alone anyway
+
+
+def nearest_neighbour_similarity(goals: Tensor) -> Tensor:
+    """Return (P, C, C): what picking candidate k covers of candidate j, exp(-(d / mean d)^2) if k is j's nearest.
+
+    Only each candidate's nearest neighbour covers it, at distance d; the mean is over all of a group's.
+
+    Args:
+        goals: (P, C, G).
+    """
+    distance = torch.cdist(goals, goals)
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    nearest, place = distance.min(dim=2)
+    mean = nearest.mean(dim=1, keepdim=True).clamp_min(torch.finfo(nearest.dtype).tiny)
+    covered = torch.exp(-(nearest / mean).square())
+    return torch.zeros_like(distance).scatter_(1, place.unsqueeze(1), covered.unsqueeze(1))
 
 
 def select(
@@ -27,7 +47,7 @@ def select(
 
     Args:
         config: see CurriculumConfig.
-        achieved: what each candidate achieved.
+        achieved: what was achieved where each candidate starts.
         desired: what it was asked for.
         batches: minibatches chosen before this one.
         generator: of the candidates that each pick looks at.
@@ -35,11 +55,11 @@ def select(
     if config.columns:
         achieved, desired = achieved[:, list(config.columns)], desired[:, list(config.columns)]
     goals = desired.unflatten(0, (-1, config.candidates))
-    distance = torch.cdist(goals, goals)
-    mean = distance.mean(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(distance.dtype).tiny)
-    similarity = torch.exp(-(distance / mean).square())
+    similarity = nearest_neighbour_similarity(goals)
     cost = (desired - achieved).square().sum(-1).sqrt().unflatten(0, (-1, config.candidates))
-    weight = config.weight * (1.0 + config.growth) ** batches
+    weight = 0.0
+    if config.weight:
+        weight = math.exp(min(math.log(config.weight) + batches * math.log1p(config.growth), _LARGEST_LOG_WEIGHT))
     covered = torch.zeros_like(cost)  # each candidate's similarity to the nearest one picked
     group = torch.arange(len(goals), device=goals.device)
     lottery = torch.rand((config.kept, *cost.shape), generator=generator, device=goals.device)

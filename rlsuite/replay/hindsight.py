@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require
 from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition
 from rlsuite.replay.config import HindsightConfig
@@ -29,6 +29,12 @@ class Hindsight:
 
     def __init__(self, buffer: ReplayBuffer, config: HindsightConfig, goals: GoalSpec) -> None:
         self.buffer, self.config, self.goals = buffer, config, goals
+        wrong = [column for column in config.curriculum.columns if column >= goals.goal_size]
+        require(
+            not wrong,
+            f"replay.hindsight.curriculum.columns={list(config.curriculum.columns)}: the goal has {goals.goal_size} "
+            f"numbers; use 0 to {goals.goal_size - 1}",
+        )
         self.episodes = Episodes(buffer)
         self.fresh: list[Tensor] = []  # places of episodes completed since statistics were last asked for
         self.batches = 0
@@ -97,7 +103,7 @@ class Hindsight:
         if not self.config.curriculum.enabled:
             return batch
         _, desired, _ = self.goals.split(batch.observation)
-        achieved = self.goals.achieved(batch.next_observation)
+        achieved = self.goals.achieved(batch.observation)  # before the step, as the released code has it
         kept = select(self.config.curriculum, achieved, desired, self.batches, generator)
         self.batches += 1
         return Batch(*(tensor[kept] for tensor in batch))

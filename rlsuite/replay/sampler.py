@@ -49,7 +49,12 @@ class Replay:
         self.config, self.discount = config, discount
         self.agent_device = torch.device(agent_device)
         needed = forecast_bytes(
-            config.capacity, observation.shape[0], observation, action, prioritized=config.prioritized
+            config.capacity,
+            observation.shape[0],
+            observation,
+            action,
+            prioritized=config.prioritized,
+            hindsight=config.hindsight.strategy != "none",
         )
         device = choose_device(config, needed, self.agent_device)
         self.buffer = ReplayBuffer(config.capacity, observation, action, device=device)
@@ -75,6 +80,11 @@ class Replay:
             self.priorities.added()
         if self.hindsight is not None:
             self.hindsight.added(transition)
+
+    def check_size(self, size: int) -> None:
+        """Raise UserError if minibatches of `size` cannot be drawn."""
+        if self.hindsight is not None:
+            self.hindsight.sample_size(size)
 
     def sample(self, size: int) -> Batch:
         """Draw B = size transitions with replacement, relabel goals, and gather them onto the agent's device."""

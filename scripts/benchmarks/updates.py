@@ -21,6 +21,7 @@ import torch
 from agents.assembly import choose_device, make_agent, make_env, prepare_torch
 from agents.ddpg import DDPG
 from benchmarks.rounds import Contestant, alternate, print_table, report
+from envs import has_goals
 from rlsuite.config import TrainConfig
 from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.errors import require
@@ -40,12 +41,15 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
         seconds: aimed at for each measurement.
     """
     require(not config.env.adapter, "what=updates is measured on the suite's own tasks, such as env=Hopper")
+    known = ("ace", "ddpg", "td3")
+    require(config.agent_name in known, f"agent={config.agent_name}: updates are measured for {', '.join(known)}")
+    goals = has_goals(config.env.full_id)
+    require(not goals, f"env={config.env.name}: updates are measured on tasks without goals, such as env=Hopper")
     prepare_torch(config)
     is_ace = config.agent_name == "ace"
     if not is_ace:
         config = dataclasses.replace(config, agent=sb3_form(config.agent))
     agent, replay = filled(config)
-    require(isinstance(agent, DDPG), f"agent={config.agent_name}: updates are measured for ace, ddpg and td3")
     rate = _ours(agent, replay, 10, agent.update)()
     updates = max(10, int(seconds * rate))
     on_cuda = choose_device(config.device).type == "cuda"

@@ -13,6 +13,7 @@ from agents.ppo import PPO, surrogate
 from agents.ppo_config import PPOConfig
 from rlsuite.errors import UserError
 from rlsuite.evaluation import evaluate
+from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Transition
 from rlsuite.rollout import RolloutWorker
 from rlsuite.rollout_buffer import RolloutBuffer
@@ -67,23 +68,35 @@ def test_densities_and_bounds():
     assert abs(float(((explored - agent.action_center) / agent.action_half_range)[:, 1].std()) - math.exp(-0.5)) < 0.06
 
 
-def test_the_first_ratio_is_one_even_though_statistics_move():
+def test_the_first_ratio_is_one_even_though_more_is_observed():
     """What a rollout is learned with is what it was collected with: log densities agree to the last digits."""
     agent = make()
     agent.update(rollout_of(agent, seed=1))  # so that the normalizer knows something
-    batch = rollout_of(agent, seed=2)
+    generator = torch.Generator().manual_seed(2)
+    no, rows, collected = torch.zeros(2, dtype=torch.bool), [], []
+    for _ in range(5):
+        observation = 3.0 + torch.randn(2, 3, generator=generator)  # far from what the statistics know
+        action = agent.act(observation, True)
+        scaled = (action - agent.action_center) / agent.action_half_range
+        collected.append(agent.log_prob(agent.mean(agent.normalize(observation)), scaled))
+        rows.append(Transition(observation, action, torch.randn(2, generator=generator), no, no, observation, no))
+        agent.observe(rows[-1])
+    batch = Transition(*(torch.stack(column) for column in zip(*rows, strict=True)))
     kept = agent.normalizer.count.item()
     prepared, _ = agent._prepare(batch)
-    collected = [
-        agent.log_prob(agent.mean(agent.normalize(row)), (act - agent.action_center) / agent.action_half_range)
-        for row, act in zip(batch.observation, batch.action, strict=True)
-    ]
     torch.testing.assert_close(prepared.log_prob, torch.cat(collected), rtol=1e-5, atol=1e-5)
-    for row in batch.observation:
-        agent.observe(Transition(row, *[batch[i][0] for i in range(1, 7)]))
-    assert agent.normalizer.count.item() == kept
     agent.update(batch)
-    assert agent.normalizer.count.item() == kept + 10
+    assert agent.normalizer.count.item() == kept + 10  # after the update, all at once
+
+
+def test_the_achieved_goal_is_not_seen():
+    spec = GoalSpec(1, 1, lambda achieved, desired: achieved, lambda achieved, desired: achieved)
+    agent = PPO(3, LOW, HIGH, PPOConfig(hidden_sizes=(8, 8)), num_envs=2, seed=0, goals=spec)
+    observation = torch.randn(4, 3)
+    changed = torch.cat([observation[:, :2], observation[:, 2:] + 10.0], dim=1)
+    assert torch.equal(agent.act(observation, False), agent.act(changed, False))
+    agent.update(rollout_of(agent))
+    assert agent.normalizer.mean.shape[-1] == 2
 
 
 def test_update_equals_plain_torch():

@@ -186,8 +186,19 @@ def test_evaluation_is_deterministic_unless_the_quirk_is_asked_for():
     observation = torch.randn(4, 7)
     agent = make()
     assert torch.equal(agent.act(observation[:2], False), agent.act(observation[:2], False))
-    quirky = make(explore_in_evaluation=True)
-    assert not torch.equal(quirky.act(observation[:2], False), quirky.act(observation[:2], False))
+    quirky = make(explore_in_evaluation=True)  # for two environments; evaluations have any number
+    before = quirky.exploration.stream.generator.get_state()
+    assert not torch.equal(quirky.act(observation, False), quirky.act(observation, False))
+    assert torch.equal(quirky.exploration.stream.generator.get_state(), before)
+
+
+def test_acting_with_targets_follows_the_actors():
+    agent = make(act_with_targets=True, target_rate=0.5)
+    observation = torch.randn(4, 7)
+    before = agent.act(observation, False)
+    for update in range(5):
+        agent.update(batch_of(agent, update))
+    assert not torch.equal(agent.act(observation, False), before)
 
 
 def test_log_std_by_tanh_and_the_bottleneck(generator):
@@ -261,6 +272,8 @@ def test_statistics_are_of_relabelled_observations_alone():
         ({"critic": CriticConfig(block="batch_norm"), "clip_targets": False}, r"agent\.value=state goes with"),
         ({"discount": 1.0}, r"agent\.clip_targets=true needs agent\.discount below 1"),
         ({"target_every": -1}, r"agent\.target_every=-1"),
+        ({"reward_scale": 10.0}, r"agent\.clip_targets=true is for rewards as they are"),
+        ({"reward_scaling": "returns"}, r"agent\.clip_targets=true is for rewards as they are"),
     ],
 )
 def test_wrong_values_are_refused_in_one_line(keys, message):

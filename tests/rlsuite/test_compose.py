@@ -39,6 +39,7 @@ def test_no_yaml_is_left_out():
     options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
     recipes = {Path("recipe/off_policy.yaml"), Path("recipe/hindsight.yaml")}  # every agent's YAML names one
     papers = {Path(f"preset_of_agent/paper_{agent}.yaml") for agent in ("ace", "ddpg", "her", "sher")}
+    papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     assert found == options | recipes | papers | {Path("train.yaml")}
 
 
@@ -62,6 +63,14 @@ def test_agents_for_goals_share_their_recipe():
             True,
         )
     assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her", "ppo", "pombu"}
+
+
+@pytest.mark.parametrize("agent", group_options("agent"))
+def test_every_agent_has_a_debug_preset(agent):
+    config, _ = compose_train([f"agent={agent}", "preset=debug"])
+    assert (config.steps, config.num_envs) == (2000, 4)
+    sizes = config.agent.hidden_sizes if hasattr(config.agent, "hidden_sizes") else config.agent.actor.hidden_sizes
+    assert sizes == (32, 32)
 
 
 def test_paper_presets_of_agents_for_goals_are_the_cards():

@@ -1,5 +1,7 @@
 """Hindsight replay against episodes kept in plain lists: whole ones only, goals of the right steps, new rewards."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from rlsuite.errors import UserError
 from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import ReplayBuffer, Transition
 from rlsuite.replay.config import CurriculumConfig, HindsightConfig, ReplayConfig
-from rlsuite.replay.curriculum import select
+from rlsuite.replay.curriculum import nearest_neighbour_similarity, select
 from rlsuite.replay.episodes import Episodes
 from rlsuite.replay.hindsight import Hindsight
 from rlsuite.replay.sampler import Replay
@@ -281,12 +283,19 @@ def test_interrupted_episodes_become_whole_where_they_stop():
 # -- curriculum -------------------------------------------------------------------------------------------------
 
 
+def test_only_the_nearest_neighbour_covers_by_hand():
+    """Goals 0, 1 and 3: 0 and 1 are each other's nearest, 1 is 3's; distances 1, 1, 2, their mean 4/3."""
+    found = nearest_neighbour_similarity(torch.tensor([[[0.0], [1.0], [3.0]]]))[0]
+    near, far = math.exp(-((3 / 4) ** 2)), math.exp(-((3 / 2) ** 2))
+    # Row: who is picked; column: who is covered by that.
+    torch.testing.assert_close(found, torch.tensor([[0.0, near, 0.0], [near, 0.0, far], [0.0, 0.0, 0.0]]))
+
+
 def test_curriculum_picks_by_hand():
-    """Without the distance term and with every candidate tried, picks maximize coverage."""
-    desired = torch.tensor([[0.0], [0.1], [10.0], [10.1]])
+    """Without the distance term and with every candidate tried, the first pick covers most."""
+    desired = torch.tensor([[0.0], [1.0], [3.0], [100.0]])  # 1 covers 0 and 3; 3 covers 100
     config = CurriculumConfig(enabled=True, candidates=4, kept=2, tried=4, weight=0.0)
-    picks = select(config, desired, desired, 0, torch.Generator().manual_seed(0))
-    assert len({int(pick) // 2 for pick in picks}) == 2  # one of each cluster
+    assert select(config, desired, desired, 0, torch.Generator().manual_seed(0))[0] == 1
     # The distance to what was achieved decides once it weighs enough.
     achieved = desired + torch.tensor([[0.0], [9.0], [9.0], [0.0]])
     config = CurriculumConfig(enabled=True, candidates=4, kept=2, tried=4, weight=100.0)
@@ -296,6 +305,20 @@ def test_curriculum_picks_by_hand():
     config = CurriculumConfig(enabled=True, candidates=4, kept=2, tried=4, weight=100.0, columns=(1,))
     moved = wide + torch.tensor([[5.0, 1.0], [5.0, 1.0], [0.0, 0.0], [5.0, 0.0]])
     assert set(select(config, moved, wide, 0, torch.Generator()).tolist()) == {2, 3}
+
+
+def test_the_distances_weight_grows_for_ever_without_overflowing():
+    goals = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    achieved = goals + torch.arange(12.0)[:, None]
+    config = CurriculumConfig(enabled=True, candidates=12, kept=6, tried=12)
+    for batches in (10**6, 10**9):
+        assert set(select(config, achieved, goals, batches, torch.Generator()).tolist()) == set(range(6))
+
+
+def test_columns_beyond_the_goal_are_refused():
+    config = HindsightConfig(strategy="future", curriculum=CurriculumConfig(enabled=True, columns=(1,)))
+    with pytest.raises(UserError, match=r"columns=\[1\]: the goal has 1 numbers; use 0 to 0"):
+        filled(config)
 
 
 @given(groups=st.integers(1, 3), tried=st.integers(1, 5), batches=st.integers(0, 10_000), seed=st.integers(0, 99))
