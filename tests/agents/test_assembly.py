@@ -1,0 +1,48 @@
+"""What agent, environment and config must agree on is checked before anything is built, in one line naming the fix."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from agents.assembly import check_fit
+from rlsuite.compose import compose_train
+from rlsuite.errors import UserError
+
+GOALS = object()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        (["agent=her", "env=Hopper"], {}, "agent.clip_targets=true is for the sparse rewards of tasks with goals"),
+        (["agent=sher", "env=FetchPushDense"], {"goals": GOALS}, "use agent.clip_targets=false"),
+        (["agent=sher", "env=FetchPush", "env.reward_type=dense"], {"goals": GOALS}, "use agent.clip_targets=false"),
+        (["agent=sher", "env=FetchPush"], {"goals": GOALS, "max_episode_steps": None}, "env.max_episode_steps=null"),
+        (["agent=ppo", "env=Hopper", "train_ratio=3"], {}, "train_ratio: agent=ppo learns from each rollout once"),
+        (["agent=ppo", "env=Hopper", "replay.capacity=100"], {}, "replay: agent=ppo learns from each rollout once"),
+        (["agent=ppo", "env=Hopper", "steps=1000"], {}, "steps=1000: agent=ppo learns every 2048; use that or more"),
+        (["agent=pombu", "env=Hopper"], {}, "needs a task whose reward is known, such as env=FixedHorizonHalfCheetah"),
+        (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max}, "agent.horizon=200: the environment's"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments, env, message):
+    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
+    with pytest.raises(UserError) as refused:
+        check_fit(compose_train(arguments)[0], stub)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["agent=sher", "env=FetchPushDense", "agent.clip_targets=false"], {"goals": GOALS}),
+        (["agent=ace", "env=FetchPush"], {"goals": GOALS}),
+        (["agent=ppo", "env=Hopper"], {}),
+        (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max, "max_episode_steps": 200}),
+        (["agent=ace", "env=Hopper"], {"max_episode_steps": None}),
+    ],
+)
+def test_what_goes_together_passes(arguments, env):
+    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
+    check_fit(compose_train(arguments)[0], stub)
