@@ -103,6 +103,16 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
             limit == agent.horizon,
             f"agent.horizon={agent.horizon}: the environment's episodes have {limit} steps; make them equal",
         )
+        rollout = agent.horizon * config.num_envs
+        require(
+            agent.dynamics.capacity >= rollout,
+            f"agent.dynamics.capacity={agent.dynamics.capacity}: one rollout has {rollout} steps; use that or more",
+        )
+        require(
+            config.steps <= rollout * agent.decay_iterations,
+            f"agent.decay_iterations={agent.decay_iterations}: the learning rate would be 0 after "
+            f"{rollout * agent.decay_iterations} steps; use {-(-config.steps // rollout)} or more",
+        )
 
 
 def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:

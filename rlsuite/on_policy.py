@@ -27,6 +27,11 @@ class OnPolicyTrainer(Trainer):
         action = low.expand(self.env.num_envs, -1).to(observation.device)
         return RolloutBuffer(self.config.agent.rollout_length, observation, action)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the agent has taken a rollout in and is not done with it."""
+        return getattr(self.agent, "busy", False)
+
     def _update(self, should_stop: Callable[[], bool]) -> None:
         if self.steps_at_start is None:
             self._count_updates_from_here()
@@ -36,5 +41,6 @@ class OnPolicyTrainer(Trainer):
             self.updates += 1
             # Now, while the rollout that did it is still there.
             self._refuse_nonfinite(check_finite(self.metrics))
-        while getattr(self.agent, "busy", False) and not should_stop():
+        while self.busy and not should_stop():
             self.metrics |= self.agent.advance()  # type: ignore[attr-defined]
+            self.updates += 1

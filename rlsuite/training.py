@@ -105,7 +105,12 @@ class Trainer:
         except NonFiniteActionError as error:  # met by an environment before a log met the loss
             self._refuse_nonfinite(["action"])
             raise UserError(f"{error} (step {self.worker.steps})") from None
-        return self.worker.steps >= self.config.steps
+        return self.worker.steps >= self.config.steps and not self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether work on what has been collected is left that would change the agent; never with a replay."""
+        return False
 
     def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
@@ -114,9 +119,12 @@ class Trainer:
             self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
             self.evaluation_s += time.perf_counter() - began
         self._begin_interval()
+        was_busy = self.busy
         if self.steps_at_start is not None:
             self._update(should_stop)  # what was still due when the run was stopped
         saved = self._saved_state if self.resume_step is not None else None
+        if was_busy and not self.busy and config.evaluate.every:
+            self._evaluate(monitor)  # the evaluation that the stop left out
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
             self._collect(monitor)
@@ -124,7 +132,8 @@ class Trainer:
             finished = worker.steps >= config.steps and not should_stop()
             if finished or _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)
-            if config.evaluate.every and (finished or _crossed(before, worker.steps, config.evaluate.every)):
+            due = config.evaluate.every and (finished or _crossed(before, worker.steps, config.evaluate.every))
+            if due and not self.busy:
                 self._evaluate(monitor)
             if finished or _crossed(before, worker.steps, config.checkpoint.every):
                 saved = self._save(monitor)

@@ -7,7 +7,12 @@ real start states; the next exploration policies are made of it.
 An iteration is long. `update` only takes the episodes in; `advance` then does a few passes of model training or one
 policy update a call, and the state between any two calls is complete, so that a run can be stopped and resumed there.
 
-alpha = beta = 0 is MBPPO.
+alpha = beta = 0 is MBPPO. With beta = 0 exploration follows the policy itself; the released code trains exploration
+policies there, too, on the plain advantage.
+
+Other departures: the exploration policies' Adam starts afresh with each iteration; standardized observations are
+clipped to 10, with 1e-4 added to their variance; the deviation that rewards are divided by is that of running sums of
+clipped rewards.
 
 Shapes: H steps, N environments (one exploration policy each), P policies, B trajectories, K members, D observation,
 A action.
@@ -26,6 +31,7 @@ from agents.pombu.dynamics import Dynamics
 from agents.pombu.imagination import Imagined, Reward, imagine
 from agents.pombu.policies import Policies
 from agents.pombu.policy_step import clip_gradients, objective, scaled_advantage_and_sigma, targets
+from rlsuite.errors import UserError
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
@@ -55,6 +61,7 @@ class POMBU(nn.Module):
     action_half_range: Tensor
     starts: Tensor
     schedule: Tensor
+    fresh: Tensor
     alpha: Tensor
 
     def __init__(
@@ -89,6 +96,7 @@ class POMBU(nn.Module):
             "starts": torch.zeros(config.dynamics.capacity // config.horizon + num_envs, observation_size),
             # Stage, iteration, policy updates left, starts stored: whole numbers of the schedule.
             "schedule": torch.tensor([COLLECTING, 0, 0, 0]),
+            "fresh": torch.ones(num_envs, dtype=torch.bool),
             "alpha": torch.tensor(config.alpha),
         }
         for name, tensor in buffers.items():
@@ -149,12 +157,14 @@ class POMBU(nn.Module):
         whole = (~batch.failed).all(dim=0)  # a trajectory with a failed simulation in it teaches the models nonsense
         action = (batch.action - self.action_center) / self.action_half_range
         rows = [tensor[:, whole] for tensor in (batch.observation, action.clamp(-1.0, 1.0), batch.next_observation)]
+        if not whole.any() and not int(self.dynamics.count):
+            raise UserError("every simulation of the first rollout failed; check the environment (see failures/)")
         if whole.any():
             self.dynamics.add(*rows)
             self.normalizer.update(rows[0].flatten(0, 1))
-            self._store_starts(batch.observation[0, whole])
-        if self.iteration < self.config.fresh_std_iterations:
-            self.policy.log_std.data.zero_()
+        # A failed simulation begins a new episode in mid-rollout: what that environment shows first is then no start.
+        self._store_starts(batch.observation[0, whole & self.fresh])
+        self.fresh.copy_((batch.terminated | batch.truncated)[-1])
         self.dynamics.begin_training(self.iteration)
         self.schedule[0], self.schedule[2] = MODELS, self.config.policy_updates
         return {"real_return": batch.reward.sum(dim=0).mean()}
@@ -173,16 +183,19 @@ class POMBU(nn.Module):
             if self.dynamics.trained:
                 self.schedule[0] = POLICY
             return metrics
-        self._set_learning_rate()
         if stage == POLICY:
+            self._set_learning_rate()
             metrics = self._update_policy()
             self.schedule[2] -= 1
             if int(self.schedule[2]) == 0:
                 self.schedule[0] = EXPLORATION
             return metrics
+        self.schedule[1] += 1  # what follows belongs to the next iteration: its deviation, its learning rate
+        if self.iteration < self.config.fresh_std_iterations:
+            self.policy.log_std.data.zero_()
+        self._set_learning_rate()
         self._make_explorers()
         self.schedule[0] = COLLECTING
-        self.schedule[1] += 1
         return {}
 
     def _set_learning_rate(self) -> None:
@@ -226,12 +239,12 @@ class POMBU(nn.Module):
             self.uncertainties(rows).clamp_min(0.0).view(shape),
             discount=config.discount,
             trace_decay=config.trace_decay,
-            largest_uncertainty=config.largest_uncertainty,
         )
         scaled = scaled_advantage_and_sigma(
             learned.advantage,
             learned.uncertainty,
             largest_advantage=config.largest_advantage,
+            largest_uncertainty=config.largest_uncertainty,
             u_scale=config.u_scale,
         )
         return *scaled, learned.value, learned.uncertainty
@@ -304,7 +317,7 @@ class POMBU(nn.Module):
     def _fit_values(self, observation: Tensor, value_target: Tensor, uncertainty_target: Tensor) -> Tensor:
         """Step V and U: MSE_V + 0.5 MSE_U."""
         value_loss = (self.values(observation)[..., 0] - value_target).square().mean()
-        uncertainty = self.uncertainties(observation)[..., 0].clamp_min(0.0)
+        uncertainty = self.uncertainties(observation)[..., 0]  # not clamped: where it is negative it must learn
         loss = value_loss + self.config.uncertainty_weight * (uncertainty - uncertainty_target).square().mean()
         gradients = list(torch.autograd.grad(loss, self.value_parameters))
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()

@@ -110,7 +110,7 @@ class Dynamics(nn.Module):
         count = int(self.count)
         free = self.config.capacity - count
         if steps * number > free:  # the oldest make room
-            kept = max(0, self.config.capacity - steps * number)
+            kept = (self.config.capacity - steps * number) // steps * steps  # whole trajectories only
             for name in ("observation", "action", "change"):
                 stored = getattr(self, name)
                 stored[:kept] = stored[count - kept : count].clone()

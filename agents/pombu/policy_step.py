@@ -35,7 +35,6 @@ def targets(
     *,
     discount: float,
     trace_decay: float,
-    largest_uncertainty: float,
 ) -> Targets:
     """Return advantages and the targets of V and U: lambda-returns with gamma, and with gamma squared for U.
 
@@ -46,7 +45,6 @@ def targets(
         uncertainty: (H, P, B) U there.
         discount: gamma.
         trace_decay: lambda.
-        largest_uncertainty: U's targets are clipped to it from above, and to 1e-8 from below.
     """
     ended = torch.zeros_like(reward, dtype=torch.bool)
     ended[-1] = True  # nothing is bootstrapped after the last imagined step
@@ -59,24 +57,24 @@ def targets(
 
     of_value = advantages(reward, value, discount)
     of_uncertainty = advantages(local, uncertainty, discount**2)
-    bounded = (of_uncertainty + uncertainty).clamp(1e-8, largest_uncertainty)
-    return Targets(of_value, of_value + value, bounded)
+    return Targets(of_value, of_value + value, of_uncertainty + uncertainty)
 
 
 def scaled_advantage_and_sigma(
-    advantage: Tensor, uncertainty: Tensor, *, largest_advantage: float, u_scale: str
+    advantage: Tensor, uncertainty: Tensor, *, largest_advantage: float, largest_uncertainty: float, u_scale: str
 ) -> tuple[Tensor, Tensor]:
     """Return standardized advantages and sigma = sqrt(U), both (H, P, B); each policy's are its own.
+
+    U is scaled first and then clipped to [1e-8, largest_uncertainty].
 
     The released code standardizes advantages first and then divides U by the variance of what it has standardized,
     which is 1: sigma stays in units of scaled returns ("official"). "advantage" divides by the variance from before.
     """
     advantage = advantage.clamp(-largest_advantage, largest_advantage)
     std, mean = torch.std_mean(advantage, dim=(0, 2), correction=0, keepdim=True)
-    sigma = uncertainty.sqrt()
     if u_scale == "advantage":
-        sigma = sigma / (std + 1e-8)
-    return (advantage - mean) / (std + 1e-8), sigma
+        uncertainty = uncertainty / (std + 1e-8).square()
+    return (advantage - mean) / (std + 1e-8), uncertainty.clamp(1e-8, largest_uncertainty).sqrt()
 
 
 def improvement(change: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -23,6 +23,16 @@ GOALS = object()
         (["agent=ppo", "env=Hopper", "steps=1000"], {}, "steps=1000: agent=ppo learns every 2048; use that or more"),
         (["agent=pombu", "env=Hopper"], {}, "needs a task whose reward is known, such as env=FixedHorizonHalfCheetah"),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max}, "agent.horizon=200: the environment's"),
+        (
+            ["agent=pombu", "env=FixedHorizonHopper", "steps=300000"],
+            {"known_reward": max, "max_episode_steps": 200},
+            "agent.decay_iterations=110: the learning rate would be 0 after 220000 steps; use 150 or more",
+        ),
+        (
+            ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.capacity=1000"],
+            {"known_reward": max, "max_episode_steps": 200},
+            "agent.dynamics.capacity=1000: one rollout has 2000 steps; use that or more",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, env, message):

@@ -104,17 +104,30 @@ def test_real_trajectories_with_a_failed_simulation_are_not_learned_from():
     assert int(agent.schedule[3]) == 2
 
 
-def test_deviation_is_put_back_and_learning_rates_fall():
-    agent = make(fresh_std_iterations=1, decay_iterations=4, learning_rate=1e-2)
-    iterate(agent)
-    assert agent.optimizers["policy"].param_groups[0]["lr"] == pytest.approx(1e-2)
-    learned = agent.policy.log_std.detach().clone()
-    assert learned.any()
+def test_only_first_observations_of_episodes_are_starts():
+    agent = make()
+    batch = episode(agent)
+    batch.truncated[-1, 1] = False  # environment 1 is in the middle of an episode: it failed some time ago
+    agent.update(batch)
+    assert int(agent.schedule[3]) == 3
     agent.update(episode(agent, 1))
-    assert torch.equal(agent.policy.log_std, learned)  # only before the first iteration
-    while agent.busy:
-        agent.advance()
-    assert agent.optimizers["values"].param_groups[0]["lr"] == pytest.approx(1e-2 * 3 / 4)
+    assert int(agent.schedule[3]) == 5
+
+
+def test_deviation_is_put_back_before_explorers_are_made_and_learning_rates_fall():
+    agent = make(fresh_std_iterations=2, decay_iterations=4, learning_rate=1e-2, beta=0.0)
+    iterate(agent)
+    assert not agent.explorers.log_std.any()  # of iteration 1, the second of two
+    assert agent.optimizers["policy"].param_groups[0]["lr"] == pytest.approx(1e-2 * 3 / 4)
+    iterate(agent, 1)
+    assert agent.explorers.log_std.any()
+    assert agent.optimizers["values"].param_groups[0]["lr"] == pytest.approx(1e-2 * 2 / 4)
+
+
+def test_a_first_rollout_of_failures_alone_is_refused():
+    agent = make()
+    with pytest.raises(UserError, match="every simulation of the first rollout failed"):
+        agent.update(episode(agent, failed=torch.ones(STEPS, 3, dtype=torch.bool)))
 
 
 def test_imagination_by_hand():

@@ -92,6 +92,14 @@ def test_data_of_earlier_iterations_stay():
     assert (dynamics.held_out.sum(dim=1) > 0).all()
 
 
+def test_only_whole_trajectories_make_room():
+    dynamics = make(capacity=110)
+    for seed in range(4):
+        dynamics.add(*trajectories(number=2, seed=seed))
+    assert int(dynamics.count) == 100  # five of 20 steps each
+    assert (dynamics.held_out[:, :100].unflatten(1, (5, 20)).sum(dim=2) == 4).all()
+
+
 def test_directions_are_normal_and_not_truncated():
     """The third: a wrongly truncated normal. Some 4.6 % of a normal's draws lie beyond two deviations."""
     weight = EnsembleWeightNormLinear(2, 200, 200).direction

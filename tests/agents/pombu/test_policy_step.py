@@ -6,6 +6,8 @@ import torch
 from agents.pombu.policies import Policies
 from agents.pombu.policy_step import clip_gradients, improvement, objective, scaled_advantage_and_sigma, targets
 
+BOUNDS = {"largest_advantage": 5.0, "largest_uncertainty": 1e3}
+
 
 def column(*values):
     return torch.tensor(values).view(-1, 1, 1)
@@ -20,22 +22,11 @@ def test_targets_by_hand():
         column(0.1, 0.2),
         discount=0.5,
         trace_decay=1.0,
-        largest_uncertainty=5.0,
     )
     # V: the returns are 1 + 0.5 * 3 = 2.5 and 3; U: 0.4 + 0.25 * 0.8 = 0.6 and 0.8.
     assert found.value.flatten().tolist() == pytest.approx([2.5, 3.0])
     assert found.advantage.flatten().tolist() == pytest.approx([0.5, -1.0])
     assert found.uncertainty.flatten().tolist() == pytest.approx([0.6, 0.8])
-    clipped = targets(
-        column(1.0, 3.0),
-        column(9.0, 0.0),
-        column(0.0, 0.0),
-        column(0.0, 0.0),
-        discount=0.5,
-        trace_decay=1.0,
-        largest_uncertainty=5.0,
-    )
-    assert clipped.uncertainty.flatten().tolist() == pytest.approx([5.0, 1e-8])
 
 
 def test_lambda_bootstraps_from_the_networks():
@@ -47,7 +38,6 @@ def test_lambda_bootstraps_from_the_networks():
         column(0.1, 0.2),
         discount=0.5,
         trace_decay=0.0,
-        largest_uncertainty=5.0,
     )
     assert found.value.flatten().tolist() == pytest.approx([1.0 + 0.5 * 4.0, 3.0])
     assert found.uncertainty.flatten().tolist() == pytest.approx([0.4 + 0.25 * 0.2, 0.8])
@@ -56,19 +46,28 @@ def test_lambda_bootstraps_from_the_networks():
 def test_scales_of_sigma():
     advantage = torch.tensor([[[4.0, 0.0]], [[0.0, -100.0]]])  # (H, P, B); -100 counts as -5
     uncertainty = torch.full((2, 1, 2), 4.0)
-    scaled, sigma = scaled_advantage_and_sigma(advantage, uncertainty, largest_advantage=5.0, u_scale="official")
+    scaled, sigma = scaled_advantage_and_sigma(advantage, uncertainty, **BOUNDS, u_scale="official")
     clipped = torch.tensor([4.0, 0.0, 0.0, -5.0])
     deviation = clipped.std(correction=0)
     torch.testing.assert_close(scaled.flatten(), (clipped - clipped.mean()) / deviation)
     assert sigma.flatten().tolist() == [2.0] * 4
-    _, sigma = scaled_advantage_and_sigma(advantage, uncertainty, largest_advantage=5.0, u_scale="advantage")
+    _, sigma = scaled_advantage_and_sigma(advantage, uncertainty, **BOUNDS, u_scale="advantage")
     torch.testing.assert_close(sigma.flatten(), torch.full((4,), 2.0 / float(deviation)))
+
+
+def test_u_is_clipped_after_it_is_scaled():
+    advantage, uncertainty = torch.tensor([[[1.0, -1.0]]]) * 0.1, torch.tensor([[[0.04, 0.0]]])
+    keys = {"largest_advantage": 5.0, "largest_uncertainty": 3.0}
+    _, sigma = scaled_advantage_and_sigma(advantage, uncertainty, u_scale="advantage", **keys)
+    assert sigma.flatten().tolist() == pytest.approx([3.0**0.5, 1e-4])  # 0.04 / 0.1^2 = 4, clipped to 3
+    _, sigma = scaled_advantage_and_sigma(advantage, uncertainty, u_scale="official", **keys)
+    assert sigma.flatten().tolist() == pytest.approx([0.2, 1e-4])
 
 
 def test_each_policys_advantages_are_standardized_alone():
     advantage = torch.randn(5, 2, 7)
     advantage[:, 1] = advantage[:, 1] * 0.01 + 3.0
-    scaled, _ = scaled_advantage_and_sigma(advantage, torch.ones(5, 2, 7), largest_advantage=5.0, u_scale="official")
+    scaled, _ = scaled_advantage_and_sigma(advantage, torch.ones(5, 2, 7), **BOUNDS, u_scale="official")
     assert scaled.mean(dim=(0, 2)).abs().max() < 1e-3
     assert (scaled.std(dim=(0, 2), correction=0) - 1.0).abs().max() < 1e-3
 
