@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.pombu.config import DynamicsConfig
+from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
-from rlsuite.nn.weight_norm import WeightNormMLP
 from rlsuite.optim.state import adam
 
 _SMALLEST_STD = 1e-6
@@ -86,13 +86,14 @@ class Dynamics(nn.Module):
             self.register_buffer(name, tensor.to(device))
         self.optimizer = adam(self.network.parameters(), config.learning_rate)
 
-    def _fresh_network(self) -> WeightNormMLP:
+    def _fresh_network(self) -> EnsembleMLP:
         observation_size, action_size = self.sizes
-        return WeightNormMLP(
+        return EnsembleMLP(
             self.config.num_members,
             observation_size + action_size,
             self.config.hidden_sizes,
             observation_size,
+            normalization="weight",
             generator=self.weights.generator,
         )
 

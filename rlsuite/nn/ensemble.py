@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require
+from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu_,  # in place: what comes in is always a fresh layer output
@@ -23,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "tanh": torch.tanh,
 }
-NORMALIZATIONS = ("none", "layer", "batch")
+NORMALIZATIONS = ("none", "layer", "batch", "weight")
 INITIALIZATIONS = ("uniform", "orthogonal", "normal", "xavier")
 
 
@@ -147,7 +148,7 @@ class NoNormalization(nn.Module):
 
 def make_normalization(kind: str, num_members: int, features: int) -> nn.Module:
     """Return the stacked normalization layer called `kind`, one of NORMALIZATIONS."""
-    if kind == "none":
+    if kind in ("none", "weight"):  # weights are normalized within their layers
         return NoNormalization()
     if kind == "layer":
         return EnsembleLayerNorm(num_members, features)
@@ -169,7 +170,8 @@ class EnsembleMLP(nn.Module):
         hidden_sizes: width of each hidden layer.
         out_features: O.
         activation: a key of ACTIVATIONS.
-        normalization: a value of NORMALIZATIONS, applied before each activation ("batch" also on the input).
+        normalization: a value of NORMALIZATIONS, applied before each activation ("batch" also on the input; "weight":
+            every layer's weights have their directions and lengths apart, and `initialization` is not used).
         initialization: see EnsembleLinear.
         generator: random stream the weights are drawn from.
     """
@@ -190,7 +192,9 @@ class EnsembleMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         sizes = [in_features, *hidden_sizes, out_features]
         self.layers = nn.ModuleList(
-            EnsembleLinear(num_members, size, next_size, initialization=initialization, generator=generator)
+            EnsembleWeightNormLinear(num_members, size, next_size, generator=generator)
+            if normalization == "weight"
+            else EnsembleLinear(num_members, size, next_size, initialization=initialization, generator=generator)
             for size, next_size in zip(sizes[:-1], sizes[1:], strict=True)
         )
         self.normalizations = nn.ModuleList(
