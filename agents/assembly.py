@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 import envs
+from agents.painter.agent import check_renderer
+from agents.painter.config import ModelFreePainterConfig, PainterConfig
+from envs.painting import PaintingVectorEnv
 from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.config import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError, require
@@ -56,6 +59,8 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
     arguments: dict[str, Any] = {}
     if env.goals is not None:
         arguments["goals"] = env.goals
+    if isinstance(env, PaintingVectorEnv):
+        arguments |= {"renderer": env.renderer, "episode_length": env.max_episode_steps}
     if hasattr(config.agent, "dynamics"):
         arguments["reward"] = env.known_reward
     space, action_space = env.single_observation_space, env.single_action_space
@@ -74,6 +79,7 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
 def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
     """Raise UserError, naming the fix, where agent, environment and the rest of the config do not go together."""
     agent, name, limit = config.agent, config.agent_name, env.max_episode_steps
+    _check_painting(config, env)
     dense = config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense"
     require(
         not getattr(agent, "clip_targets", False) or (env.goals is not None and not dense),
@@ -113,6 +119,15 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
             f"agent.decay_iterations={agent.decay_iterations}: the learning rate would be 0 after "
             f"{rollout * agent.decay_iterations} steps; use {-(-config.steps // rollout)} or more",
         )
+
+
+def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:
+    painting, painter = isinstance(env, PaintingVectorEnv), isinstance(config.agent, PainterConfig)
+    name = config.agent_name
+    require(painting or not painter, f"agent={name} paints; use env=Painting")
+    require(painter or not painting, f"agent={name} cannot read env=Painting; use agent=painter or painter_ddpg")
+    if painter and not isinstance(config.agent, ModelFreePainterConfig):
+        check_renderer(str(config.env.options.get("renderer", "soft")))
 
 
 def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:

@@ -97,9 +97,11 @@ def make_vector(
     limit = options.pop("max_episode_steps", kind.max_episode_steps)
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"env.max_episode_steps={limit}: use a whole number of 1 or more, or null for no limit")
+    task = catalogue.build(name, **options)
+    if hasattr(task, "make_vector"):  # no simulation of bodies
+        return task.make_vector(num_envs, max_episode_steps=limit, **common)
     from envs.mujoco_vector import MujocoVectorEnv
 
-    task = catalogue.build(name, **options)
     env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
     if env.goals is None or flat:
         return env
@@ -115,7 +117,8 @@ def _register() -> None:
             id=f"{_PREFIX}{name}",
             entry_point="envs.single:make_single",
             vector_entry_point="envs.single:make_registered",
-            max_episode_steps=catalogue.task_class(name).max_episode_steps,
+            # A painting's episode terminates by itself, on its last bundle.
+            max_episode_steps=None if name == "Painting" else catalogue.task_class(name).max_episode_steps,
             kwargs={"task": name},
         )
 

@@ -7,7 +7,7 @@ import functools
 import importlib
 from typing import Any, NamedTuple
 
-from envs.task import Task, option_default
+from envs.task import option_default
 from rlsuite.errors import UserError, near_matches
 
 
@@ -62,7 +62,7 @@ def _entries() -> dict[str, _Entry]:
     for name, (module, kind, defaults) in _GOALS.items():
         entries[name] = _Entry(f"envs.goals.{module}", kind, defaults)
         entries[f"{name}Dense"] = _Entry(f"envs.goals.{module}", kind, {**defaults, "reward_type": "dense"})
-    return entries
+    return entries | {"Painting": _Entry("envs.painting", "Painting", {})}
 
 
 _TASKS = _entries()
@@ -74,8 +74,8 @@ def names() -> list[str]:
 
 
 @functools.cache
-def task_class(name: str) -> type[Task]:
-    """Return a task's class, its options' defaults those of the name.
+def task_class(name: str) -> type[Any]:
+    """Return a task's class, its options' defaults those of the name: a `Task`, or `envs.painting.Painting`.
 
     Raises:
         UserError: If there is no such task.
@@ -83,7 +83,7 @@ def task_class(name: str) -> type[Task]:
     if name not in _TASKS:
         raise UserError(f"unknown task '{name}'{near_matches(name, _TASKS)}")
     entry = _TASKS[name]
-    kind: type[Task] = getattr(importlib.import_module(entry.module), entry.kind)
+    kind: type[Any] = getattr(importlib.import_module(entry.module), entry.kind)
     if name == entry.kind:
         return kind
     fields = [(option, type(value), value) for option, value in entry.defaults.items()]
@@ -96,7 +96,7 @@ def options(name: str) -> dict[str, Any]:
     return {option.name: option_default(option) for option in dataclasses.fields(task_class(name))}
 
 
-def build(name: str, **given: Any) -> Task:
+def build(name: str, **given: Any) -> Any:
     """Build a task with some options.
 
     Raises:

@@ -48,11 +48,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         known_reward: Of a task whose reward is a function of what is seen, that function: rewards (rows,) of
             observations (rows, D) and actions (rows, A); else None.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
+        constant_columns: How many of the observation's columns, the last, stay the same within an episode.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
     exact_resume = True
     goals: GoalSpec | None = None
+    constant_columns = 0
     known_reward: Callable[[Tensor, Tensor], Tensor] | None = None
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]

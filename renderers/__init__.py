@@ -1,1 +1,1 @@
-"""Differentiable renderers."""
+"""Stroke renderers: exact, soft (differentiable by formula) and neural (differentiable by imitation)."""

@@ -22,7 +22,7 @@ from rlsuite.errors import UserError, near_matches
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
 RUN_KEYS = ("run_dir", "resume")
-PATH_KEYS = ("run_dir", "resume", "output", "data")
+PATH_KEYS = ("run_dir", "resume", "output", "data", "env.data", "env.renderer_weights")
 PATH_LIST_KEYS = ("run", "runs")
 
 
@@ -135,6 +135,8 @@ def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict
         papers = sorted(path.stem.removeprefix("paper_") for path in (CONF / "preset_of_agent").glob("paper_*.yaml"))
         raise UserError(f"preset=paper is not made for agent={agent}; it is for {', '.join(papers)}")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
+    if "data" in plain:  # of tasks that read some: short for env.data
+        plain["env"] = {**plain["env"], "data": plain.pop("data")}
     return train_config(plain), run
 
 

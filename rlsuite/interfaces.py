@@ -22,6 +22,7 @@ class VectorEnv(Protocol):
     exact_resume: bool
     failures: list[Any]
     goals: GoalSpec | None
+    constant_columns: int
     single_observation_space: Any
     single_action_space: Any
 

@@ -85,6 +85,7 @@ class Trainer:
             seed=derive_seed(config.seed, "replay"),
             agent_device=self.worker.observation.device,
             goals=env.goals,
+            constant_columns=env.constant_columns,
         )
         replay.check_size(self.agent.sample_size)
         return replay
@@ -232,6 +233,9 @@ class Trainer:
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
+        gallery = getattr(self.evaluation_env, "gallery", None)
+        if gallery is not None:
+            monitor.image(self.worker.steps, "evaluate/gallery", gallery())
         self.evaluation_s += time.perf_counter() - began
 
     # -- checkpoints ----------------------------------------------------------------------------------------

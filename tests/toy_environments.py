@@ -24,6 +24,7 @@ class PointEnv:
 
     exact_resume = True
     goals = None
+    constant_columns = 0
 
     def __init__(self, num_envs, *, length=20, fail_at=None):
         self.num_envs, self.length, self.fail_at = num_envs, length, fail_at

@@ -47,6 +47,9 @@ class ActorConfig:
             depend on the observation (SAC).
         log_std: how the Gaussian's log standard deviation is kept within [-20, 2]: "clamp" (SAC), or "tanh"
             (arXiv:2002.02089), which has a gradient everywhere.
+        output_normalization: divide a deterministic actor's outputs before tanh by the mean of their absolute values
+            over the action's entries where that exceeds 1, so that actions do not all saturate and keep their
+            gradients (Wang et al. 2020, arXiv:1910.02208, equation 5).
         bottleneck: a linear layer of A units stands between the last hidden layer and the Gaussian's mean and log
             standard deviation (a quirk of the code released with arXiv:2002.02089).
     """
@@ -57,6 +60,7 @@ class ActorConfig:
     initialization: str = "uniform"
     distribution: str = "deterministic"
     log_std: str = "clamp"
+    output_normalization: bool = False
     bottleneck: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +69,10 @@ class ActorConfig:
         require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.actor.distribution", self.distribution, DISTRIBUTIONS)
         require_choice("agent.actor.log_std", self.log_std, ("clamp", "tanh"))
+        require(
+            not self.output_normalization or self.distribution == "deterministic",
+            "agent.actor.output_normalization=true: it is for agent.actor.distribution=deterministic",
+        )
         require(
             not self.bottleneck or self.distribution == "squashed_gaussian",
             "agent.actor.bottleneck=true: only agent.actor.distribution=squashed_gaussian has heads behind it",
@@ -85,6 +93,7 @@ class Actors(nn.Module):
     ) -> None:
         super().__init__()
         self.action_size = action_size
+        self.output_normalization = config.output_normalization
         self.smooth_log_std = config.log_std == "tanh"
         doubled = config.distribution == "squashed_gaussian" and not config.bottleneck
         self.network = EnsembleMLP(
@@ -114,7 +123,10 @@ class Actors(nn.Module):
 
     def pre_activation(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to what tanh squashes into actions, (K, B, A)."""
-        return self.outputs(observation, members)[..., : self.action_size]
+        output = self.outputs(observation, members)[..., : self.action_size]
+        if self.output_normalization:
+            output = output / output.abs().mean(dim=-1, keepdim=True).clamp_min(1.0)
+        return output
 
     def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:
         """Draw actions of stochastic actors at normalized observations (K, B, D), differentiably."""

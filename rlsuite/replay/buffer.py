@@ -4,7 +4,8 @@ Each observation is stored once: slot t + 1 holds the next observation of slot t
 ended; there the true last observation lies in a small store of its own. Samplers are index functions: they
 turn (slot, environment) pairs into batches.
 
-Shapes: T slots, N environments, B batch, D observation, A action, F stored final observations.
+Shapes: T slots, N environments, B batch, D observation, A action, F stored final observations, C of the observation's
+columns, its last, constant within an episode (kept once an episode, see constants.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rlsuite.errors import UserError
 from rlsuite.replay.config import ReplayConfig
+from rlsuite.replay.constants import EpisodeConstants
 
 
 class Transition(NamedTuple):
@@ -55,13 +57,17 @@ def forecast_bytes(
     *,
     prioritized: bool = False,
     hindsight: bool = False,
+    constant_columns: int = 0,
 ) -> int:
     """Return the bytes a ring of `capacity` transitions allocates for rows like observation (N, D), action (N, A).
 
-    The store of final observations is not counted: it grows with the share of transitions that end an episode.
+    The stores of final observations and of what is constant within an episode are not counted: they grow with the
+    share of transitions that end one.
     """
     slots = num_slots(capacity, num_envs)
-    row = observation[0].numel() * observation.element_size() + action[0].numel() * action.element_size()
+    row = (observation[0].numel() - constant_columns) * observation.element_size() + action[
+        0
+    ].numel() * action.element_size()
     row += 4 + 3 + 4  # reward, three flags, place of the final observation
     if prioritized:
         row += 4 + 16  # the priority, and its float64 copy and cumulative sum while sampling
@@ -110,9 +116,18 @@ class ReplayBuffer:
         observation: an example (N, D) fixing N, shape and dtype.
         action: an example (N, A).
         device: where everything lies.
+        constant_columns: C.
     """
 
-    def __init__(self, capacity: int, observation: Tensor, action: Tensor, *, device: torch.device | str) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        observation: Tensor,
+        action: Tensor,
+        *,
+        device: torch.device | str,
+        constant_columns: int = 0,
+    ) -> None:
         self.num_envs = observation.shape[0]
         self.num_slots = num_slots(capacity, self.num_envs)
         self.device = torch.device(device)
@@ -121,6 +136,12 @@ class ReplayBuffer:
         def ring(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros((slots, envs, *shape), dtype=dtype, device=self.device)
 
+        self.varying = observation.shape[1] - constant_columns  # columns kept at every step
+        self.constants: EpisodeConstants | None = None
+        if constant_columns:
+            self.constants = EpisodeConstants(envs, observation[:, self.varying :], self.device)
+            observation = observation[:, : self.varying]
+            self.episode = ring(dtype=torch.int32)  # of each slot's observation, as the constants number them
         self.observation = ring(*observation.shape[1:], dtype=observation.dtype)
         self.action = ring(*action.shape[1:], dtype=action.dtype)
         self.reward = ring()
@@ -146,6 +167,8 @@ class ReplayBuffer:
         """Store one step of every environment."""
         transition = Transition(*(tensor.to(self.device) for tensor in transition))
         slot, following = self.cursor, (self.cursor + 1) % self.num_slots
+        if self.constants is not None:
+            transition = self._without_constants(transition, self.constants)
         if self.count == self.num_slots - 1:
             # The following slot's observation is about to be overwritten, so its transition is gone.
             self._expire(following)
@@ -161,6 +184,19 @@ class ReplayBuffer:
             self.has_invalid = True
         self.cursor = following
         self.count = min(self.count + 1, self.num_slots - 1)
+
+    def _without_constants(self, transition: Transition, constants: EpisodeConstants) -> Transition:
+        """Store the constants of episodes that begin with this transition; return it without them."""
+        slot = self.cursor
+        before = (slot - 1) % self.num_slots
+        began = self.terminated[before] | self.truncated[before] if self.count else torch.ones_like(self.invalid[0])
+        oldest = self.episode[(slot - self.count) % self.num_slots] if self.count else None
+        constants.begin(began, transition.observation[:, self.varying :], oldest)
+        self.episode[slot] = constants.newest
+        return transition._replace(
+            observation=transition.observation[:, : self.varying],
+            next_observation=transition.next_observation[:, : self.varying],
+        )
 
     def _expire(self, slot: int) -> None:
         """Free the final observations that belong to `slot`."""
@@ -197,8 +233,20 @@ class ReplayBuffer:
         slot = (self.cursor - self.count + age) % self.num_slots
         return slot * self.num_envs + env
 
+    def observation_at(self, index: Tensor) -> Tensor:
+        """Return the observations (B, D) of the transitions at flat places (B,)."""
+        return self._with_constants(self.observation.flatten(0, 1).index_select(0, index), index)
+
     def next_observation_at(self, index: Tensor) -> Tensor:
         """Return the true next observations (B, D) of the transitions at flat places (B,)."""
+        return self._with_constants(self._varying_next(index), index)
+
+    def _with_constants(self, varying: Tensor, index: Tensor) -> Tensor:
+        if self.constants is None:
+            return varying
+        return torch.cat([varying, self.constants.at(self.episode.view(-1)[index], index % self.num_envs)], dim=1)
+
+    def _varying_next(self, index: Tensor) -> Tensor:
         envs = self.num_envs
         following = (index + envs) % (self.num_slots * envs)
         stored = self.observation.flatten(0, 1).index_select(0, following)
@@ -236,6 +284,12 @@ class ReplayBuffer:
         used = self.count + 1  # until the ring is full it is filled from slot 0; full, all of it is in use
         tensors = {name: getattr(self, name)[:used] for name in _RINGS}
         tensors["final_observation"] = self.final_observation
+        if self.constants is not None:
+            tensors |= {
+                "episode": self.episode[:used],
+                "constants": self.constants.rows,
+                "newest": self.constants.newest,
+            }
         tensors["numbers"] = torch.tensor(
             [self.cursor, self.count, self.finals_written, self.finals_expired, int(self.has_invalid), self.num_slots]
         )
@@ -258,6 +312,10 @@ class ReplayBuffer:
         for name in _RINGS:
             getattr(self, name)[: self.count + 1].copy_(tensors[name])
         self.final_observation = tensors["final_observation"].to(self.device).clone()
+        if self.constants is not None:
+            self.episode[: self.count + 1].copy_(tensors["episode"])
+            self.constants.rows = tensors["constants"].to(self.device).clone()
+            self.constants.newest.copy_(tensors["newest"])
 
 
 _RINGS = ("observation", "action", "reward", "terminated", "truncated", "invalid", "final_place")

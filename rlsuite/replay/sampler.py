@@ -29,6 +29,7 @@ class Replay:
         seed: of the sampling stream.
         agent_device: where batches are wanted.
         goals: of a task with goals; needed for hindsight.
+        constant_columns: of the observation's columns, how many, the last, stay the same within an episode.
 
     Raises:
         UserError: if the ring does not fit in memory, before anything is allocated, or hindsight is asked for and the
@@ -45,6 +46,7 @@ class Replay:
         seed: int,
         agent_device: torch.device | str = "cpu",
         goals: GoalSpec | None = None,
+        constant_columns: int = 0,
     ) -> None:
         self.config, self.discount = config, discount
         self.agent_device = torch.device(agent_device)
@@ -55,9 +57,12 @@ class Replay:
             action,
             prioritized=config.prioritized,
             hindsight=config.hindsight.strategy != "none",
+            constant_columns=constant_columns,
         )
         device = choose_device(config, needed, self.agent_device)
-        self.buffer = ReplayBuffer(config.capacity, observation, action, device=device)
+        self.buffer = ReplayBuffer(
+            config.capacity, observation, action, device=device, constant_columns=constant_columns
+        )
         self.priorities = Priorities(self.buffer, config.priority_exponent) if config.prioritized else None
         self.hindsight: Hindsight | None = None
         if config.hindsight.strategy != "none":
@@ -107,7 +112,7 @@ class Replay:
             buffer, index, self.config.n_step, self.discount, timelimit_as_done=self.config.timelimit_as_done
         )
         return Batch(
-            observation=buffer.observation.flatten(0, 1).index_select(0, index),
+            observation=buffer.observation_at(index),
             action=buffer.action.flatten(0, 1).index_select(0, index),
             reward=reward,
             discount=discount,

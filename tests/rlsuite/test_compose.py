@@ -62,13 +62,27 @@ def test_agents_for_goals_share_their_recipe():
             *("future", "relabelled"),
             True,
         )
-    assert set(group_options("agent")) == {"ace", "ddpg", "sac", "td3", "sher", "her", "ppo", "pombu"}
+    assert set(group_options("agent")) == {
+        "ace",
+        "ddpg",
+        "sac",
+        "td3",
+        "sher",
+        "her",
+        "ppo",
+        "pombu",
+        "painter",
+        "painter_ddpg",
+    }
 
 
 @pytest.mark.parametrize("agent", group_options("agent"))
 def test_every_agent_has_a_debug_preset(agent):
     config, _ = compose_train([f"agent={agent}", "preset=debug"])
     assert (config.steps, config.num_envs) == (2000, 4)
+    if agent.startswith("painter"):
+        assert (config.agent.network, config.agent.width, config.env.options["size"]) == ("small", 4, 16)
+        return
     sizes = config.agent.hidden_sizes if hasattr(config.agent, "hidden_sizes") else config.agent.actor.hidden_sizes
     assert sizes == (32, 32)
 

@@ -59,7 +59,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag) == 0
     text = capsys.readouterr().out
     for word in (
-        "ace, ddpg, her, pombu, ppo, sac, sher, td3",
+        "ace, ddpg, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
         "Humanoid",
         "Walker2d",
         "debug, none, paper",

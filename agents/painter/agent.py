@@ -1,0 +1,253 @@
+"""The painter: model-based DDPG through a differentiable renderer (Learning to Paint, arXiv:1903.04411).
+
+The renderer is the environment's dynamics, known and differentiable. So the policy's gradient is taken through the
+strokes it paints, and the critic judges states only: V(C, C', I, t) is the discounted value of what follows once the
+bundle has turned canvas C into C'. The update keeps the official code's order: discriminator, critic, actor, slow
+copies; reward and value are those of the current networks, and a stored reward is never used.
+
+The canvas after a stored bundle is read from the replay, where it lies in bytes, instead of being painted again: it
+differs by less than 1/255 and saves one of three renderings. The official critic's prediction and target both contain
+this bundle's reward, which cancels; it is left out.
+
+Shapes: N environments, B batch, W side of the canvas, k strokes a bundle, A = 13 k action.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.painter.config import PainterConfig
+from agents.painter.discriminator import Discriminator
+from agents.painter.networks import PictureNetwork, coordinate_maps
+from envs.painting import Renderer, Scene, paint, unpack
+from rlsuite.errors import require
+from rlsuite.nn.exploration import RandomStream
+from rlsuite.nn.precision import update_dtype
+from rlsuite.optim.state import adam
+from rlsuite.replay.buffer import Batch, Transition
+
+ACTOR_CHANNELS, CRITIC_CHANNELS = 9, 12
+
+
+class Painter(nn.Module):
+    """Actor, critic, discriminator and their slow copies.
+
+    Args:
+        observation_size: 6 W W + 1, see envs/painting.py.
+        action_low: (A,) zeros.
+        action_high: (A,) ones.
+        config: the numbers.
+        num_envs: N.
+        seed: of weights and noise.
+        device: where the networks lie.
+        renderer: shapes (..., 10) -> opacity maps (..., W, W), differentiable.
+        episode_length: T.
+    """
+
+    Config: ClassVar[type[PainterConfig]] = PainterConfig
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_low: Tensor,
+        action_high: Tensor,
+        config: PainterConfig,
+        *,
+        num_envs: int = 1,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        renderer: Renderer,
+        episode_length: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.renderer, self.episode_length = config, renderer, episode_length
+        self.num_updates = 0
+        self.size = round((observation_size // 6) ** 0.5)
+        self.action_size = len(action_low)
+        self.update_dtype = update_dtype(config.precision, device)
+        with torch.random.fork_rng(devices=[]):  # torch's own initializations take no generator
+            torch.manual_seed(seed)
+            self._make_networks()
+        self.register_buffer("coordinates", coordinate_maps(self.size), persistent=False)
+        self.coordinates: Tensor
+        self.to(device)
+        self.noise_scale: Tensor
+        self.register_buffer("noise_scale", torch.zeros(num_envs, 1, device=device))
+        self.exploration_stream = RandomStream(seed + 1, device)
+        self.stream = RandomStream(seed + 2, device)
+        self.optimizers = {
+            "actor": adam(self.actor.parameters(), config.actor_learning_rates[0]),
+            "critic": adam(self.critic.parameters(), config.critic_learning_rates[0]),
+        }
+        if config.reward == "wgan":
+            self.optimizers["discriminator"] = torch.optim.Adam(
+                self.discriminator.parameters(), lr=config.discriminator_learning_rate, betas=(0.5, 0.999), fused=True
+            )
+
+    def _make_networks(self) -> None:
+        config = self.config
+        kind: Any = {"kind": config.network, "width": config.width}
+        self.actor = PictureNetwork(
+            ACTOR_CHANNELS, self.action_size, self.size, batch_norm=True, squash=torch.sigmoid, **kind
+        )
+        self.critic = self._make_critic()
+        self.discriminator = Discriminator(patches=getattr(config, "patches", False))
+        self.target_actor, self.target_critic, self.target_discriminator = (
+            copy.deepcopy(network).requires_grad_(False) for network in (self.actor, self.critic, self.discriminator)
+        )
+        self.eval()
+
+    def _make_critic(self) -> nn.Module:
+        config = self.config
+        return PictureNetwork(CRITIC_CHANNELS, 1, self.size, kind=config.network, width=config.width, batch_norm=False)
+
+    @property
+    def sample_size(self) -> int:
+        """Transitions wanted in each update."""
+        return self.config.batch_size
+
+    # -- act ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, explore: bool) -> Tensor:
+        """Return bundles of strokes (N, 13 k) in [0, 1] for observations (N, 6 W W + 1) uint8."""
+        scene = unpack(observation)
+        action = self.actor(self.state(scene))
+        if not explore or self.config.exploration_noise == 0.0:
+            return action
+        generator, begins = self.exploration_stream.generator, scene.step.unsqueeze(1) == 0
+        drawn = torch.rand(self.noise_scale.shape, generator=generator, device=action.device)
+        self.noise_scale.copy_(torch.where(begins, drawn * self.config.exploration_noise, self.noise_scale))
+        noise = torch.randn(action.shape, generator=generator, device=action.device)
+        return (action + self.noise_scale * noise).clamp_(0.0, 1.0)
+
+    def state(self, scene: Scene) -> Tensor:
+        """Return what the actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates."""
+        return torch.cat([scene.canvas, scene.target, *self._maps(scene.step)], dim=1)
+
+    def _maps(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        share = (step / self.episode_length).view(-1, 1, 1, 1).expand(-1, 1, self.size, self.size)
+        return share, self.coordinates.expand(len(step), -1, -1, -1)
+
+    def observe(self, transition: Transition) -> None:
+        """Take note of a step; the painter keeps no statistics."""
+
+    def observe_relabelled(self, observation: Tensor) -> None:
+        """Take note of relabelled observations; there are none."""
+
+    # -- values and rewards ---------------------------------------------------------------------------------
+
+    def _call(self, network: nn.Module, *inputs: Tensor) -> Tensor:
+        """Run a network in the dtype of updates."""
+        with torch.autocast(inputs[0].device.type, self.update_dtype, enabled=self.update_dtype != torch.float32):
+            return network(*inputs).float()
+
+    def value(self, critic: nn.Module, before: Tensor, after: Tensor, target: Tensor, step: Tensor) -> Tensor:
+        """Return V(C, C', I, t) (B, 1): what follows once canvases `before` have become `after`, t steps done."""
+        return self._call(critic, torch.cat([before, after, target, *self._maps(step)], dim=1))
+
+    def reward(self, target: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Return rewards (B, P) of turning canvases `before` into `after`: P patches, or 1."""
+        if self.config.reward == "wgan":
+            score = self.target_discriminator
+            gain = self._call(score, target, after) - self._call(score, target, before)
+        else:
+            gain = (before - target).square().mean(dim=1) - (after - target).square().mean(dim=1)
+            if getattr(self.config, "patches", False):
+                gain = nn.functional.avg_pool2d(gain, 16).flatten(1)
+            else:
+                gain = gain.mean(dim=(1, 2)).unsqueeze(1)
+        return self.config.reward_scale * gain
+
+    # -- update -------------------------------------------------------------------------------------------
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Do one update with transitions (B, ...) in the card's order; return metrics and "td_error" (B,)."""
+        self._schedule()
+        scene, following = unpack(batch.observation), unpack(batch.next_observation)
+        metrics: dict[str, Tensor] = {}
+        if self.config.reward == "wgan":
+            metrics |= self._update_discriminator(following)
+        metrics |= self._update_critic(scene, following, batch)
+        metrics |= self._update_actor(scene)
+        self._update_targets()
+        self.num_updates += 1
+        return metrics
+
+    def _schedule(self) -> None:
+        config = self.config
+        phase = sum(self.num_updates >= milestone for milestone in config.milestones)
+        self.optimizers["actor"].param_groups[0]["lr"] = config.actor_learning_rates[phase]
+        self.optimizers["critic"].param_groups[0]["lr"] = config.critic_learning_rates[phase]
+
+    def _update_discriminator(self, following: Scene) -> dict[str, Tensor]:
+        loss, distance = self.discriminator.loss(
+            following.target,
+            following.canvas,
+            penalty=self.config.gradient_penalty,
+            generator=self.stream.generator,
+        )
+        self._step("discriminator", self.discriminator, loss)
+        return {"discriminator_loss": loss.detach(), "wasserstein_distance": distance}
+
+    def _update_critic(self, scene: Scene, following: Scene, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            action = self._call(self.target_actor, self.state(following))
+            after = paint(following.canvas, action, self.renderer)
+            later = self.value(self.target_critic, following.canvas, after, following.target, following.step + 1)
+            later = later + self.reward(following.target, following.canvas, after)
+            target = batch.discount.unsqueeze(1) * later
+        value = self.value(self.critic, scene.canvas, following.canvas, scene.target, scene.step + 1)
+        error = value - target
+        loss = (batch.weight.unsqueeze(1) * error.square()).mean()
+        self._step("critic", self.critic, loss)
+        return {"critic_loss": loss.detach(), "value": value.detach().mean(), "td_error": error.detach().mean(dim=1)}
+
+    def _update_actor(self, scene: Scene) -> dict[str, Tensor]:
+        self.actor.train()  # BatchNorm learns from the minibatch here, and nowhere else
+        action = self._call(self.actor, self.state(scene))
+        self.actor.eval()
+        after = paint(scene.canvas, action, self.renderer)
+        value = self.value(self.critic, scene.canvas, after, scene.target, scene.step + 1)
+        reward = self.reward(scene.target, scene.canvas, after)
+        loss = -(value + reward).mean()
+        self._step("actor", self.actor, loss)
+        return {"actor_loss": loss.detach(), "reward": reward.detach().mean()}
+
+    def _step(self, name: str, network: nn.Module, loss: Tensor) -> None:
+        parameters = list(network.parameters())
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.optimizers[name].step()
+
+    @torch.no_grad()
+    def _update_targets(self) -> None:
+        for name in ("actor", "critic", "discriminator"):
+            network, slow = getattr(self, name), getattr(self, f"target_{name}")
+            torch._foreach_lerp_(list(slow.parameters()), list(network.parameters()), self.config.target_rate)
+        # BatchNorm's running statistics are no parameters; a slow actor with its first statistics would act oddly.
+        for slow, own in zip(self.target_actor.buffers(), self.actor.buffers(), strict=True):
+            slow.copy_(own)
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Return what was gathered for the log since the last call; nothing."""
+        return {}
+
+    def get_extra_state(self) -> Tensor:
+        """Return the number of updates done, which the learning rates need on resume."""
+        return torch.tensor(self.num_updates)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue from get_extra_state."""
+        self.num_updates = int(state)
+
+
+def check_renderer(kind: str) -> None:
+    """Raise UserError where the renderer has no gradients to learn through."""
+    require(kind != "exact", "env.renderer=exact has no gradients; use soft or neural, or agent=painter_ddpg")

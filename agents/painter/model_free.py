@@ -1,0 +1,57 @@
+"""The paper's baselines: DDPG that does not look through the renderer, and DDPG with PatchQ (arXiv:1903.04411).
+
+The critic takes state and action, and the actor ascends it; the renderer only paints. With agent.patches=true rewards
+and values are of each of the (W/16)^2 patches of the picture, and so is the Bellman target.
+
+Shapes: B batch, W side of the canvas, A action, P patches (1 without).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.painter.agent import ACTOR_CHANNELS, Painter
+from agents.painter.config import ModelFreePainterConfig, PainterConfig
+from agents.painter.networks import PatchCritic, PictureNetwork
+from envs.painting import Scene
+from rlsuite.replay.buffer import Batch
+
+
+class ModelFreePainter(Painter):
+    """DDPG on strokes; arguments as Painter's."""
+
+    Config: ClassVar[type[PainterConfig]] = ModelFreePainterConfig
+    config: ModelFreePainterConfig
+
+    def _make_critic(self) -> nn.Module:
+        config = self.config
+        if config.network == "resnet18":
+            return PatchCritic(ACTOR_CHANNELS, self.action_size, width=config.width, patches=config.patches)
+        return PictureNetwork(
+            ACTOR_CHANNELS, 1, self.size, kind="small", width=config.width, batch_norm=False, extra=self.action_size
+        )
+
+    def _update_critic(self, scene: Scene, following: Scene, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            next_state = self.state(following)
+            action = self._call(self.target_actor, next_state)
+            later = self._call(self.target_critic, next_state, action)
+            reward = self.reward(scene.target, scene.canvas, following.canvas)
+            target = reward + batch.discount.unsqueeze(1) * later
+        value = self._call(self.critic, self.state(scene), batch.action)
+        error = value - target
+        loss = (batch.weight.unsqueeze(1) * error.square()).mean()
+        self._step("critic", self.critic, loss)
+        return {"critic_loss": loss.detach(), "value": value.detach().mean(), "td_error": error.detach().mean(dim=1)}
+
+    def _update_actor(self, scene: Scene) -> dict[str, Tensor]:
+        state = self.state(scene)
+        self.actor.train()
+        action = self._call(self.actor, state)
+        self.actor.eval()
+        loss = -self._call(self.critic, state, action).mean()
+        self._step("actor", self.actor, loss)
+        return {"actor_loss": loss.detach()}

@@ -1,0 +1,116 @@
+"""The neural renderer: a network that imitates the exact rasterizer, so that strokes have gradients.
+
+    shape (B, 10) -> Linear, ReLU, ... -> (B, c, w, w)
+      -> [Conv3x3 c -> 2c, ReLU, Conv3x3 2c -> 2c, PixelShuffle(2)] -> (B, c/2, 2w, 2w)  each stage but the last
+      -> [Conv3x3 c -> 2c, ReLU, Conv3x3 2c -> 4,  PixelShuffle(2)] -> (B, 1, W, W) -> sigmoid
+
+No activation between the second convolution of a pair and PixelShuffle, no normalization (Learning to Paint,
+arXiv:1903.04411, section 3.1; 11,040,812 parameters at W = 128 with the paper's widths). The network's sigmoid is the
+opacity; the official code draws 1 minus that, on white paper.
+
+Shapes: B strokes, W side of the canvas.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from renderers.strokes import SHAPE_SIZE
+from rlsuite.errors import UserError, require
+
+FORMAT = "rlsuite neural renderer 1"
+# Side of the canvas -> widths of the fully connected layers, channels of their reshaped output, stages.
+PAPER_SIZES = {128: ((512, 1024, 2048, 4096), 16, 3), 64: ((256, 512, 1024, 2048), 8, 2), 32: ((256, 512, 1024), 16, 2)}
+
+
+class NeuralRenderer(nn.Module):
+    """A stroke's shape -> its opacity map.
+
+    Args:
+        size: W; 128 has the paper's network, 64 and 32 smaller ones.
+        brush: whose strokes it imitates; kept with the weights.
+        initialization: "kaiming" or "default" (torch's own, as in the official code). From the default, with a large
+            learning rate, training can stay at the mean picture for thousands of steps.
+        generator: random stream of the initial weights.
+
+    Raises:
+        UserError: if there is no network of this size.
+    """
+
+    def __init__(
+        self,
+        size: int = 128,
+        *,
+        brush: str = "bezier",
+        initialization: str = "kaiming",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        require(size in PAPER_SIZES, f"size={size}: neural renderers have {', '.join(map(str, sorted(PAPER_SIZES)))}")
+        self.size, self.brush = size, brush
+        widths, channels, stages = PAPER_SIZES[size]
+        self.channels, self.start = channels, size >> stages
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((SHAPE_SIZE, *widths[:-1]), widths, strict=True):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.dense = nn.Sequential(*layers)
+        pairs: list[nn.Module] = []
+        for stage in range(stages):
+            out = 4 if stage == stages - 1 else 2 * channels
+            pairs += [
+                nn.Conv2d(channels, 2 * channels, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(2 * channels, out, 3, padding=1),
+                nn.PixelShuffle(2),
+            ]
+            channels //= 2
+        self.convolutions = nn.Sequential(*pairs)
+        if initialization == "kaiming":
+            for module in self.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, shape: Tensor) -> Tensor:
+        """Draw shapes (..., 10); return opacity maps (..., W, W)."""
+        flat = self.dense(shape.reshape(-1, shape.shape[-1]))
+        picture = self.convolutions(flat.view(-1, self.channels, self.start, self.start))
+        return torch.sigmoid(picture).view(*shape.shape[:-1], self.size, self.size)
+
+
+def save_renderer(renderer: NeuralRenderer, path: Path, metadata: dict[str, Any]) -> None:
+    """Write weights and metadata (how they were made, how good they are) to a safetensors file."""
+    about = {"format": FORMAT, "size": renderer.size, "brush": renderer.brush, **metadata}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in renderer.state_dict().items()}
+    save_file(tensors, path, metadata={"about": json.dumps(about)})
+
+
+def load_renderer(path: Path | str, *, device: torch.device | str = "cpu") -> NeuralRenderer:
+    """Read what save_renderer wrote; the weights are frozen.
+
+    Raises:
+        UserError: if the file is missing or is none of a neural renderer's.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about.get("format") != FORMAT:
+            raise ValueError("it holds other weights")
+        renderer = NeuralRenderer(about["size"], brush=about["brush"])
+        renderer.load_state_dict(tensors)
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"renderer_weights={path}: no neural renderer can be read from it ({text}); make one with: "
+            "python scripts/train_renderer.py output=PATH"
+        ) from None
+    return renderer.to(device).requires_grad_(False)
