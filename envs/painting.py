@@ -198,6 +198,15 @@ class PaintingVectorEnv(VectorEnv):
         self._begin(torch.arange(self.num_envs))
         return self.observation(), {}
 
+    def reset_to(self, pictures: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Begin an episode on black canvases with given pictures (N, 3, W, W) uint8 instead of drawn ones."""
+        self.reset()
+        self.target.copy_(pictures)
+        self.canvas.zero_()
+        self.error.copy_(squared_error(self.canvas, self.target))
+        self.first_error.copy_(self.error.clamp_min(1e-4))
+        return self.observation(), {}
+
     def _begin(self, env_ids: Tensor) -> None:
         draw = self.random.uniform(env_ids, 4)
         pick = (draw[:, 0] * len(self.pool)).long().to(self.device)

@@ -2,7 +2,9 @@
 
 what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
 Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
-Stable-Baselines3 and the bare matrix products. Peers that are not installed are left out (extra: bench).
+Stable-Baselines3 and the bare matrix products. what=painting agent=painter env=Painting: exact strokes a second against
+plain loops, and training pictures a second against the card's loop written plainly. Peers that are not installed are
+left out (extra: bench).
 The last line printed is JSON with medians and ratios.
 """
 
@@ -13,6 +15,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from benchmarks.painting import measure_painting
 from benchmarks.stepping import measure_stepping
 from benchmarks.updates import measure_updates
 
@@ -22,7 +25,7 @@ from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
 
-WHAT = ("stepping", "updates")
+WHAT = ("stepping", "updates", "painting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping or updates.
+        what: stepping, updates or painting.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
         num_envs: environments, for what=stepping.
@@ -65,6 +68,9 @@ def main(arguments: list[str]) -> int:
         require(not config.env.options, f"{next(iter(config.env.options), '')}: stepping compares the tasks' defaults")
         threads = script.num_threads or os.cpu_count() or 1
         result = measure_stepping(config.env.name, script.num_envs, threads, script.rounds, script.seconds)
+    elif script.what == "painting":
+        require(config.agent_name == "painter", f"agent={config.agent_name}: what=painting measures agent=painter")
+        result = measure_painting(config, script.rounds, script.seconds)
     else:
         result = measure_updates(config, script.rounds, script.seconds)
     print(json.dumps(result))

@@ -31,6 +31,7 @@ from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Batch, Transition
 
 ACTOR_CHANNELS, CRITIC_CHANNELS = 9, 12
+FLOOR = 1e-4  # of mean squared errors in reward=psnr: nobody sees a difference of 40 dB
 
 
 class Painter(nn.Module):
@@ -127,11 +128,7 @@ class Painter(nn.Module):
 
     def state(self, scene: Scene) -> Tensor:
         """Return what the actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates."""
-        return torch.cat([scene.canvas, scene.target, *self._maps(scene.step)], dim=1)
-
-    def _maps(self, step: Tensor) -> tuple[Tensor, Tensor]:
-        share = (step / self.episode_length).view(-1, 1, 1, 1).expand(-1, 1, self.size, self.size)
-        return share, self.coordinates.expand(len(step), -1, -1, -1)
+        return actor_state(scene, self.episode_length, self.coordinates)
 
     def observe(self, transition: Transition) -> None:
         """Take note of a step; the painter keeps no statistics."""
@@ -148,7 +145,8 @@ class Painter(nn.Module):
 
     def value(self, critic: nn.Module, before: Tensor, after: Tensor, target: Tensor, step: Tensor) -> Tensor:
         """Return V(C, C', I, t) (B, 1): what follows once canvases `before` have become `after`, t steps done."""
-        return self._call(critic, torch.cat([before, after, target, *self._maps(step)], dim=1))
+        maps = step_and_place_maps(step, self.episode_length, self.coordinates)
+        return self._call(critic, torch.cat([before, after, target, *maps], dim=1))
 
     def reward(self, target: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Return rewards (B, P) of turning canvases `before` into `after`: P patches, or 1."""
@@ -156,12 +154,16 @@ class Painter(nn.Module):
             score = self.target_discriminator
             gain = self._call(score, target, after) - self._call(score, target, before)
         else:
-            gain = (before - target).square().mean(dim=1) - (after - target).square().mean(dim=1)
-            if getattr(self.config, "patches", False):
-                gain = nn.functional.avg_pool2d(gain, 16).flatten(1)
-            else:
-                gain = gain.mean(dim=(1, 2)).unsqueeze(1)
+            first, last = self._errors(before, target), self._errors(after, target)
+            gain = first - last if self.config.reward == "l2" else torch.log((first + FLOOR) / (last + FLOOR))
         return self.config.reward_scale * gain
+
+    def _errors(self, canvas: Tensor, target: Tensor) -> Tensor:
+        """Return mean squared errors (B, P)."""
+        error = (canvas - target).square().mean(dim=1)
+        if getattr(self.config, "patches", False):
+            return nn.functional.avg_pool2d(error, 16).flatten(1)
+        return error.mean(dim=(1, 2)).unsqueeze(1)
 
     # -- update -------------------------------------------------------------------------------------------
 
@@ -246,6 +248,18 @@ class Painter(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from get_extra_state."""
         self.num_updates = int(state)
+
+
+def actor_state(scene: Scene, episode_length: int, coordinates: Tensor) -> Tensor:
+    """Return what an actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates (2, W, W)."""
+    maps = step_and_place_maps(scene.step, episode_length, coordinates)
+    return torch.cat([scene.canvas, scene.target, *maps], dim=1)
+
+
+def step_and_place_maps(step: Tensor, episode_length: int, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps (B, 1, W, W) of the share of steps (B,) done, and CoordConv's (B, 2, W, W)."""
+    share = (step / episode_length).view(-1, 1, 1, 1).expand(-1, 1, *coordinates.shape[1:])
+    return share, coordinates.expand(len(step), -1, -1, -1)
 
 
 def check_renderer(kind: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlsuite.errors import require, require_choice
+from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
 
 DISTRIBUTIONS = ("deterministic", "squashed_gaussian")
@@ -47,9 +47,9 @@ class ActorConfig:
             depend on the observation (SAC).
         log_std: how the Gaussian's log standard deviation is kept within [-20, 2]: "clamp" (SAC), or "tanh"
             (arXiv:2002.02089), which has a gradient everywhere.
-        output_normalization: divide a deterministic actor's outputs before tanh by the mean of their absolute values
-            over the action's entries where that exceeds 1, so that actions do not all saturate and keep their
-            gradients (Wang et al. 2020, arXiv:1910.02208, equation 5).
+        output_limit: a deterministic actor's outputs before tanh are divided so that the mean of their absolute values,
+            over the action's entries, is this at most; 0 leaves them alone. Actions then cannot all saturate, where
+            they would have no gradient (Wang et al. 2020, arXiv:1910.02208, equation 5, with a limit of 1).
         bottleneck: a linear layer of A units stands between the last hidden layer and the Gaussian's mean and log
             standard deviation (a quirk of the code released with arXiv:2002.02089).
     """
@@ -60,7 +60,7 @@ class ActorConfig:
     initialization: str = "uniform"
     distribution: str = "deterministic"
     log_std: str = "clamp"
-    output_normalization: bool = False
+    output_limit: float = 0.0
     bottleneck: bool = False
 
     def __post_init__(self) -> None:
@@ -69,9 +69,10 @@ class ActorConfig:
         require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.actor.distribution", self.distribution, DISTRIBUTIONS)
         require_choice("agent.actor.log_std", self.log_std, ("clamp", "tanh"))
+        require_finite("agent.actor.output_limit", self.output_limit, low=0.0)
         require(
-            not self.output_normalization or self.distribution == "deterministic",
-            "agent.actor.output_normalization=true: it is for agent.actor.distribution=deterministic",
+            not self.output_limit or self.distribution == "deterministic",
+            f"agent.actor.output_limit={self.output_limit}: it is for agent.actor.distribution=deterministic; use 0",
         )
         require(
             not self.bottleneck or self.distribution == "squashed_gaussian",
@@ -93,7 +94,7 @@ class Actors(nn.Module):
     ) -> None:
         super().__init__()
         self.action_size = action_size
-        self.output_normalization = config.output_normalization
+        self.output_limit = config.output_limit
         self.smooth_log_std = config.log_std == "tanh"
         doubled = config.distribution == "squashed_gaussian" and not config.bottleneck
         self.network = EnsembleMLP(
@@ -124,8 +125,8 @@ class Actors(nn.Module):
     def pre_activation(self, observation: Tensor, members: slice | None = None) -> Tensor:
         """Map normalized observations (K, B, D) to what tanh squashes into actions, (K, B, A)."""
         output = self.outputs(observation, members)[..., : self.action_size]
-        if self.output_normalization:
-            output = output / output.abs().mean(dim=-1, keepdim=True).clamp_min(1.0)
+        if self.output_limit:
+            output = output / (output.abs().mean(dim=-1, keepdim=True) / self.output_limit).clamp_min(1.0)
         return output
 
     def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:

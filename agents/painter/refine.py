@@ -1,0 +1,118 @@
+"""Improving strokes by gradient through the soft rasterizer, all tiles at once.
+
+The strokes keep their order and number; Adam moves all their numbers to lower the squared error of what they paint.
+
+Shapes: m tiles, n strokes a tile, S side of a tile as it is drawn here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from renderers.soft import draw_soft
+from renderers.strokes import SHAPE_SIZE, composite
+from rlsuite.errors import require, require_finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How strokes are refined.
+
+    Attributes:
+        steps: of Adam, on every level.
+        learning_rate: of Adam, falling to a tenth at the end along a cosine.
+        edge: softness of the strokes' edges in pixels, see renderers/soft.py.
+    """
+
+    steps: int = 40
+    learning_rate: float = 0.02
+    edge: float = 0.7
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"refine_steps={self.steps}: use 0 or more")
+        require_finite("refine_rate", self.learning_rate, above=0.0)
+
+
+CHUNK_STROKES = 800  # drawn at a time: what is kept for their gradients stays in the cache
+
+
+def refine(
+    strokes: Tensor,
+    canvas: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    config: RefineConfig,
+    brush: str,
+    limits: tuple[float, float],
+    *,
+    opaque: bool,
+    until: float | None = None,
+) -> Tensor:
+    """Return better strokes; each tile by itself is never made worse.
+
+    Args:
+        strokes: (m, n, 13).
+        canvas: (m, 3, S, S), what lies under them.
+        target: (m, 3, S, S).
+        weight: (m, 1, S, S), of the pixels' squared errors.
+        config: how.
+        brush: whose strokes.
+        limits: of the radii, as shares of the largest there is.
+        opaque: opacities stay 1.
+        until: time.perf_counter() at which to stop.
+
+    Returns:
+        (m, n, 13), each tile's best.
+    """
+    each = max(1, CHUNK_STROKES // strokes.shape[1])
+    begin, parts = time.perf_counter(), []
+    for first in range(0, len(strokes), each):
+        part = slice(first, first + each)
+        share = min(1.0, (first + each) / len(strokes))
+        stop = None if until is None else begin + share * (until - begin)
+        parts.append(
+            _refine(strokes[part], canvas[part], target[part], weight[part], config, brush, limits, opaque, stop)
+        )
+    return torch.cat(parts)
+
+
+def _refine(
+    strokes: Tensor,
+    canvas: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    config: RefineConfig,
+    brush: str,
+    limits: tuple[float, float],
+    opaque: bool,
+    stop: float | None,
+) -> Tensor:
+    size = target.shape[-1]
+    low, high = torch.zeros(strokes.shape[-1]), torch.ones(strokes.shape[-1])
+    low[6:8], high[6:8] = limits[0], limits[1]
+    if opaque:
+        low[8:10] = 1.0
+    moving = strokes.clone().requires_grad_()
+    optimizer = torch.optim.Adam([moving], lr=config.learning_rate, betas=(0.8, 0.95), fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.steps), config.learning_rate / 10)
+    best, best_error = strokes.clone(), torch.full((len(strokes),), float("inf"))
+    for step in range(config.steps + 1):
+        alpha = draw_soft(moving[..., :SHAPE_SIZE], size, brush=brush, edge=config.edge)
+        painted = composite(canvas, alpha, moving[..., SHAPE_SIZE:])
+        error = (weight * (painted - target).square()).sum(dim=(1, 2, 3))
+        with torch.no_grad():
+            better = error < best_error
+            best[better], best_error[better] = moving[better], error[better]
+        if step == config.steps or (stop is not None and time.perf_counter() > stop):
+            break
+        optimizer.zero_grad(set_to_none=True)
+        error.sum().backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            torch.minimum(torch.maximum(moving, low, out=moving.data), high, out=moving.data)
+    return best

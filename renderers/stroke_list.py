@@ -1,0 +1,168 @@
+"""A painting as a list of strokes: what is kept in JSON, and drawn again at any size by the exact rasterizer.
+
+Strokes lie in layers, painted one after the other. Within a layer each stroke belongs to a square tile and is clipped
+to it; a layer's tiles do not overlap, so that all of them are painted at once, each in its strokes' order.
+
+Shapes: L layers, m tiles of a layer, n strokes of each of its tiles, H, W sides of the picture in its own pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renderers.bezier import draw_exact
+from renderers.strokes import BRUSHES, SHAPE_SIZE, STROKE_SIZE, composite
+from rlsuite.errors import UserError
+
+FORMAT = "rlsuite strokes 1"
+_CHUNK_PIXELS = 2**22  # of opacity maps drawn at a time
+
+
+@dataclass
+class Layer:
+    """Strokes painted side by side.
+
+    Attributes:
+        side: of its tiles, in the picture's pixels.
+        places: (m, 2) int64: row and column of each tile's corner; a tile may reach over the picture's edge.
+        strokes: (m, n, 13), see renderers/strokes.py; places are shares of the tile.
+    """
+
+    side: int
+    places: Tensor
+    strokes: Tensor
+
+
+@dataclass
+class StrokeList:
+    """A painting.
+
+    Attributes:
+        height: H.
+        width: W.
+        brush: one of renderers.strokes.BRUSHES.
+        layers: in the order of painting, on black.
+        about: how it was made; any JSON.
+    """
+
+    height: int
+    width: int
+    brush: str = "bezier"
+    layers: list[Layer] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of strokes."""
+        return sum(layer.strokes.shape[0] * layer.strokes.shape[1] for layer in self.layers)
+
+    def draw(self, scale: float = 1.0) -> Tensor:
+        """Return the picture (3, H', W') in [0, 1], drawn by the exact rasterizer at `scale` times its size."""
+        canvas = torch.zeros(3, round(self.height * scale), round(self.width * scale))
+        for layer in self.layers:
+            draw_layer(canvas, layer, scale, self.brush)
+        return canvas
+
+    def frames(self, number: int, scale: float = 1.0) -> Iterator[Tensor]:
+        """Yield about `number` pictures of the painting as it grows, the last one finished."""
+        canvas = torch.zeros(3, round(self.height * scale), round(self.width * scale))
+        step = max(1, len(self) // max(1, number))
+        due = 0
+        for layer in self.layers:
+            tiles, strokes = layer.strokes.shape[:2]
+            for stroke in range(strokes):
+                # One stroke of every tile at a time; where tiles are many, a few tiles at a time.
+                for first in range(0, tiles, step):
+                    part = slice(first, first + step)
+                    some = Layer(layer.side, layer.places[part], layer.strokes[part, stroke : stroke + 1])
+                    draw_layer(canvas, some, scale, self.brush)
+                    due += len(some.places)
+                    if due >= step:
+                        due = 0
+                        yield canvas
+        yield canvas
+
+
+def draw_layer(canvas: Tensor, layer: Layer, scale: float, brush: str) -> None:
+    """Paint a layer over a canvas (3, H', W') in place, by the exact rasterizer."""
+    corners = torch.round(layer.places * scale).long()
+    ends = torch.round((layer.places + layer.side) * scale).long()
+    side = int((ends - corners).max())
+    each = max(1, _CHUNK_PIXELS // (side * side * layer.strokes.shape[1]))
+    for first in range(0, len(corners), each):
+        part = slice(first, first + each)
+        tiles = cut(canvas, corners[part], side)
+        strokes = layer.strokes[part]
+        alpha = draw_exact(strokes[..., :SHAPE_SIZE], side, brush=brush)
+        painted = composite(tiles, alpha, strokes[..., SHAPE_SIZE:])
+        paste(canvas, painted, corners[part], ends[part])
+
+
+def cut(picture: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Return tiles (m, 3, side, side) of a picture (3, H, W) at corners (m, 2); beyond the edge it goes on as there."""
+    height, width = picture.shape[1:]
+    offset = torch.arange(side)
+    rows = (corners[:, :1] + offset).clamp_(0, height - 1)
+    columns = (corners[:, 1:] + offset).clamp_(0, width - 1)
+    return picture[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+
+
+def paste(picture: Tensor, tiles: Tensor, corners: Tensor, ends: Tensor) -> None:
+    """Put tiles (m, 3, side, side) into a picture (3, H, W) in place, each up to its end and the picture's edge."""
+    height, width = picture.shape[1:]
+    offset = torch.arange(tiles.shape[-1])
+    rows, columns = corners[:, :1] + offset, corners[:, 1:] + offset
+    row_kept = (rows >= 0) & (rows < torch.minimum(ends[:, :1], torch.tensor(height)))
+    column_kept = (columns >= 0) & (columns < torch.minimum(ends[:, 1:], torch.tensor(width)))
+    kept = row_kept[:, :, None] & column_kept[:, None, :]
+    place = (rows[:, :, None] * width + columns[:, None, :])[kept]
+    picture.view(3, -1)[:, place] = tiles.transpose(0, 1)[:, kept]
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------
+
+
+def save_strokes(strokes: StrokeList, path: Path) -> None:
+    """Write a painting as JSON, numbers to six decimals; docs/painting.md says what the entries mean."""
+    layers = [
+        {
+            "side": layer.side,
+            "tiles": [
+                {"corner": corner, "strokes": [[round(number, 6) for number in stroke] for stroke in tile]}
+                for corner, tile in zip(layer.places.tolist(), layer.strokes.tolist(), strict=True)
+            ],
+        }
+        for layer in strokes.layers
+    ]
+    whole = {"format": FORMAT, "height": strokes.height, "width": strokes.width, "brush": strokes.brush}
+    path.write_text(json.dumps({**whole, "about": strokes.about, "layers": layers}, separators=(",", ":")) + "\n")
+
+
+def load_strokes(path: Path | str) -> StrokeList:
+    """Read what save_strokes wrote.
+
+    Raises:
+        UserError: if the file is missing or no list of strokes.
+    """
+    try:
+        found = json.loads(Path(path).read_text())
+        if found["format"] != FORMAT or found["brush"] not in BRUSHES:
+            raise ValueError("it is of another format")
+        layers = [
+            Layer(
+                int(layer["side"]),
+                torch.tensor([tile["corner"] for tile in layer["tiles"]], dtype=torch.int64).view(-1, 2),
+                torch.tensor([tile["strokes"] for tile in layer["tiles"]]).view(len(layer["tiles"]), -1, STROKE_SIZE),
+            )
+            for layer in found["layers"]
+        ]
+        return StrokeList(int(found["height"]), int(found["width"]), found["brush"], layers, found.get("about", {}))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: no list of strokes can be read from it ({text})") from None

@@ -1,0 +1,107 @@
+"""A painting as SVG: every stroke an outline with a gradient of opacity, layers as Inkscape knows them.
+
+A stroke's outline is the envelope of its circles, and its opacity runs along the line from its start to its end. SVG
+has no gradient along a curve and no overwriting circles, so bent strokes of changing opacity look a little different;
+docs/painting.md states by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from renderers.stroke_list import StrokeList
+from renderers.strokes import SHAPE_SIZE, control_points, shape_for_brush
+
+SAMPLES = 10  # points along each side of an outline
+_HEAD = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:inkscape="http://www.inkscape.org/namespaces/inkscape" '
+    'width="{0}" height="{1}" viewBox="0 0 {0} {1}">\n<title>{2} strokes</title>\n'
+    '<clipPath id="picture"><rect width="{0}" height="{1}"/></clipPath>\n<g clip-path="url(#picture)">\n'
+    '<rect width="{0}" height="{1}" fill="#000"/>\n'
+)
+
+
+def save_svg(strokes: StrokeList, path: Path) -> None:
+    """Write a painting as SVG in its own pixels."""
+    parts = [_HEAD.format(strokes.width, strokes.height, len(strokes))]
+    for number, layer in enumerate(strokes.layers, start=1):
+        label = quoteattr(f"{number}: tiles of {layer.side} pixels")
+        parts.append(f'<g id="layer{number}" inkscape:groupmode="layer" inkscape:label={label}>\n')
+        shapes = shape_for_brush(layer.strokes[..., :SHAPE_SIZE], strokes.brush).double()
+        points = np.stack([point.numpy() for point in control_points(shapes)], axis=-2)  # (m, n, 3, 2)
+        colours = (layer.strokes[..., SHAPE_SIZE:] * 255).round().int().tolist()
+        for tile, (top, left) in enumerate(layer.places.tolist()):
+            clip = f"c{number}-{tile}"
+            box = f'x="{left}" y="{top}" width="{layer.side}" height="{layer.side}"'
+            parts.append(f'<clipPath id="{clip}"><rect {box}/></clipPath><g clip-path="url(#{clip})">\n')
+            for index, shape in enumerate(shapes[tile].tolist()):
+                place = points[tile, index] * (layer.side - 0.5) + (top, left) + 0.25
+                name = f"s{number}-{tile}-{index}"
+                parts.append(_stroke(name, place, shape, colours[tile][index], layer.side, strokes.brush))
+            parts.append("</g>\n")
+        parts.append("</g>\n")
+    parts.append("</g>\n</svg>\n")
+    path.write_text("".join(parts))
+
+
+def _stroke(name: str, place: np.ndarray, shape: list[float], colour: list[int], side: int, brush: str) -> str:
+    start, end = shape[8], shape[9]
+    paint = f"#{colour[0]:02x}{colour[1]:02x}{colour[2]:02x}"
+    if brush == "triangle":
+        corners = np.array(shape[:6]).reshape(3, 2) * (side - 0.5) + (place[0] - np.array(shape[:2]) * (side - 0.5))
+        outline = "M" + "L".join(f"{column:.2f} {row:.2f}" for row, column in corners) + "Z"
+        return f'<path d="{outline}" fill="{paint}" fill-opacity="{start:.3f}"/>\n'
+    radii = np.array(shape[6:8]) * side / 4 + 0.45
+    outline = _outline(place, radii)
+    length = math.dist(place[0], place[2])
+    if abs(start - end) < 0.02 or length < 0.5:  # circles in one place overwrite each other: the last one is seen
+        opacity = end if length < 0.5 else (start + end) / 2
+        return f'<path d="{outline}" fill="{paint}" fill-opacity="{opacity:.3f}"/>\n'
+    (row_0, column_0), (row_2, column_2) = place[0], place[2]
+    # A point is painted last by the circle whose rear edge just leaves it: the gradient is ahead by the radius.
+    back = radii.mean() / length
+    shift_row, shift_column = (row_2 - row_0) * back, (column_2 - column_0) * back
+    line = (
+        f'x1="{column_0 - shift_column:.2f}" y1="{row_0 - shift_row:.2f}" '
+        f'x2="{column_2 - shift_column:.2f}" y2="{row_2 - shift_row:.2f}"'
+    )
+    stops = f'<stop stop-color="{paint}" stop-opacity="{start:.3f}"/>'
+    stops += f'<stop offset="1" stop-color="{paint}" stop-opacity="{end:.3f}"/>'
+    gradient = f'<linearGradient id="{name}" gradientUnits="userSpaceOnUse" {line}>{stops}</linearGradient>'
+    return f'{gradient}<path d="{outline}" fill="url(#{name})"/>\n'
+
+
+def _outline(place: np.ndarray, radii: np.ndarray) -> str:
+    """Return the envelope of a stroke's circles as an SVG path; its self-crossings are filled."""
+    time = np.linspace(0.0, 1.0, SAMPLES)[:, None]
+    curve = (1 - time) ** 2 * place[0] + 2 * time * (1 - time) * place[1] + time**2 * place[2]
+    speed = 2 * ((1 - time) * (place[1] - place[0]) + time * (place[2] - place[1]))
+    rate = np.linalg.norm(speed, axis=1)
+    radius = radii[0] + time[:, 0] * (radii[1] - radii[0])
+    thicker = int(radii[1] > radii[0])
+    if rate.max() < 1e-6 or abs(radii[1] - radii[0]) >= np.linalg.norm(place[2] - place[0]):
+        return _circle(place[2 * thicker], radii[thicker])  # one end's circle holds all others
+    rate = np.maximum(rate, 1e-6)
+    along = speed / rate[:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    # The edge leans where the radius changes: sin(theta) = R' / |B'|.
+    lean = np.clip(-(radii[1] - radii[0]) / rate, -0.95, 0.95)[:, None]
+    rise = np.sqrt(1 - lean**2)
+    one = curve + radius[:, None] * (lean * along + rise * across)
+    other = curve + radius[:, None] * (lean * along - rise * across)
+    text = lambda point: f"{point[1]:.2f} {point[0]:.2f}"  # noqa: E731
+    begin, end = f"{radii[0]:.2f}", f"{radii[1]:.2f}"
+    large = int(lean[-1, 0] < 0), int(lean[0, 0] > 0)
+    path = f"M{text(one[0])}" + "".join(f"L{text(point)}" for point in one[1:])
+    path += f"A{end} {end} 0 {large[0]} 1 {text(other[-1])}" + "".join(f"L{text(point)}" for point in other[-2::-1])
+    return path + f"A{begin} {begin} 0 {large[1]} 1 {text(one[0])}Z"
+
+
+def _circle(centre: np.ndarray, radius: float) -> str:
+    row, column = centre
+    arc = f"a{radius:.2f} {radius:.2f} 0 1 0"
+    return f"M{column - radius:.2f} {row:.2f}{arc} {2 * radius:.2f} 0{arc} {-2 * radius:.2f} 0Z"

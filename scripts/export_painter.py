@@ -1,0 +1,79 @@
+"""Make a painter's weights file: ``python scripts/export_painter.py run=RUN_DIR output=painter.safetensors``.
+
+paint_image.py takes the file as weights=FILE. It holds the actor, and what made it: the run's config, steps and source
+commit, and the error it leaves on the run's test pictures, painted from black canvases by the exact rasterizer. The
+last line printed is JSON: path, bytes, mse, mse_black (of the empty canvases).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from agents.assembly import load_agent, make_env
+from agents.painter.agent import Painter
+from agents.painter.weights import save_painter
+from rlsuite.checkpoint import resolve_checkpoint
+from rlsuite.cli import run_script
+from rlsuite.compose import script_config
+from rlsuite.config import to_plain
+from rlsuite.errors import require
+from rlsuite.experiment import commit
+from rlsuite.help import describe
+
+PICTURES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptConfig:
+    """What goes where.
+
+    Attributes:
+        run: run directory or checkpoint directory of agent=painter.
+        output: the file.
+    """
+
+    run: tuple[str, ...] = ()
+    output: str = ""
+
+    def __post_init__(self) -> None:
+        require(len(self.run) == 1, "run= is missing; name a run directory, such as run=runs/...")
+        require(bool(self.output), "output= is missing; name a file, such as output=painter.safetensors")
+
+
+def main(arguments: list[str]) -> int:
+    """Load, measure, write and print."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(ScriptConfig)]))
+        return 0
+    config: ScriptConfig = script_config(ScriptConfig, arguments)
+    agent, run = load_agent(config.run[0])
+    require(isinstance(agent, Painter), f"run={config.run[0]} is of agent={run.agent_name}; name one of agent=painter")
+    options = {**run.env.options, "split": "test", "renderer": "exact", "start": "black"}
+    env = make_env(dataclasses.replace(run, env=dataclasses.replace(run.env, options=options)), PICTURES)
+    observation, _ = env.reset(seed=0)
+    black, left = env.error.mean(), torch.zeros(PICTURES)
+    for _ in range(env.max_episode_steps):
+        observation, _, _, _, info = env.step(agent.act(observation, False))
+        left = info["mse"]
+    figures = {"mse": float(left.mean()), "mse_black": float(black)}
+    about = {
+        **figures,
+        "config": to_plain(run),
+        "steps": int(resolve_checkpoint(config.run[0]).name),
+        "updates": agent.num_updates,
+        "commit": commit(),
+    }
+    path = Path(config.output)
+    save_painter(agent, path, brush=env.options.brush, about=about)
+    print(json.dumps({"path": str(path), "bytes": path.stat().st_size, **figures}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,197 @@
+"""Paint a picture stroke by stroke: ``python scripts/paint_image.py photo.jpg``.
+
+Writes a folder (output=, default painted/<name>): painting.png, strokes.json, strokes.svg (layered; opens in a browser
+and in Inkscape) and painting.mp4, the painting as it grows. Weights come with the suite; another painter's go in as
+weights=FILE (see scripts/export_painter.py). The last line printed is JSON: psnr, mse (of the exact rasterizer's
+picture against the photo, at the size it was painted), strokes, seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from agents.painter.paint import Level, divided_plan, make_plan, paint_picture
+from agents.painter.refine import RefineConfig
+from agents.painter.weights import SHIPPED, load_painter
+from renderers.photo import read_photo
+from renderers.stroke_list import StrokeList, save_strokes
+from renderers.strokes import BRUSHES, STROKE_SIZE
+from renderers.svg import save_svg
+from rlsuite.cli import run_script
+from rlsuite.compose import script_config
+from rlsuite.errors import UserError, require, require_choice
+from rlsuite.help import describe
+from rlsuite.video import VideoWriter
+
+FRAMES, FRAME_RATE = 240, 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintConfig:
+    """How a picture is painted.
+
+    Attributes:
+        image: the picture, also as the first argument without image=.
+        output: the folder; default painted/<name of the picture>.
+        strokes: at most.
+        divide: 0 puts finer and finer tiles where the error is; d paints as the paper does, the whole picture and then
+            each of d x d tiles.
+        long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
+        output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
+        smallest_tile: side of the finest tiles, in pixels.
+        brush: bezier, opaque, circle, triangle or line.
+        opaque: strokes hide what is under them.
+        smallest_stroke: thinnest radius, 0 to 1 of the largest there is (a quarter of a tile).
+        largest_stroke: thickest radius.
+        refine: improve the painter's strokes by gradient through the soft rasterizer.
+        refine_steps: of gradient descent, each level.
+        seconds: stop refining after so many; 0 for no limit.
+        video: mp4, gif or none.
+        weights: a painter's file; default the suite's own.
+        num_threads: of torch; 0 takes all cores.
+    """
+
+    image: str = ""
+    output: str = ""
+    strokes: int = 5000
+    divide: int = 0
+    long_side: int = 512
+    output_size: int = 0
+    smallest_tile: int = 16
+    brush: str = "bezier"
+    opaque: bool = False
+    smallest_stroke: float = 0.0
+    largest_stroke: float = 1.0
+    refine: bool = True
+    refine_steps: int = 40
+    seconds: float = 0.0
+    video: str = "mp4"
+    weights: str = ""
+    num_threads: int = 0
+
+    def __post_init__(self) -> None:
+        require(bool(self.image), "no picture is named; write: python scripts/paint_image.py photo.jpg")
+        require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
+        require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
+        require(0 <= self.output_size <= 16384, f"output_size={self.output_size}: use 0 to 16384")
+        require(self.smallest_tile >= 4, f"smallest_tile={self.smallest_tile}: use 4 or more")
+        require_choice("brush", self.brush, BRUSHES)
+        require_choice("video", self.video, ("mp4", "gif", "none"))
+        require(
+            0.0 <= self.smallest_stroke <= self.largest_stroke <= 1.0,
+            f"smallest_stroke={self.smallest_stroke}, largest_stroke={self.largest_stroke}: use 0 to 1, in this order",
+        )
+        require(self.seconds >= 0, f"seconds={self.seconds}: use 0 (no limit) or more")
+        require(self.refine_steps >= 0, f"refine_steps={self.refine_steps}: use 0 or more")
+
+
+def main(arguments: list[str]) -> int:
+    """Paint one picture."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(PaintConfig)]))
+        return 0
+    # A picture's name may hold what the key=value grammar has other uses for, so it goes another way.
+    named = [argument for argument in arguments if not _is_option(argument)]
+    require(len(named) <= 1, f"one picture at a time, not {len(named)}: {' '.join(named)}")
+    options = [argument for argument in arguments if argument not in named]
+    config: PaintConfig = script_config(PaintConfig, [*options, *(["image='named'"] if named else [])])
+    image = Path(named[0] if named else config.image)
+    began = time.perf_counter()
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    torch.set_flush_denormal(True)
+    picture = read_photo(image, config.long_side)
+    folder = Path(config.output) if config.output else Path("painted") / image.stem
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
+    painting = paint(picture, config, began)
+    seconds = time.perf_counter() - began
+    drawn = write(painting, folder, config)
+    mse = float((drawn - picture).square().mean())
+    figures = {"psnr": round(-10 * float(np.log10(max(mse, 1e-12))), 3), "mse": mse, "strokes": len(painting)}
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(json.dumps({**figures, "seconds": round(seconds, 2)}))
+    return 0
+
+
+def _is_option(argument: str) -> bool:
+    key, equals, _ = argument.partition("=")
+    return bool(equals) and key in PaintConfig.__dataclass_fields__
+
+
+def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
+    """Return the painting of a picture (3, H, W), showing a progress bar."""
+    painter = load_painter(config.weights or SHIPPED)
+    height, width = picture.shape[1:]
+    bundle = painter.action_size // STROKE_SIZE
+    if config.divide:
+        levels: list[Level] = divided_plan(height, width, config.strokes, bundle, config.divide)
+    else:
+        levels = make_plan(height, width, config.strokes, bundle, config.smallest_tile)
+    columns = (
+        TextColumn("painting"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} strokes"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("painting", total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        painting = paint_picture(
+            picture,
+            painter,
+            levels,
+            brush=config.brush,
+            refinement=RefineConfig(steps=config.refine_steps) if config.refine else None,
+            limits=(config.smallest_stroke, config.largest_stroke),
+            opaque=config.opaque,
+            report=report,
+            deadline=began + config.seconds if config.seconds else None,
+        )
+    painting.about = {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
+    return painting
+
+
+def write(painting: StrokeList, folder: Path, config: PaintConfig) -> Tensor:
+    """Write all files; return the picture as it was drawn at the size it was painted, (3, H, W) in [0, 1], in bytes."""
+    longer = max(painting.height, painting.width)
+    scale = config.output_size / longer if config.output_size else 1.0
+    save_strokes(painting, folder / "strokes.json")
+    save_svg(painting, folder / "strokes.svg")
+    Image.fromarray(as_bytes(painting.draw(scale))).save(folder / "painting.png")
+    if config.video == "mp4":
+        with VideoWriter(folder / "painting.mp4", frames_per_second=FRAME_RATE) as video:
+            for frame in painting.frames(FRAMES, scale):
+                last = as_bytes(frame)
+                video.add(last)
+            for _ in range(FRAME_RATE):
+                video.add(last)
+    elif config.video == "gif":
+        frames = [Image.fromarray(as_bytes(frame)) for frame in painting.frames(FRAMES // 3, scale)]
+        frames[0].save(folder / "painting.gif", save_all=True, append_images=frames[1:], duration=80, loop=0)
+    return torch.from_numpy(as_bytes(painting.draw())).permute(2, 0, 1) / 255.0
+
+
+def as_bytes(picture: Tensor) -> np.ndarray:
+    """Return a picture (3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return (picture.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,116 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.painter.agent import Painter
+from agents.painter.config import PainterConfig
+from agents.painter.paint import Level, divided_plan, grid, make_plan, paint_picture, tile_weights, worst_tiles
+from agents.painter.refine import RefineConfig, refine
+from agents.painter.weights import load_painter, save_painter
+from envs.painting import Painting
+from renderers.soft import draw_soft
+from renderers.strokes import composite
+from rlsuite.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    env = Painting(size=16, bundle=5).make_vector(1, max_episode_steps=4)
+    config = PainterConfig(network="small", width=4)
+    painter = Painter(
+        6 * 256 + 1, torch.zeros(65), torch.ones(65), config, renderer=env.renderer, episode_length=4, seed=3
+    )
+    path = tmp_path_factory.mktemp("weights") / "painter.safetensors"
+    save_painter(painter, path, brush="bezier", about={"made": "for tests"})
+    return painter, path
+
+
+def picture(height=40, width=56):
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return torch.stack([rows, columns, 0.5 + 0.5 * torch.sin(9 * (rows + columns))])
+
+
+def test_a_weights_file_acts_as_the_agent_did(weights):
+    painter, path = weights
+    loaded = load_painter(path)
+    observation = torch.randint(0, 256, (3, 6 * 256 + 1), generator=torch.Generator().manual_seed(0))
+    observation = observation.to(torch.uint8)
+    assert torch.equal(loaded.act(observation), painter.act(observation, False))
+    assert (loaded.about["made"], loaded.episode_length) == ("for tests", 4)
+    with pytest.raises(UserError, match="no painter can be read"):
+        load_painter(path.with_name("nowhere"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8, 600), st.integers(8, 600), st.integers(5, 6000), st.sampled_from([4, 16, 40]))
+def test_plans_spend_no_more_strokes_than_allowed_and_nearly_all(height, width, strokes, smallest):
+    levels = make_plan(height, width, strokes, 5, smallest)
+    spent = sum(level.tiles * level.bundles * 5 for level in levels)
+    assert spent <= strokes
+    assert levels
+    assert spent > strokes - 20
+    assert all(0 < level.tiles <= len(grid(height, width, level.side, level.offset)) for level in levels)
+    sides = [level.side for level in levels]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_the_papers_plan_gives_every_tile_as_many_bundles():
+    whole, tiles = divided_plan(400, 400, 4250, 5, 4)
+    assert (whole.side, whole.tiles, whole.bundles) == (400, 1, 50)
+    assert (tiles.side, tiles.tiles, tiles.bundles) == (100, 16, 50)
+    assert [level.bundles for level in divided_plan(400, 400, 1000, 5, 1)] == [200]
+
+
+def test_the_tiles_with_the_largest_errors_are_painted():
+    target, canvas = torch.zeros(3, 20, 30), torch.zeros(3, 20, 30)
+    target[:, 12, 7] = 1.0
+    target[:, 3, 25] = 0.5
+    level = Level(side=10, tiles=2, bundles=1, offset=(0, 0))
+    assert worst_tiles(target, canvas, level).tolist() == [[10, 0], [0, 20]]
+    shifted = Level(side=10, tiles=1, bundles=1, offset=(-5, -5))
+    assert worst_tiles(target, canvas, shifted).tolist() == [[5, 5]]
+    assert tile_weights(torch.tensor([[-5, 25]]), 10, 20, 30, 10).sum() == 25
+
+
+def test_refining_lowers_every_tiles_error_and_keeps_limits():
+    random = torch.Generator().manual_seed(0)
+    strokes, target = torch.rand(6, 5, 13, generator=random), torch.rand(6, 3, 1, 1, generator=random)
+    target = target.expand(-1, -1, 16, 16).clone()
+    canvas, weight = torch.zeros_like(target), torch.ones(6, 1, 16, 16)
+
+    def errors(bundle):
+        painted = composite(canvas, draw_soft(bundle[..., :10], 16, edge=0.7), bundle[..., 10:])
+        return (painted - target).square().sum(dim=(1, 2, 3))
+
+    better = refine(strokes, canvas, target, weight, RefineConfig(steps=30), "bezier", (0.0, 1.0), opaque=False)
+    assert (errors(better) < 0.6 * errors(strokes)).all()
+    assert float(better.min()) >= 0.0
+    assert float(better.max()) <= 1.0
+    limited = refine(strokes, canvas, target, weight, RefineConfig(steps=5), "bezier", (0.2, 0.4), opaque=True)
+    moved = (limited != strokes).flatten(2).any(dim=2).any(dim=1)
+    assert moved.any()
+    assert 0.2 - 1e-6 <= float(limited[moved][..., 6:8].min()) <= float(limited[moved][..., 6:8].max()) <= 0.4 + 1e-6
+    assert float(limited[moved][..., 8:10].min()) == 1.0
+    stopped = refine(
+        strokes, canvas, target, weight, RefineConfig(steps=30), "bezier", (0.0, 1.0), opaque=False, until=0.0
+    )
+    assert torch.equal(stopped, strokes)
+
+
+def test_a_painting_is_what_its_strokes_draw_and_refining_helps(weights):
+    _, path = weights
+    painter, target = load_painter(path), picture()
+    levels = make_plan(40, 56, 400, 5, 10)
+    reports = []
+    plain = paint_picture(target, painter, levels, report=lambda done, total: reports.append((done, total)))
+    refined = paint_picture(target, painter, levels, refinement=RefineConfig(steps=10))
+    assert reports[-1] == (len(plain), len(plain))
+    assert len(plain) == len(refined) <= 400
+    errors = [float((painting.draw() - target).square().mean()) for painting in (plain, refined)]
+    assert errors[1] < 0.7 * errors[0]
+    opaque = paint_picture(target, painter, levels, limits=(0.1, 0.3), opaque=True)
+    for layer in opaque.layers:
+        assert float(layer.strokes[..., 8:10].min()) == 1.0
+        radii = layer.strokes[..., 6:8]
+        assert 0.1 - 1e-6 <= float(radii.min()) <= float(radii.max()) <= 0.3 + 1e-6
