@@ -92,19 +92,19 @@ def half_widths(largest: int) -> Tensor:
         (largest + 1, largest + 1) int64: [R, d] is how far a circle of radius R reaches left and right in the rows at
         distance d from its centre; -1 where it does not.
     """
-    table = torch.full((largest + 1, largest + 1), -1, dtype=torch.int64)
-    for radius in range(largest + 1):
+    table = [[-1] * (largest + 1) for _ in range(largest + 1)]
+    for radius, row in enumerate(table):
         across, down, error, minus = radius, 0, 0, 2 * radius - 1
         while across >= down:
-            table[radius, down] = max(int(table[radius, down]), across)
-            table[radius, across] = max(int(table[radius, across]), down)
+            row[down] = max(row[down], across)
+            row[across] = max(row[across], down)
             error += 2 * down + 1
             down += 1
             if error > 0:
                 error -= minus
                 minus -= 2
                 across -= 1
-    return table
+    return torch.tensor(table)
 
 
 def _last_circle(row: Tensor, column: Tensor, radius: Tensor, side: int) -> Tensor:
@@ -118,7 +118,8 @@ def _last_circle(row: Tensor, column: Tensor, radius: Tensor, side: int) -> Tens
     circle = torch.repeat_interleave(count)
     entry = torch.arange(len(circle), device=device)
     line = entry + (top - count.cumsum(0) + count)[circle]
-    half = half_widths(largest).to(device).flatten()[(radius * (largest + 1))[circle] + (line - row[circle]).abs()]
+    reach = half_widths(-(-(largest + 1) // 64) * 64 - 1).to(device)  # few sizes, each made once
+    half = reach.flatten()[(radius * len(reach))[circle] + (line - row[circle]).abs()]
     centre = column[circle]
     left = (centre - half).clamp_min_(0)
     length = (centre + half).clamp_max_(side - 1) - left + 1

@@ -44,7 +44,7 @@ def read_photo(path: Path | str, long_side: int) -> Tensor:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
         raise UserError(f"{path}: no picture can be read from it ({' '.join(str(error).split())[:100]})") from None
     factor = min(1.0, long_side / max(picture.size))
-    size = tuple(max(1, round(side * factor)) for side in picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     require(
         min(size) >= SMALLEST_SIDE,
         f"{path}: {picture.width} x {picture.height} pixels is too small or too narrow to paint; both sides must have "

@@ -12,6 +12,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     agent, run = load_agent(config.run[0])
     require(isinstance(agent, Painter), f"run={config.run[0]} is of agent={run.agent_name}; name one of agent=painter")
     options = {**run.env.options, "split": "test", "renderer": "exact", "start": "black"}
-    env = make_env(dataclasses.replace(run, env=dataclasses.replace(run.env, options=options)), PICTURES)
+    env: Any = make_env(dataclasses.replace(run, env=dataclasses.replace(run.env, options=options)), PICTURES)
     observation, _ = env.reset(seed=0)
     black, left = env.error.mean(), torch.zeros(PICTURES)
     for _ in range(env.max_episode_steps):

@@ -31,9 +31,8 @@ class TReLU(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return relu(x - alpha) + alpha, any shape."""
-        alpha = self.alpha.to(inputs.dtype)
-        return torch.relu(inputs - alpha) + alpha
+        """Return max(x, alpha), which is relu(x - alpha) + alpha, any shape."""
+        return torch.maximum(inputs, self.alpha.to(inputs.dtype))
 
 
 class WeightNormConv2d(nn.Conv2d):

@@ -146,7 +146,7 @@ def paint_picture(
 
 def worst_tiles(picture: Tensor, canvas: Tensor, level: Level) -> Tensor:
     """Return the corners (m, 2) of the level's tiles with the largest squared errors."""
-    corners = grid(*picture.shape[1:], level.side, level.offset)
+    corners = grid(picture.shape[1], picture.shape[2], level.side, level.offset)
     if len(corners) <= level.tiles:
         return corners
     error = (picture - canvas).square().sum(dim=0)

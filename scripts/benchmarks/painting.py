@@ -95,7 +95,7 @@ def measure_training(config: TrainConfig, size: int, rounds: int, seconds: float
             config_options(config), config.num_envs, max_episode_steps=length, pictures=pictures, device=device
         )
         env.renderer = renderer or env.renderer
-        agent = Painter(
+        agent: Any = Painter(
             2 * env.pixels + 1,
             torch.zeros(13 * bundle),
             torch.ones(13 * bundle),

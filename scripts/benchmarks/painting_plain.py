@@ -13,15 +13,27 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from agents.painter.networks import TReLU
 from renderers.neural import NeuralRenderer
 
 DISCOUNT, RATE = 0.95**5, 0.001
+
+
+class TReLU(nn.Module):
+    """ReLU(x - alpha) + alpha."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the same shape."""
+        return torch.relu(inputs - self.alpha) + self.alpha
 
 
 class Block(nn.Module):
@@ -91,7 +103,7 @@ class PlainPainter:
         self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=1e-3)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), lr=3e-4)
         self.score_adam = torch.optim.Adam(self.score.parameters(), lr=3e-4, betas=(0.5, 0.999))
-        self.replay: deque[tuple[Tensor, Tensor, Tensor, float, float]] = deque(maxlen=capacity)
+        self.replay: deque[Any] = deque(maxlen=capacity)
         line = torch.linspace(0.0, 1.0, self.size)
         self.coordinates = torch.stack(torch.meshgrid(line, line, indexing="ij"))
         self.reset()

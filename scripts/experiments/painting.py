@@ -170,7 +170,7 @@ def write_digits(folder: Path) -> None:
         raise UserError('paper=painting needs scikit-learn; pip install -e ".[vision]"') from None
     if len(list(folder.rglob("*.png"))) == TRAIN + TEST:
         return
-    digits, random = load_digits().images, np.random.default_rng(0)
+    digits, random = load_digits(return_X_y=True)[0].reshape(-1, 8, 8), np.random.default_rng(0)
     for index in random.permutation(len(digits))[: TRAIN + TEST]:
         split = "train" if len(list((folder / "train").glob("*"))) < TRAIN else "test"
         (folder / split).mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def measure(folder: Path, renderer: str = "") -> float:
     agent, config = load_agent(folder)
     prepare_torch(config)
     options = {**config.env.options, "split": "test"} | ({"renderer": renderer} if renderer else {})
-    env = make_env(dataclasses.replace(config, env=dataclasses.replace(config.env, options=options)), TEST)
+    env: Any = make_env(dataclasses.replace(config, env=dataclasses.replace(config.env, options=options)), TEST)
     observation, _ = env.reset_to(env.pool)
     mse = torch.zeros(TEST)
     for _ in range(env.max_episode_steps):
