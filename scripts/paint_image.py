@@ -20,12 +20,12 @@ from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from agents.painter.paint import Level, divided_plan, make_plan, paint_picture
-from agents.painter.refine import RefineConfig
+from agents.painter.paint import divided_plan, make_plan, paint_picture, policy
+from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
 from renderers.photo import read_photo
 from renderers.stroke_list import StrokeList, save_strokes
-from renderers.strokes import BRUSHES, STROKE_SIZE
+from renderers.strokes import BRUSHES
 from renderers.svg import save_svg
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
@@ -136,11 +136,10 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
     """Return the painting of a picture (3, H, W), showing a progress bar."""
     painter = load_painter(config.weights or SHIPPED)
     height, width = picture.shape[1:]
-    bundle = painter.action_size // STROKE_SIZE
     if config.divide:
-        levels: list[Level] = divided_plan(height, width, config.strokes, bundle, config.divide)
+        levels = divided_plan(height, width, config.strokes, config.divide)
     else:
-        levels = make_plan(height, width, config.strokes, bundle, config.smallest_tile)
+        levels = make_plan(height, width, config.strokes, config.smallest_tile)
     columns = (
         TextColumn("painting"),
         BarColumn(),
@@ -155,12 +154,12 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
 
         painting = paint_picture(
             picture,
-            painter,
+            policy(painter),
             levels,
+            size=painter.size,
             brush=config.brush,
             refinement=RefineConfig(steps=config.refine_steps) if config.refine else None,
-            limits=(config.smallest_stroke, config.largest_stroke),
-            opaque=config.opaque,
+            limits=Limits(config.smallest_stroke, config.largest_stroke, config.opaque),
             report=report,
             deadline=began + config.seconds if config.seconds else None,
         )

@@ -6,7 +6,7 @@ set off by half a tile from the last so that no seam stays, and paints only the 
 go where they help. Tiles of a level do not overlap; all of them are painted as one batch. After each level its
 strokes can be refined, see refine.py.
 
-Shapes: m tiles, k strokes a bundle, H, W sides of the picture, S side of the painter's canvas.
+Shapes: m tiles, n strokes a tile, H, W sides of the picture, S side of the canvas a tile is painted on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from agents.painter.refine import RefineConfig, refine
+from agents.painter.refine import NO_LIMITS, Limits, RefineConfig, refine
 from agents.painter.weights import PolicyPainter
 from envs.painting import paint
 from renderers.stroke_list import Layer, StrokeList, cut, draw_layer
 from renderers.strokes import STROKE_SIZE
+from rlsuite.errors import require
 
-BUNDLES = 4  # on a tile: the episodes that the shipped painter learned from
+Proposal = Callable[[Tensor, Tensor, int], Tensor]
+
+STROKES = 20  # on a tile: the episodes that the shipped painter learned from
 PARTS = (1, 3, 9, 18, 32)  # of the longer side, a tile's side on each level
 SHARES = (0.0, 0.05, 0.25, 0.5)  # of the strokes left, on each level; those that come after take all
 
@@ -37,13 +40,13 @@ class Level:
     Attributes:
         side: of its tiles, in the picture's pixels.
         tiles: painted, of those with the largest errors.
-        bundles: of strokes on each tile.
+        strokes: on each tile.
         offset: of the grid's first tile, (row, column), zero or negative.
     """
 
     side: int
     tiles: int
-    bundles: int
+    strokes: int
     offset: tuple[int, int]
 
 
@@ -54,14 +57,13 @@ def grid(height: int, width: int, side: int, offset: tuple[int, int]) -> Tensor:
     return torch.cartesian_prod(rows, columns)
 
 
-def make_plan(height: int, width: int, strokes: int, bundle: int, smallest: int) -> list[Level]:
+def make_plan(height: int, width: int, strokes: int, smallest: int) -> list[Level]:
     """Divide `strokes` among levels; the shares were chosen by trial on pictures that no figure is quoted for.
 
     Args:
         height: H.
         width: W.
         strokes: at most, on the whole picture.
-        bundle: k.
         smallest: side of the finest tiles, in pixels.
 
     Returns:
@@ -69,8 +71,7 @@ def make_plan(height: int, width: int, strokes: int, bundle: int, smallest: int)
     """
     levels: list[Level] = []
     left, longer = strokes, max(height, width)
-    bundles = min(BUNDLES, strokes // bundle)
-    each = bundle * bundles  # strokes on a tile
+    each = min(STROKES, strokes)
     shares = iter(SHARES)
     parts = iter(PARTS)
     part = next(parts)
@@ -78,31 +79,32 @@ def make_plan(height: int, width: int, strokes: int, bundle: int, smallest: int)
         side = max(min(smallest, longer), longer // part)
         offset = (0, 0) if len(levels) % 2 == 0 else (-(side // 2), -(side // 2))
         tiles = min(len(grid(height, width, side, offset)), max(1, int(next(shares, 1.0) * left) // each))
-        levels.append(Level(side=side, tiles=tiles, bundles=bundles, offset=offset))
+        levels.append(Level(side=side, tiles=tiles, strokes=each, offset=offset))
         left -= tiles * each
         part = next(parts, part)
     return levels
 
 
-def divided_plan(height: int, width: int, strokes: int, bundle: int, divide: int) -> list[Level]:
-    """Return the paper's plan: bundles on the whole picture, then as many on each of the divide x divide tiles."""
+def divided_plan(height: int, width: int, strokes: int, divide: int) -> list[Level]:
+    """Return the paper's plan: strokes on the whole picture, then as many on each of the divide x divide tiles."""
     longer = max(height, width)
     side = -(-longer // divide)
     tiles = len(grid(height, width, side, (0, 0))) if divide > 1 else 0
-    bundles = max(1, strokes // (bundle * (1 + tiles)))
-    whole = Level(side=longer, tiles=1, bundles=bundles, offset=(0, 0))
-    return [whole] if tiles == 0 else [whole, Level(side=side, tiles=tiles, bundles=bundles, offset=(0, 0))]
+    each = strokes // (1 + tiles)
+    require(each >= 1, f"strokes={strokes}: divide={divide} has {tiles} tiles; use {1 + tiles} strokes or more")
+    whole = Level(side=longer, tiles=1, strokes=each, offset=(0, 0))
+    return [whole] if tiles == 0 else [whole, Level(side=side, tiles=tiles, strokes=each, offset=(0, 0))]
 
 
 def paint_picture(
     picture: Tensor,
-    painter: PolicyPainter,
+    propose: Proposal,
     levels: list[Level],
     *,
+    size: int,
     brush: str = "bezier",
     refinement: RefineConfig | None = None,
-    limits: tuple[float, float] = (0.0, 1.0),
-    opaque: bool = False,
+    limits: Limits = NO_LIMITS,
     report: Callable[[int, int], None] = lambda done, total: None,
     deadline: float | None = None,
 ) -> StrokeList:
@@ -110,12 +112,12 @@ def paint_picture(
 
     Args:
         picture: (3, H, W) in [0, 1].
-        painter: the trained agent.
+        propose: maps canvases and targets (m, 3, S, S) and a number n to strokes (m, n, 13); see `policy`.
         levels: from coarse to fine.
-        brush: the painter's.
-        refinement: improve each level's strokes by gradient; None leaves them as the painter chose.
-        limits: smallest and largest radius, as shares of the largest there is.
-        opaque: strokes have opacity 1.
+        size: S.
+        brush: the strokes'.
+        refinement: improve each level's strokes by gradient; None leaves them as they were proposed.
+        limits: of the strokes.
         report: called with the strokes done and those of the whole plan.
         deadline: of time.perf_counter(), after which nothing is refined further.
 
@@ -125,23 +127,41 @@ def paint_picture(
     height, width = picture.shape[1:]
     painting = StrokeList(height, width, brush)
     canvas = torch.zeros_like(picture)
-    per_bundle = painter.action_size // STROKE_SIZE
-    total = sum(level.tiles * level.bundles * per_bundle for level in levels)
-    weights = torch.tensor([float(level.tiles * level.bundles) for level in levels])
-    for index, level in enumerate(levels):
+    total = sum(level.tiles * level.strokes for level in levels)
+    done = 0
+    for level in levels:
         places = worst_tiles(picture, canvas, level)
-        targets, before = (resized(cut(whole, places, level.side), painter.size) for whole in (picture, canvas))
-        strokes = policy_strokes(painter, before, targets, level.bundles, limits, opaque)
+        targets, before = (resized(cut(whole, places, level.side), size) for whole in (picture, canvas))
+        strokes = limits(propose(before, targets, level.strokes))
         if refinement is not None:
-            share = float(weights[index] / weights[index:].sum())
+            share = level.tiles * level.strokes / (total - done)
             now = time.perf_counter()
             until = None if deadline is None else now + share * max(0.0, deadline - now)
-            weight = tile_weights(places, level.side, height, width, painter.size)
-            strokes = refine(strokes, before, targets, weight, refinement, brush, limits, opaque=opaque, until=until)
+            weight = tile_weights(places, level.side, height, width, size)
+            strokes = refine(strokes, before, targets, weight, refinement, brush, limits, until=until)
         painting.layers.append(Layer(level.side, places, strokes))
         draw_layer(canvas, painting.layers[-1], 1.0, brush)
-        report(len(painting), total)
+        done = len(painting)
+        report(done, total)
     return painting
+
+
+def policy(painter: PolicyPainter) -> Proposal:
+    """Return what a trained painter proposes: bundle after bundle, each painted before the next is chosen."""
+
+    @torch.no_grad()
+    def propose(canvas: Tensor, target: Tensor, strokes: int) -> Tensor:
+        bundle = painter.action_size // STROKE_SIZE
+        bundles, actions = -(-strokes // bundle), []
+        for step in range(bundles):
+            done = torch.full((len(canvas), 1), step * painter.episode_length // bundles, dtype=torch.uint8)
+            seen, wanted = ((part * 255).round().to(torch.uint8).flatten(1) for part in (canvas, target))
+            action = painter.act(torch.cat([seen, done, wanted], dim=1))
+            canvas = paint(canvas, action, painter.renderer)
+            actions.append(action.unflatten(1, (-1, STROKE_SIZE)))
+        return torch.cat(actions, dim=1)[:, :strokes]
+
+    return propose
 
 
 def worst_tiles(picture: Tensor, canvas: Tensor, level: Level) -> Tensor:
@@ -174,33 +194,3 @@ def resized(tiles: Tensor, side: int) -> Tensor:
     if tiles.shape[-1] > side:
         return interpolate(tiles, (side, side), mode="bilinear", antialias=True, align_corners=False)
     return interpolate(tiles, (side, side), mode="bilinear", align_corners=False)
-
-
-@torch.no_grad()
-def policy_strokes(
-    painter: PolicyPainter, canvas: Tensor, target: Tensor, bundles: int, limits: tuple[float, float], opaque: bool
-) -> Tensor:
-    """Return strokes (m, bundles * k, 13) that the painter paints on canvases (m, 3, S, S) towards targets."""
-    actions = []
-    for step in range(bundles):
-        observation = torch.cat(
-            [
-                (canvas * 255).to(torch.uint8).flatten(1),
-                torch.full((len(canvas), 1), step * painter.episode_length // bundles, dtype=torch.uint8),
-                (target * 255).round().to(torch.uint8).flatten(1),
-            ],
-            dim=1,
-        )
-        strokes = painter.act(observation, False).unflatten(1, (-1, STROKE_SIZE))
-        strokes = constrained(strokes, limits, opaque=opaque)
-        canvas = paint(canvas, strokes.flatten(1), painter.renderer)
-        actions.append(strokes)
-    return torch.cat(actions, dim=1)
-
-
-def constrained(strokes: Tensor, limits: tuple[float, float], *, opaque: bool) -> Tensor:
-    """Return strokes (..., 13) in [0, 1], their radii within limits, their opacity 1 if asked for."""
-    strokes = strokes.clamp(0.0, 1.0)
-    radii = strokes[..., 6:8].clamp(*limits)
-    opacity = torch.ones_like(strokes[..., 8:10]) if opaque else strokes[..., 8:10]
-    return torch.cat([strokes[..., :6], radii, opacity, strokes[..., 10:]], dim=-1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from renderers.soft import draw_soft
-from renderers.strokes import SHAPE_SIZE, composite
+from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.errors import require, require_finite
 
 
@@ -37,6 +37,35 @@ class RefineConfig:
         require_finite("refine_rate", self.learning_rate, above=0.0)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What strokes may be.
+
+    Attributes:
+        thinnest: smallest radius, a share of the largest there is.
+        thickest: largest radius.
+        opaque: opacities are 1.
+    """
+
+    thinnest: float = 0.0
+    thickest: float = 1.0
+    opaque: bool = False
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the lower and upper bounds (13,) of a stroke's numbers."""
+        low, high = torch.zeros(STROKE_SIZE), torch.ones(STROKE_SIZE)
+        low[6:8], high[6:8] = self.thinnest, self.thickest
+        if self.opaque:
+            low[8:10] = 1.0
+        return low, high
+
+    def __call__(self, strokes: Tensor) -> Tensor:
+        """Return strokes (..., 13) brought within the limits."""
+        low, high = self.bounds()
+        return torch.minimum(torch.maximum(strokes, low), high)
+
+
+NO_LIMITS = Limits()
 CHUNK_STROKES = 800  # drawn at a time: what is kept for their gradients stays in the cache
 
 
@@ -47,9 +76,8 @@ def refine(
     weight: Tensor,
     config: RefineConfig,
     brush: str,
-    limits: tuple[float, float],
+    limits: Limits = NO_LIMITS,
     *,
-    opaque: bool,
     until: float | None = None,
 ) -> Tensor:
     """Return better strokes; each tile by itself is never made worse.
@@ -61,8 +89,7 @@ def refine(
         weight: (m, 1, S, S), of the pixels' squared errors.
         config: how.
         brush: whose strokes.
-        limits: of the radii, as shares of the largest there is.
-        opaque: opacities stay 1.
+        limits: of the strokes.
         until: time.perf_counter() at which to stop.
 
     Returns:
@@ -74,9 +101,7 @@ def refine(
         part = slice(first, first + each)
         share = min(1.0, (first + each) / len(strokes))
         stop = None if until is None else begin + share * (until - begin)
-        parts.append(
-            _refine(strokes[part], canvas[part], target[part], weight[part], config, brush, limits, opaque, stop)
-        )
+        parts.append(_refine(strokes[part], canvas[part], target[part], weight[part], config, brush, limits, stop))
     return torch.cat(parts)
 
 
@@ -87,15 +112,10 @@ def _refine(
     weight: Tensor,
     config: RefineConfig,
     brush: str,
-    limits: tuple[float, float],
-    opaque: bool,
+    limits: Limits,
     stop: float | None,
 ) -> Tensor:
     size = target.shape[-1]
-    low, high = torch.zeros(strokes.shape[-1]), torch.ones(strokes.shape[-1])
-    low[6:8], high[6:8] = limits[0], limits[1]
-    if opaque:
-        low[8:10] = 1.0
     moving = strokes.clone().requires_grad_()
     optimizer = torch.optim.Adam([moving], lr=config.learning_rate, betas=(0.8, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.steps), config.learning_rate / 10)
@@ -114,5 +134,5 @@ def _refine(
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            torch.minimum(torch.maximum(moving, low, out=moving.data), high, out=moving.data)
+            moving.copy_(limits(moving))
     return best

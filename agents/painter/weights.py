@@ -1,6 +1,6 @@
 """A trained painter as one small file: the actor's weights, and how they were made and how good they are.
 
-The weights that come with the suite lie beside this file; scripts/export_painter.py makes such files from runs.
+The weights that come with the suite lie in shipped/; scripts/export_painter.py makes such files from runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from renderers.soft import draw_soft
 from rlsuite.errors import UserError
 
 FORMAT = "rlsuite painter 1"
-SHIPPED = Path(__file__).parent / "weights" / "painter-32.safetensors"
+SHIPPED = Path(__file__).parent / "shipped" / "painter-32.safetensors"
 
 
 class PolicyPainter(nn.Module):

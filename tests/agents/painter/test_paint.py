@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
-from agents.painter.paint import Level, divided_plan, grid, make_plan, paint_picture, tile_weights, worst_tiles
-from agents.painter.refine import RefineConfig, refine
+from agents.painter.paint import Level, divided_plan, grid, make_plan, paint_picture, policy, tile_weights, worst_tiles
+from agents.painter.refine import Limits, RefineConfig, refine
 from agents.painter.weights import load_painter, save_painter
 from envs.painting import Painting
 from renderers.soft import draw_soft
@@ -45,8 +45,8 @@ def test_a_weights_file_acts_as_the_agent_did(weights):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 600), st.integers(8, 600), st.integers(5, 6000), st.sampled_from([4, 16, 40]))
 def test_plans_spend_no_more_strokes_than_allowed_and_nearly_all(height, width, strokes, smallest):
-    levels = make_plan(height, width, strokes, 5, smallest)
-    spent = sum(level.tiles * level.bundles * 5 for level in levels)
+    levels = make_plan(height, width, strokes, smallest)
+    spent = sum(level.tiles * level.strokes for level in levels)
     assert spent <= strokes
     assert levels
     assert spent > strokes - 20
@@ -55,20 +55,22 @@ def test_plans_spend_no_more_strokes_than_allowed_and_nearly_all(height, width, 
     assert sides == sorted(sides, reverse=True)
 
 
-def test_the_papers_plan_gives_every_tile_as_many_bundles():
-    whole, tiles = divided_plan(400, 400, 4250, 5, 4)
-    assert (whole.side, whole.tiles, whole.bundles) == (400, 1, 50)
-    assert (tiles.side, tiles.tiles, tiles.bundles) == (100, 16, 50)
-    assert [level.bundles for level in divided_plan(400, 400, 1000, 5, 1)] == [200]
+def test_the_papers_plan_gives_every_tile_as_many_strokes():
+    whole, tiles = divided_plan(400, 400, 4250, 4)
+    assert (whole.side, whole.tiles, whole.strokes) == (400, 1, 250)
+    assert (tiles.side, tiles.tiles, tiles.strokes) == (100, 16, 250)
+    assert [level.strokes for level in divided_plan(400, 400, 1000, 1)] == [1000]
+    with pytest.raises(UserError, match="use 17 strokes or more"):
+        divided_plan(400, 400, 10, 4)
 
 
 def test_the_tiles_with_the_largest_errors_are_painted():
     target, canvas = torch.zeros(3, 20, 30), torch.zeros(3, 20, 30)
     target[:, 12, 7] = 1.0
     target[:, 3, 25] = 0.5
-    level = Level(side=10, tiles=2, bundles=1, offset=(0, 0))
+    level = Level(side=10, tiles=2, strokes=1, offset=(0, 0))
     assert worst_tiles(target, canvas, level).tolist() == [[10, 0], [0, 20]]
-    shifted = Level(side=10, tiles=1, bundles=1, offset=(-5, -5))
+    shifted = Level(side=10, tiles=1, strokes=1, offset=(-5, -5))
     assert worst_tiles(target, canvas, shifted).tolist() == [[5, 5]]
     assert tile_weights(torch.tensor([[-5, 25]]), 10, 20, 30, 10).sum() == 25
 
@@ -83,33 +85,31 @@ def test_refining_lowers_every_tiles_error_and_keeps_limits():
         painted = composite(canvas, draw_soft(bundle[..., :10], 16, edge=0.7), bundle[..., 10:])
         return (painted - target).square().sum(dim=(1, 2, 3))
 
-    better = refine(strokes, canvas, target, weight, RefineConfig(steps=30), "bezier", (0.0, 1.0), opaque=False)
+    better = refine(strokes, canvas, target, weight, RefineConfig(steps=30), "bezier")
     assert (errors(better) < 0.6 * errors(strokes)).all()
     assert float(better.min()) >= 0.0
     assert float(better.max()) <= 1.0
-    limited = refine(strokes, canvas, target, weight, RefineConfig(steps=5), "bezier", (0.2, 0.4), opaque=True)
+    limited = refine(strokes, canvas, target, weight, RefineConfig(steps=5), "bezier", Limits(0.2, 0.4, True))
     moved = (limited != strokes).flatten(2).any(dim=2).any(dim=1)
     assert moved.any()
     assert 0.2 - 1e-6 <= float(limited[moved][..., 6:8].min()) <= float(limited[moved][..., 6:8].max()) <= 0.4 + 1e-6
     assert float(limited[moved][..., 8:10].min()) == 1.0
-    stopped = refine(
-        strokes, canvas, target, weight, RefineConfig(steps=30), "bezier", (0.0, 1.0), opaque=False, until=0.0
-    )
+    stopped = refine(strokes, canvas, target, weight, RefineConfig(steps=30), "bezier", until=0.0)
     assert torch.equal(stopped, strokes)
 
 
 def test_a_painting_is_what_its_strokes_draw_and_refining_helps(weights):
     _, path = weights
-    painter, target = load_painter(path), picture()
-    levels = make_plan(40, 56, 400, 5, 10)
+    propose, target = policy(load_painter(path)), picture()
+    levels = make_plan(40, 56, 400, 10)
     reports = []
-    plain = paint_picture(target, painter, levels, report=lambda done, total: reports.append((done, total)))
-    refined = paint_picture(target, painter, levels, refinement=RefineConfig(steps=10))
+    plain = paint_picture(target, propose, levels, size=16, report=lambda done, total: reports.append((done, total)))
+    refined = paint_picture(target, propose, levels, size=16, refinement=RefineConfig(steps=10))
     assert reports[-1] == (len(plain), len(plain))
     assert len(plain) == len(refined) <= 400
     errors = [float((painting.draw() - target).square().mean()) for painting in (plain, refined)]
     assert errors[1] < 0.7 * errors[0]
-    opaque = paint_picture(target, painter, levels, limits=(0.1, 0.3), opaque=True)
+    opaque = paint_picture(target, propose, levels, size=16, limits=Limits(0.1, 0.3, True))
     for layer in opaque.layers:
         assert float(layer.strokes[..., 8:10].min()) == 1.0
         radii = layer.strokes[..., 6:8]

@@ -1,0 +1,144 @@
+"""Compare painters on a folder of pictures: ``python scripts/compare_painters.py data=FOLDER strokes=5000 seconds=60``.
+
+Four painters with the same plan of tiles, the same number of strokes and the same limit in seconds for each picture:
+policy (the trained painter alone, which needs a few seconds), refined (the painter, its strokes improved by gradient:
+what paint_image.py does), gradient (random strokes improved by the same gradient) and greedy (the best of so many
+random strokes, one after another; the number of candidates is set on the first picture to use the seconds up). Seconds
+are wall clock. Prints a table and writes it, with every picture's figures, as JSON (output=).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.painter.baselines import greedy_strokes, random_strokes
+from agents.painter.paint import make_plan, paint_picture, policy
+from agents.painter.refine import RefineConfig
+from agents.painter.weights import SHIPPED, load_painter
+from envs.pictures import SUFFIXES
+from renderers.photo import read_photo
+from renderers.stroke_list import StrokeList
+from rlsuite.cli import run_script
+from rlsuite.compose import script_config
+from rlsuite.errors import UserError, require
+from rlsuite.experiment import commit
+from rlsuite.help import describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What is compared.
+
+    Attributes:
+        data: the folder.
+        output: the JSON file; none without.
+        strokes: a picture.
+        seconds: a picture.
+        steps: of gradient descent on each level, for refined and gradient, if the seconds allow.
+        long_side: pixels of the longer side.
+        smallest_tile: pixels of the finest tiles.
+        limit: pictures taken, in the order of their names; 0 for all.
+        weights: a painter's file; default the suite's own.
+        num_threads: of torch; 0 takes all cores.
+    """
+
+    data: str = ""
+    output: str = ""
+    strokes: int = 5000
+    seconds: float = 60.0
+    steps: int = 60
+    long_side: int = 512
+    smallest_tile: int = 16
+    limit: int = 0
+    weights: str = ""
+    num_threads: int = 0
+
+    def __post_init__(self) -> None:
+        require(bool(self.data), "data= is missing; name a folder of pictures")
+        require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
+        require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+
+
+def main(arguments: list[str]) -> int:
+    """Paint everything four times and print."""
+    if "--help" in arguments or "-h" in arguments:
+        print("\n".join([__doc__ or "", *describe(CompareConfig)]))
+        return 0
+    config: CompareConfig = script_config(CompareConfig, arguments)
+    paths = sorted(path for path in Path(config.data).glob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise UserError(f"data={config.data} holds no picture; name a folder of pictures")
+    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    torch.set_flush_denormal(True)
+    painters = make_painters(config, read_photo(paths[0], config.long_side))
+    rows: list[dict[str, Any]] = []
+    for path in paths[: config.limit or None]:
+        picture = read_photo(path, config.long_side)
+        for name, paint in painters.items():
+            began = time.perf_counter()
+            painting = paint(picture)
+            seconds = time.perf_counter() - began
+            rows.append({"picture": path.name, "painter": name, **judged(painting, picture), "seconds": seconds})
+            print(json.dumps(rows[-1]), flush=True)
+    summary = {name: averaged([row for row in rows if row["painter"] == name]) for name in painters}
+    for name, figures in summary.items():
+        print(f"{name:10} " + "  ".join(f"{key} {value:.2f}" for key, value in figures.items()))
+    if config.output:
+        about = {"commit": commit(), "machine": platform.machine(), "threads": torch.get_num_threads()}
+        text = json.dumps({"config": vars(config), **about, "mean": summary, "pictures": rows}, indent=1)
+        Path(config.output).write_text(text + "\n")
+    print(json.dumps(summary))
+    return 0
+
+
+def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[[Tensor], StrokeList]]:
+    """Return the four painters; greedy search is timed on `example` (3, H, W)."""
+    painter = load_painter(config.weights or SHIPPED)
+
+    def paint(propose: Any, picture: Tensor, steps: int) -> StrokeList:
+        deadline = time.perf_counter() + config.seconds - RESERVE * config.seconds
+        levels = make_plan(picture.shape[1], picture.shape[2], config.strokes, config.smallest_tile)
+        refinement = RefineConfig(steps=steps) if steps else None
+        return paint_picture(picture, propose, levels, size=painter.size, refinement=refinement, deadline=deadline)
+
+    began = time.perf_counter()
+    paint(greedy_strokes(0, 4), example, 0)
+    candidates = max(1, int(4 * 0.9 * config.seconds / (time.perf_counter() - began)))
+    print(f"greedy search: {candidates} candidates a stroke")
+    return {
+        "policy": lambda picture: paint(policy(painter), picture, 0),
+        "refined": lambda picture: paint(policy(painter), picture, config.steps),
+        "gradient": lambda picture: paint(random_strokes(0), picture, config.steps),
+        "greedy": lambda picture: paint(greedy_strokes(0, candidates), picture, 0),
+    }
+
+
+RESERVE = 0.05  # of the seconds, for what comes after refining
+
+
+def judged(painting: StrokeList, picture: Tensor) -> dict[str, float]:
+    """Return the figures of a painting drawn by the exact rasterizer, in bytes."""
+    drawn = (painting.draw().clamp(0, 1) * 255).round() / 255
+    mse = float((drawn - picture).square().mean())
+    return {"psnr": -10 * float(torch.log10(torch.tensor(max(mse, 1e-12)))), "mse": mse, "strokes": len(painting)}
+
+
+def averaged(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean figures of a painter, and its slowest picture's seconds."""
+    means = {key: sum(row[key] for row in rows) / len(rows) for key in ("psnr", "mse", "strokes", "seconds")}
+    return means | {"slowest": max(row["seconds"] for row in rows)}
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,127 @@
+"""paint_image.py, train_renderer.py and export_painter.py as a user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from renderers.neural import load_renderer
+from renderers.stroke_list import load_strokes
+from rlsuite.cli import run_script
+
+
+def last_json(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    rows, columns = np.mgrid[0:60, 0:90] / 90
+    pixels = np.dstack([rows, columns, 0.5 + 0.5 * np.sin(12 * rows * columns)])
+    path = tmp_path_factory.mktemp("photos") / "a photo, with = and spaces.png"
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def paint(*arguments):
+    import paint_image
+
+    return run_script(paint_image.main, [str(argument) for argument in arguments])
+
+
+def test_a_photo_becomes_a_folder_of_files(photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert paint(photo, f"output={out}", "strokes=300", "refine_steps=5", "num_threads=1") == 0
+    found = last_json(capsys)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "painting.mp4",
+        "painting.png",
+        "strokes.json",
+        "strokes.svg",
+    ]
+    shown = np.asarray(Image.open(out / "painting.png"), np.float64) / 255
+    wanted = np.asarray(Image.open(photo), np.float64) / 255
+    assert found["mse"] == pytest.approx(((shown - wanted) ** 2).mean(), rel=1e-4)
+    assert found["psnr"] == pytest.approx(-10 * np.log10(found["mse"]), abs=1e-3)
+    assert found["mse"] < 0.1 * wanted.var()
+    assert 280 < found["strokes"] <= 300
+    # The list of strokes, drawn again, is the picture.
+    again = load_strokes(out / "strokes.json").draw().permute(1, 2, 0).numpy()
+    assert np.abs(again - shown).mean() < 1 / 255
+
+
+def test_options_that_people_ask_for(photo, tmp_path, capsys):
+    for number, options in enumerate(
+        (
+            ["divide=2", "refine=false", "output_size=180", "video=gif"],
+            ["opaque=true", "smallest_stroke=0.1", "largest_stroke=0.3", "refine_steps=2", "video=none"],
+            ["brush=circle", "refine_steps=2", "video=none", "seconds=0.5"],
+            ["brush=triangle", "refine_steps=2", "video=none", "long_side=32"],
+        )
+    ):
+        out = tmp_path / str(number)
+        assert paint(photo, f"output={out}", "strokes=100", "num_threads=1", *options) == 0
+        assert last_json(capsys)["strokes"] <= 100
+    assert Image.open(tmp_path / "0" / "painting.png").size == (180, 120)
+    assert Image.open(tmp_path / "0" / "painting.gif").n_frames > 10
+    numbers = torch.cat([layer.strokes.flatten(0, 1) for layer in load_strokes(tmp_path / "1/strokes.json").layers])
+    assert float(numbers[:, 8:10].min()) == 1.0
+    assert float(numbers[:, 6:8].min()) >= 0.1 - 1e-6
+    assert float(numbers[:, 6:8].max()) <= 0.3 + 1e-6
+    assert load_strokes(tmp_path / "3/strokes.json").width == 32
+
+
+def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no picture")
+    for arguments, message in (
+        ([], "no picture is named"),
+        ([tmp_path / "nowhere.png"], "there is no such file"),
+        ([tmp_path / "text.png"], "no picture can be read"),
+        ([photo, photo.with_name("other.png")], "one picture at a time"),
+        ([photo, "strokes=3"], "use 5 or more"),
+        ([photo, "brush=oil"], "brush=oil"),
+        ([photo, "weights=nowhere"], "no painter can be read"),
+        ([photo, "smallest_stroke=0.5", "largest_stroke=0.1"], "in this order"),
+        ([photo, f"output={photo}"], "choose another folder"),
+    ):
+        assert paint(*arguments) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert message in lines[0]
+
+
+def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo, tmp_path, capsys):
+    import export_painter
+    import train_agent
+    import train_renderer
+
+    weights = tmp_path / "renderer.safetensors"
+    arguments = [f"output={weights}", "size=32", "steps=30", "batch_size=8", "pool=60", "learning_rates=[1e-3]"]
+    assert run_script(train_renderer.main, [*arguments, "milestones=[]", "report_every=10", "validation=20"]) == 0
+    found = last_json(capsys)
+    assert found["bytes"] == weights.stat().st_size
+    assert 0 < found["mse"] < 4 * found["variance"]
+    assert load_renderer(weights).size == 32
+    run = tmp_path / "run"
+    arguments = ["agent=painter", "env=Painting", "preset=debug", "env.size=32", "env.renderer=neural"]
+    arguments += [f"env.renderer_weights={weights}", "steps=300", f"run_dir={run}"]
+    assert run_script(train_agent.main, arguments) == 0
+    painter = tmp_path / "painter.safetensors"
+    assert run_script(export_painter.main, [f"run={run}", f"output={painter}"]) == 0
+    assert last_json(capsys)["mse_black"] > 0
+    out = f"output={tmp_path / 'out'}"
+    assert paint(photo, f"weights={painter}", out, "strokes=50", "refine=false", "video=none", "num_threads=1") == 0
+
+
+def test_other_agents_are_no_painters(tmp_path, capsys):
+    import export_painter
+    import train_agent
+
+    run = tmp_path / "run"
+    arguments = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "steps=300", "evaluate.every=0"]
+    assert run_script(train_agent.main, [*arguments, f"run_dir={run}"]) == 0
+    capsys.readouterr()
+    assert run_script(export_painter.main, [f"run={run}", f"output={tmp_path / 'x'}"]) == 2
+    assert "name one of agent=painter" in capsys.readouterr().err

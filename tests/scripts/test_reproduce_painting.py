@@ -1,0 +1,84 @@
+"""The painting experiment: its claims by hand, its arms, and a tiny one end to end."""
+
+import json
+
+import pytest
+import reproduce
+import train_agent
+from experiments import painting
+
+from rlsuite.compose import compose_train
+from rlsuite.config import build
+from rlsuite.errors import UserError
+from rlsuite.experiment import FAILS, HOLDS
+
+
+def numbers(**changes):
+    return build(painting.Numbers, reproduce.read_numbers("painting", changes))
+
+
+def verdicts(own, free, exact, single):
+    errors = {"model-based": own, "model-free": free, "one-stroke": single}
+    return [claim.verdict for claim in painting.claims(errors, {"model-based": exact}, numbers())]
+
+
+def test_every_claim_must_hold_in_its_worst_seed():
+    own, free, exact, single = (0.004, 0.005), (0.09, 0.08), (0.008, 0.009), (0.01, 0.01)
+    assert verdicts(own, free, exact, single) == [HOLDS] * 4
+    assert verdicts((0.004, 0.011), free, exact, (0.01, 0.02)) == [FAILS, *[HOLDS] * 3]
+    assert verdicts(own, (0.09, 0.024), exact, single) == [HOLDS, FAILS, HOLDS, HOLDS]
+    assert verdicts(own, free, (0.001, 0.016), single)[2] == FAILS
+    assert verdicts(own, free, exact, (0.01, 0.004))[3] == FAILS
+
+
+def test_arms_differ_in_what_is_compared_alone(tmp_path):
+    arms = {arm: compose_train(numbers().arguments(arm, tmp_path))[0] for arm in painting.AGENTS}
+    own = arms["model-based"]
+    for arm, other in arms.items():
+        length, bundle = other.env.options["max_episode_steps"], other.env.options["bundle"]
+        assert length * bundle == 15
+        assert other.train_ratio * (other.steps - other.learning_starts) == pytest.approx(1200)
+        assert other.agent.discount == pytest.approx(0.95**bundle)
+        for name in ("batch_size", "width", "network", "reward", "reward_scale", "actor_learning_rates"):
+            assert getattr(other.agent, name) == getattr(own.agent, name), (arm, name)
+    assert arms["model-free"].agent_target.endswith("ModelFreePainter")
+    assert {arm: config.env.options["renderer"] for arm, config in arms.items()} == {
+        "model-based": "neural",
+        "model-based-soft": "soft",
+        "model-free": "neural",
+        "one-stroke": "neural",
+    }
+
+
+def train_here(runs, folder, parallel):
+    for name, arguments in runs.items():
+        assert train_agent.main([*arguments, f"run_dir={folder / name}"]) == 0
+    return {name: folder / name for name in runs}
+
+
+def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(painting, "train_all", train_here)
+    monkeypatch.setattr(painting, "TRAIN", 12)
+    monkeypatch.setattr(painting, "TEST", 5)
+    changes = {
+        "seeds": 1,
+        "updates": 2,
+        "overrides": ["agent.width=4", "agent.batch_size=4"],
+        "renderer_steps": 5,
+        "renderer_pool": 50,
+        "runs": ["runs/tiny"],
+    }
+    result = painting.run(reproduce.read_numbers("painting", changes))
+    assert set(result.figures["test_mse"]) == set(painting.AGENTS)
+    assert 0.02 < result.figures["blank_canvas_mse"] < 0.3
+    assert all(0 < value < 1 for found in result.figures["test_mse_exact"].values() for value in found)
+    json.dumps(result.to_json(1.0))
+    assert "test MSE by seed" in capsys.readouterr().out
+    assert len(list((tmp_path / "runs/tiny/digits/train").glob("*.png"))) == 12
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(UserError, match="updates=0: use 1 or more"):
+        numbers(updates=0)
