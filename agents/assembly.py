@@ -53,11 +53,8 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         UserError: if the environment is not such as the agent needs.
     """
     check_fit(config, env)
-    arguments: dict[str, Any] = {}
-    if env.goals is not None:
-        arguments["goals"] = env.goals
-    if hasattr(config.agent, "dynamics"):
-        arguments["reward"] = env.known_reward
+    arguments: dict[str, Any] = {} if env.goals is None else {"goals": env.goals}
+    arguments |= known_reward(config, env)
     space, action_space = env.single_observation_space, env.single_action_space
     return load_agent_class(config.agent_target)(
         space.shape[0],
@@ -69,6 +66,21 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         device=choose_device(config.device),
         **arguments,
     )
+
+
+def known_reward(config: TrainConfig, env: envs.VectorEnv | None = None) -> dict[str, Any]:
+    """Return {"reward": the task's known reward} for an agent that imagines, and {} for all others.
+
+    Args:
+        config: agent and task.
+        env: environments of the task; None makes one to look at.
+    """
+    if not hasattr(config.agent, "dynamics"):
+        return {}
+    if env is None:
+        env = make_env(config, 1, device="cpu", num_threads=1)
+        env.close()
+    return {"reward": env.known_reward}
 
 
 def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
