@@ -2,8 +2,9 @@
 
 what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
 Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
-Stable-Baselines3 and the bare matrix products. Peers that are not installed are left out (extra: bench).
-The last line printed is JSON with medians and ratios.
+Stable-Baselines3 and the bare matrix products. what=imagination agent=pombu env=FixedHorizonHalfCheetah: imagined
+steps a second, against plain loops over the models and the bare matrix products. Peers that are not installed are left
+out (extra: bench). The last line printed is JSON with medians and ratios.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from benchmarks.imagination import measure_imagination
 from benchmarks.stepping import measure_stepping
 from benchmarks.updates import measure_updates
 
@@ -22,7 +24,7 @@ from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
 
-WHAT = ("stepping", "updates")
+WHAT = ("stepping", "updates", "imagination")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping or updates.
+        what: stepping, updates or imagination.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
         num_envs: environments, for what=stepping.
@@ -44,7 +46,7 @@ class BenchmarkConfig:
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        require(self.what in WHAT, f"what={self.what}: use {' or '.join(WHAT)}")
+        require(self.what in WHAT, f"what={self.what}: use {', '.join(WHAT[:-1])} or {WHAT[-1]}")
         require(self.rounds >= 1, f"rounds={self.rounds}: use 1 or more")
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.num_envs >= 1, f"num_envs={self.num_envs}: use 1 or more")
@@ -65,6 +67,8 @@ def main(arguments: list[str]) -> int:
         require(not config.env.options, f"{next(iter(config.env.options), '')}: stepping compares the tasks' defaults")
         threads = script.num_threads or os.cpu_count() or 1
         result = measure_stepping(config.env.name, script.num_envs, threads, script.rounds, script.seconds)
+    elif script.what == "imagination":
+        result = measure_imagination(config, script.rounds, script.seconds)
     else:
         result = measure_updates(config, script.rounds, script.seconds)
     print(json.dumps(result))
