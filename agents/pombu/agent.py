@@ -279,7 +279,7 @@ class POMBU(nn.Module):
             divergence: 0-d, the approximate one of the whole step, measured on all of its rows after its last pass.
         """
         config = self.config
-        if config.alpha_factor == 1.0:
+        if config.alpha_factor == 1.0 or config.alpha == 0.0:
             return
         low, high = config.divergence_range
         factor = torch.where(divergence > high, config.alpha_factor, 1.0)
@@ -319,5 +319,5 @@ class POMBU(nn.Module):
         self.stage, self.iteration, self.updates_left, self.starts_stored = map(int, counts)
         if configured != self.config.alpha:
             self.alpha.fill_(self.config.alpha)
-        if self.config.alpha_factor > 1.0:
+        if self.config.alpha_factor > 1.0 and self.config.alpha > 0.0:
             self.alpha.clamp_(*self.config.alpha_range)

@@ -71,7 +71,8 @@ class POMBUConfig:
             alpha_range, of each minibatch).
         alpha_range: of objective=ratio_as_alpha, and of an adaptive alpha.
         alpha_factor: alpha is multiplied or divided by this where the approximate divergence of a policy step,
-            E[(log pi - log pi_old)^2] / 2 over all of its rows, leaves divergence_range; 1 keeps alpha as it is.
+            E[(log pi - log pi_old)^2] / 2 over all of its rows, leaves divergence_range; 1 keeps alpha as it is, and
+            0 stays 0.
         divergence_range: lower and upper end.
         u_scale: "official" (sigma is in units of scaled returns, as the released code's alpha values want it) or
             "advantage" (in units of the advantages' standard deviation).
@@ -159,10 +160,9 @@ class POMBUConfig:
             f"{said}: agent.objective={self.objective} has no alpha of its own to adapt; use agent.objective=penalty "
             "or agent.alpha_factor=1",
         )
-        require(self.alpha > 0.0, f"{said}: agent.alpha=0 stays 0; use an alpha above 0 or agent.alpha_factor=1")
         low, high = self.alpha_range
         require(
-            low <= self.alpha <= high,
+            self.alpha == 0.0 or low <= self.alpha <= high,
             f"agent.alpha={self.alpha}: an adaptive alpha stays within agent.alpha_range={[low, high]}; use one of it",
         )
 

@@ -2,7 +2,8 @@
 
 1. In tables the bound lies above the variance of Q everywhere, and far below the older uncertainty Bellman equation's.
 2. On Point3D errors of imagined returns are as large as sqrt(U) says.
-3. FixedHorizonHalfCheetah for `steps` real steps: POMBU against MBPPO, the same agent with alpha = beta = 0.
+3. FixedHorizonHalfCheetah for `steps` real steps: POMBU with the card's alpha against MBPPO, the same agent with
+   alpha = beta = 0.
 4. The same with noise on every observation.
 
 The first two are computed for each seed within seconds, the last two are training runs. A run's final return is that of
@@ -29,7 +30,7 @@ from rlsuite.seeding import derive_seed
 
 EVALUATION_SEED = derive_seed(0, "pombu evaluation")
 TASKS = {"cheetah": "FixedHorizonHalfCheetah", "noisy": "FixedHorizonHalfCheetahNoisyObservation"}
-BASELINE = ("agent.alpha=0", "agent.beta=0")
+BASELINE = ("agent.alpha=0", "agent.beta=0")  # MBPPO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Numbers:
     rank_correlation: float
     steps: int
     overrides: tuple[str, ...]
+    pombu: tuple[str, ...]
     episodes: int
     return_margin: float
     drop_factor: float
@@ -64,7 +66,7 @@ class Numbers:
         common = ["agent=pombu", f"steps={self.steps}", *self.overrides]
         arms = {}
         for name, task in TASKS.items():
-            arms[f"{name}-pombu"] = [*common, f"env={task}"]
+            arms[f"{name}-pombu"] = [*common, f"env={task}", *self.pombu]
             arms[f"{name}-mbppo"] = [*common, f"env={task}", *BASELINE]
         return arms
 

@@ -57,7 +57,7 @@ def test_arms_differ_in_what_is_compared_alone():
     assert set(arms) == {"cheetah-pombu", "cheetah-mbppo", "noisy-pombu", "noisy-mbppo"}
     for task in ("cheetah", "noisy"):
         ours, baseline = arms[f"{task}-pombu"], arms[f"{task}-mbppo"]
-        assert (ours.agent.alpha, ours.agent.beta) == (0.5, 10.0)
+        assert (ours.agent.alpha, ours.agent.alpha_factor, ours.agent.beta) == (0.5, 1.0, 10.0)
         assert (baseline.agent.alpha, baseline.agent.beta) == (0.0, 0.0)
         assert ours.env == baseline.env
         for name in ("policy_updates", "trajectories", "minibatch_size", "dynamics", "learning_rate"):
