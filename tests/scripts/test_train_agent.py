@@ -62,7 +62,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "ace, ddpg, her, pombu, ppo, sac, sher, td3",
         "Humanoid",
         "Walker2d",
-        "debug, none, paper",
+        "debug, long, none, paper",
         "resume=",
         "run_dir=",
         "-m",
