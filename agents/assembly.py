@@ -56,13 +56,10 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         UserError: if the environment is not such as the agent needs.
     """
     check_fit(config, env)
-    arguments: dict[str, Any] = {}
-    if env.goals is not None:
-        arguments["goals"] = env.goals
+    arguments: dict[str, Any] = {} if env.goals is None else {"goals": env.goals}
+    arguments |= known_reward(config, env)
     if isinstance(env, PaintingVectorEnv):
         arguments |= {"renderer": env.renderer, "episode_length": env.max_episode_steps}
-    if hasattr(config.agent, "dynamics"):
-        arguments["reward"] = env.known_reward
     space, action_space = env.single_observation_space, env.single_action_space
     return load_agent_class(config.agent_target)(
         space.shape[0],
@@ -74,6 +71,21 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
         device=choose_device(config.device),
         **arguments,
     )
+
+
+def known_reward(config: TrainConfig, env: envs.VectorEnv | None = None) -> dict[str, Any]:
+    """Return {"reward": the task's known reward} for an agent that imagines, and {} for all others.
+
+    Args:
+        config: agent and task.
+        env: environments of the task; None makes one to look at.
+    """
+    if not hasattr(config.agent, "dynamics"):
+        return {}
+    if env is None:
+        env = make_env(config, 1, device="cpu", num_threads=1)
+        env.close()
+    return {"reward": env.known_reward}
 
 
 def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:

@@ -103,10 +103,7 @@ class PPO(nn.Module):
             initialization="orthogonal",
             generator=generator,
         )
-        gains = [math.sqrt(2.0)] * len(self.config.hidden_sizes) + [last_gain]
-        for layer, gain in zip(network.layers, gains, strict=True):
-            assert isinstance(layer.weight, Tensor)
-            layer.weight.data.mul_(gain)
+        network.scale_layers(math.sqrt(2.0), last_gain)
         return network
 
     @property

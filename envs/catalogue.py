@@ -12,11 +12,12 @@ from rlsuite.errors import UserError, near_matches
 
 
 class _Entry(NamedTuple):
-    """Where a task's class is, and the defaults of its options that the name changes."""
+    """Where a task's class is, and what the name changes: defaults of its options, its time limit."""
 
     module: str
     kind: str
     defaults: dict[str, Any]
+    limit: int | None = None
 
 
 _LOCOMOTION = {
@@ -33,6 +34,9 @@ _LOCOMOTION = {
     "Walker2d": "walker2d",
 }
 _FIXED_HORIZON = [f"FixedHorizon{body}" for body in ("Ant", "HalfCheetah", "Hopper", "Swimmer", "Walker2d")]
+# Defaults that a fixed-horizon task's noisy relatives change (arXiv:1911.12574; the weaker ones by options).
+_NOISY = {"NoisyObservation": {"observation_noise": 0.1}, "NoisyAction": {"action_noise": 0.1}}
+_LONG = 1000
 _ROTATE = {"target_position": "ignore"}
 # Module, class, changed defaults. Each also exists as <name>Dense.
 _GOALS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -58,7 +62,13 @@ _GOALS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def _entries() -> dict[str, _Entry]:
     entries = {name: _Entry(f"envs.locomotion.{module}", name, {}) for name, module in _LOCOMOTION.items()}
-    entries |= {name: _Entry("envs.locomotion.fixed_horizon", name, {}) for name in _FIXED_HORIZON}
+    entries["Point3D"] = _Entry("envs.locomotion.point", "Point3D", {})
+    for name in _FIXED_HORIZON:
+        entries[name] = _Entry("envs.locomotion.fixed_horizon", name, {})
+        entries[f"{name}Long"] = _Entry("envs.locomotion.fixed_horizon", name, {}, _LONG)
+    for noise, defaults in _NOISY.items():
+        body = "FixedHorizonHalfCheetah"
+        entries[f"{body}{noise}"] = _Entry("envs.locomotion.fixed_horizon", body, defaults)
     for name, (module, kind, defaults) in _GOALS.items():
         entries[name] = _Entry(f"envs.goals.{module}", kind, defaults)
         entries[f"{name}Dense"] = _Entry(f"envs.goals.{module}", kind, {**defaults, "reward_type": "dense"})
@@ -87,7 +97,9 @@ def task_class(name: str) -> type[Any]:
     if name == entry.kind:
         return kind
     fields = [(option, type(value), value) for option, value in entry.defaults.items()]
-    namespace = {"name": name, "__doc__": kind.__doc__}
+    namespace: dict[str, Any] = {"name": name, "__doc__": kind.__doc__}
+    if entry.limit is not None:
+        namespace["max_episode_steps"] = entry.limit
     return dataclasses.make_dataclass(name, fields, bases=(kind,), namespace=namespace, frozen=True)
 
 

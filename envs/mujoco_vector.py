@@ -16,7 +16,6 @@ from torch import Tensor
 
 from envs.failures import Failure
 from envs.goals.task import GoalTask
-from envs.locomotion.fixed_horizon import FixedHorizonTask
 from envs.random import EnvironmentRandom
 from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
@@ -108,8 +107,7 @@ class MujocoVectorEnv(VectorEnv):
         self.metadata = self.metadata | {"render_fps": round(1.0 / task.seconds(facts))}
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)
-        if isinstance(task, FixedHorizonTask):
-            self.known_reward = task.reward
+        self.known_reward = task.known_reward
         self.random = EnvironmentRandom(num_envs, self.seed)
         self.rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)

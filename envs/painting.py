@@ -101,7 +101,7 @@ class Painting:
     brush: str = "bezier"
     data: str = "scenes"
     split: str = "train"
-    num_pictures: int = 10_000
+    num_pictures: int = 2_000
     crop: float = 0.3
     flip: bool = True
     start: str = "black"

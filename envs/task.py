@@ -6,7 +6,7 @@ Shapes: n environments (all, or those that were just reset), D observation, A ac
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,6 +17,9 @@ from envs.simulation.base import Fields, ModelFacts, Simulation
 from rlsuite.errors import UserError
 
 CameraConfig = Mapping[str, Any] | None
+# Rewards of observations (rows, D), actions (rows, A) and next observations (..., rows, D): (..., rows), or (rows,)
+# where the next observation does not matter.
+KnownReward = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Outcome(NamedTuple):
@@ -121,6 +124,11 @@ class Task:
             Reward, termination and named terms.
         """
         raise NotImplementedError
+
+    @property
+    def known_reward(self) -> KnownReward | None:
+        """The reward as a function of what is seen, for model-based agents; None for a task that has no such."""
+        return None
 
     def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a start near the model's default state.

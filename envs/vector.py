@@ -10,7 +10,6 @@ and ``info["final_obs"]``, always there and full-sized, is the true next observa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -21,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.failures import Failure
+from envs.task import KnownReward
 from rlsuite.errors import NonFiniteActionError
 from rlsuite.goals import GoalSpec
 
@@ -45,8 +45,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         seed: Root seed of all environments' random streams.
         exact_resume: Whether `state` / `load_state` restore the environments bit for bit.
         failures: Simulations that went non-finite, newest last; the training loop reads and clears it.
-        known_reward: Of a task whose reward is a function of what is seen, that function: rewards (rows,) of
-            observations (rows, D) and actions (rows, A); else None.
+        known_reward: Of a task whose reward is a function of what is seen, that function (`envs.task.KnownReward`): of
+            observations (rows, D), actions (rows, A) and next observations (..., rows, D); else None.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
     """
@@ -55,7 +55,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     exact_resume = True
     goals: GoalSpec | None = None
     constant_columns = 0
-    known_reward: Callable[[Tensor, Tensor], Tensor] | None = None
+    known_reward: KnownReward | None = None
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
 

@@ -21,6 +21,7 @@ from rlsuite.errors import UserError, near_matches
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
+PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
 RUN_KEYS = ("run_dir", "resume")
 PATH_KEYS = ("run_dir", "resume", "output", "data", "env.data", "env.renderer_weights")
 PATH_LIST_KEYS = ("run", "runs")
@@ -131,9 +132,10 @@ def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]
 def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
     """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
-    if preset == "paper" and not (CONF / "preset_of_agent" / f"paper_{agent}.yaml").exists():
-        papers = sorted(path.stem.removeprefix("paper_") for path in (CONF / "preset_of_agent").glob("paper_*.yaml"))
-        raise UserError(f"preset=paper is not made for agent={agent}; it is for {', '.join(papers)}")
+    folder = CONF / "preset_of_agent"
+    if preset in PRESETS_OF_AGENTS and not (folder / f"{preset}_{agent}.yaml").exists():
+        made = sorted(path.stem.removeprefix(f"{preset}_") for path in folder.glob(f"{preset}_*.yaml"))
+        raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
     if "data" in plain:  # of tasks that read some: short for env.data
         plain["env"] = {**plain["env"], "data": plain.pop("data")}

@@ -6,7 +6,7 @@ A simulator that goes bad leaves the environment's own record (``failures/``), w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlsuite.config import load_agent_class, train_config
+from rlsuite.config import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError
 from rlsuite.interfaces import Agent
 from rlsuite.replay.buffer import Batch
@@ -55,8 +55,16 @@ def save_postmortem(
     return path
 
 
-def replay_postmortem(path: Path) -> dict[str, Any]:
+def replay_postmortem(
+    path: Path, task_arguments: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
+) -> dict[str, Any]:
     """Load a record of save_postmortem and say where the non-finite numbers are.
+
+    An agent that works in pieces does those that are due, from an update on, until one gives a non-finite number.
+
+    Args:
+        path: what save_postmortem returned.
+        task_arguments: what the agent's class wants to know of the task beside sizes, such as its known reward.
 
     Returns:
         "batch": names of non-finite batch tensors; "agent": names of non-finite agent tensors; "metrics": those
@@ -80,14 +88,16 @@ def replay_postmortem(path: Path) -> dict[str, Any]:
     num_envs = len(state["exploration.decision"]) if "exploration.decision" in state else config.num_envs
     # The networks may see less than is stored: of a task with goals, not the achieved one.
     size = state["normalizer.mean"].shape[-1] if "normalizer.mean" in state else batch.observation.shape[-1]
-    agent = kind(size, -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed)
+    agent = kind(size, -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed, **task_arguments(config))
     try:
         agent.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(
             f"{path}: tensors do not fit the recorded config ({' '.join(str(error).split())[:200]})"
         ) from None
-    metrics = agent.update(batch)
+    metrics = {} if getattr(agent, "busy", False) else agent.update(batch)
+    while getattr(agent, "busy", False) and not nonfinite(metrics):
+        metrics = agent.advance()
     return {
         "batch": nonfinite(batch._asdict()),
         "agent": nonfinite(state),

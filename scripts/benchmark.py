@@ -2,10 +2,11 @@
 
 what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
 Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
-Stable-Baselines3 and the bare matrix products. what=painting agent=painter env=Painting: exact strokes a second against
-plain loops, and training pictures a second against the card's loop written plainly. Peers that are not installed are
-left out (extra: bench).
-The last line printed is JSON with medians and ratios.
+Stable-Baselines3 and the bare matrix products. what=imagination agent=pombu env=FixedHorizonHalfCheetah: imagined
+steps a second, against plain loops over the models and the bare matrix products. what=painting agent=painter
+env=Painting: exact strokes a second against plain loops, and training pictures a second against the card's loop
+written plainly. Peers that are not installed are left out (extra: bench). The last line printed is JSON with medians
+and ratios.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from benchmarks.imagination import measure_imagination
 from benchmarks.painting import measure_painting
 from benchmarks.stepping import measure_stepping
 from benchmarks.updates import measure_updates
@@ -25,7 +27,7 @@ from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
 
-WHAT = ("stepping", "updates", "painting")
+WHAT = ("stepping", "updates", "imagination", "painting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping, updates or painting.
+        what: stepping, updates, imagination or painting.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
         num_envs: environments, for what=stepping.
@@ -47,7 +49,7 @@ class BenchmarkConfig:
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        require(self.what in WHAT, f"what={self.what}: use {' or '.join(WHAT)}")
+        require(self.what in WHAT, f"what={self.what}: use {', '.join(WHAT[:-1])} or {WHAT[-1]}")
         require(self.rounds >= 1, f"rounds={self.rounds}: use 1 or more")
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.num_envs >= 1, f"num_envs={self.num_envs}: use 1 or more")
@@ -71,6 +73,8 @@ def main(arguments: list[str]) -> int:
     elif script.what == "painting":
         require(config.agent_name == "painter", f"agent={config.agent_name}: what=painting measures agent=painter")
         result = measure_painting(config, script.rounds, script.seconds)
+    elif script.what == "imagination":
+        result = measure_imagination(config, script.rounds, script.seconds)
     else:
         result = measure_updates(config, script.rounds, script.seconds)
     print(json.dumps(result))

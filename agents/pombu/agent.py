@@ -10,9 +10,10 @@ policy update a call, and the state between any two calls is complete, so that a
 alpha = beta = 0 is MBPPO. With beta = 0 exploration follows the policy itself; the released code trains exploration
 policies there, too, on the plain advantage.
 
-Other departures: the exploration policies' Adam starts afresh with each iteration; standardized observations are
-clipped to 10, with 1e-4 added to their variance; the deviation that rewards are divided by is that of running sums of
-clipped rewards.
+Other departures: V and U are fitted in the passes of the policy step, on its minibatches; the exploration policies'
+Adam starts afresh with each iteration; imagined trajectories start where real episodes did, instead of from further
+resets; standardized observations are clipped to 10, with 1e-4 added to their variance; the deviation that rewards are
+divided by is that of running sums of clipped rewards.
 
 Shapes: H steps, N environments (one exploration policy each), P policies, B trajectories, K members, D observation,
 A action.
@@ -29,14 +30,17 @@ from torch import Tensor, nn
 from agents.pombu.config import POMBUConfig
 from agents.pombu.dynamics import Dynamics
 from agents.pombu.imagination import Imagined, Reward, imagine
+from agents.pombu.passes import Rows, conservative, optimistic
 from agents.pombu.policies import Policies
-from agents.pombu.policy_step import clip_gradients, objective, scaled_advantage_and_sigma, targets
+from agents.pombu.policy_step import scaled_advantage_and_sigma, targets
+from agents.pombu.values import Values
 from rlsuite.errors import UserError
-from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
+from rlsuite.optim.state import adam
 from rlsuite.replay.buffer import Transition
+from rlsuite.seeding import derive_seed
 
 COLLECTING, MODELS, POLICY, EXPLORATION = range(4)
 
@@ -49,10 +53,17 @@ class POMBU(nn.Module):
         action_low: (A,) lower bounds.
         action_high: (A,) upper bounds.
         config: see POMBUConfig.
-        reward: the task's known reward of observations (rows, D) and actions (rows, A).
+        reward: the task's known reward, see `agents.pombu.imagination.imagine`.
         num_envs: N of the training environments.
         seed: of everything drawn.
         device: where everything lies.
+
+    Attributes:
+        stage: what `advance` does next: COLLECTING (nothing), MODELS, POLICY or EXPLORATION.
+        iteration: iterations finished.
+        updates_left: policy updates still due in this iteration.
+        starts_stored: observations that imagination can start from, met so far.
+        alpha: 0-d, the weight of the conservatism now.
     """
 
     Config: ClassVar[type[POMBUConfig]] = POMBUConfig
@@ -60,7 +71,6 @@ class POMBU(nn.Module):
     action_center: Tensor
     action_half_range: Tensor
     starts: Tensor
-    schedule: Tensor
     fresh: Tensor
     alpha: Tensor
 
@@ -83,36 +93,31 @@ class POMBU(nn.Module):
         make = lambda number: Policies(number, observation_size, action_size, config.hidden_sizes, generator)  # noqa: E731
         self.policy, self.explorers = make(1), make(num_envs)
         self.explorers.copy_of(self.policy)
-        self.values, self.uncertainties = (
-            EnsembleMLP(1, observation_size, config.hidden_sizes, 1, activation="tanh", generator=generator)
-            for _ in range(2)
-        )
+        self.values = Values(observation_size, config.hidden_sizes, generator)
         self.normalizer = RunningNormalizer(observation_size)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
-        self.dynamics = Dynamics(observation_size, action_size, config.dynamics, seed=seed + 1, device=device)
+        self.dynamics = Dynamics(observation_size, action_size, config.dynamics, seed=seed, device=device)
+        # The schedule counts on the host: asking a device for a number would wait for it.
+        self.stage, self.iteration, self.updates_left, self.starts_stored = COLLECTING, 0, 0, 0
         buffers = {
             "action_center": (action_high + action_low).float() / 2,
             "action_half_range": (action_high - action_low).float() / 2,
             "starts": torch.zeros(config.dynamics.capacity // config.horizon + num_envs, observation_size),
-            # Stage, iteration, policy updates left, starts stored: whole numbers of the schedule.
-            "schedule": torch.tensor([COLLECTING, 0, 0, 0]),
             "fresh": torch.ones(num_envs, dtype=torch.bool),
             "alpha": torch.tensor(config.alpha),
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
         self.to(device)
-        self.stream = RandomStream(seed + 2, device)
-        self.policy_parameters: list[Tensor] = list(self.policy.parameters())
-        self.value_parameters: list[Tensor] = [*self.values.parameters(), *self.uncertainties.parameters()]
-        adam = lambda parameters: torch.optim.Adam(  # noqa: E731
-            parameters, lr=config.learning_rate, eps=config.adam_epsilon
-        )
+        self.stream = RandomStream(derive_seed(seed, "policy"), device)
         self.optimizers = {
-            "policy": adam(self.policy_parameters),
-            "values": adam(self.value_parameters),
+            "policy": self._adam(self.policy),
+            "values": self._adam(self.values),
             "dynamics": self.dynamics.optimizer,
         }
+
+    def _adam(self, network: nn.Module) -> torch.optim.Optimizer:
+        return adam(network.parameters(), self.config.learning_rate, epsilon=self.config.adam_epsilon)
 
     # -- act ----------------------------------------------------------------------------------------------
 
@@ -143,21 +148,16 @@ class POMBU(nn.Module):
     # -- an iteration -------------------------------------------------------------------------------------
 
     @property
-    def iteration(self) -> int:
-        """Iterations finished."""
-        return int(self.schedule[1])
-
-    @property
     def busy(self) -> bool:
         """Whether an iteration's work is not done yet."""
-        return int(self.schedule[0]) != COLLECTING
+        return self.stage != COLLECTING
 
     def update(self, batch: Transition) -> dict[str, Tensor]:
         """Take in one real episode of every environment, tensors (H, N, ...); `advance` does the work."""
         whole = (~batch.failed).all(dim=0)  # a trajectory with a failed simulation in it teaches the models nonsense
         action = (batch.action - self.action_center) / self.action_half_range
         rows = [tensor[:, whole] for tensor in (batch.observation, action.clamp(-1.0, 1.0), batch.next_observation)]
-        if not whole.any() and not int(self.dynamics.count):
+        if not self.dynamics.count and not whole.any():
             raise UserError("every simulation of the first rollout failed; check the environment (see failures/)")
         if whole.any():
             self.dynamics.add(*rows)
@@ -166,60 +166,67 @@ class POMBU(nn.Module):
         self._store_starts(batch.observation[0, whole & self.fresh])
         self.fresh.copy_((batch.terminated | batch.truncated)[-1])
         self.dynamics.begin_training(self.iteration)
-        self.schedule[0], self.schedule[2] = MODELS, self.config.policy_updates
+        self.stage, self.updates_left = MODELS, self.config.policy_updates
         return {"real_return": batch.reward.sum(dim=0).mean()}
 
     def _store_starts(self, starts: Tensor) -> None:
-        stored = int(self.schedule[3])
-        place = (stored + torch.arange(len(starts), device=starts.device)) % len(self.starts)
+        place = (self.starts_stored + torch.arange(len(starts), device=starts.device)) % len(self.starts)
         self.starts[place] = starts
-        self.schedule[3] = stored + len(starts)
+        self.starts_stored += len(starts)
 
     def advance(self) -> dict[str, Tensor]:
         """Do the next piece of an iteration's work; return its 0-d metrics."""
-        stage = int(self.schedule[0])
-        if stage == MODELS:
+        if self.stage == MODELS:
             metrics = self.dynamics.advance()
             if self.dynamics.trained:
-                self.schedule[0] = POLICY
+                self.stage = POLICY
             return metrics
-        if stage == POLICY:
+        if self.stage == POLICY:
             self._set_learning_rate()
             metrics = self._update_policy()
-            self.schedule[2] -= 1
-            if int(self.schedule[2]) == 0:
-                self.schedule[0] = EXPLORATION
+            self.updates_left -= 1
+            if self.updates_left == 0:
+                self.stage = EXPLORATION
             return metrics
-        self.schedule[1] += 1  # what follows belongs to the next iteration: its deviation, its learning rate
+        self.iteration += 1  # what follows belongs to the next iteration: its deviation, its learning rate
         if self.iteration < self.config.fresh_std_iterations:
             self.policy.log_std.data.zero_()
         self._set_learning_rate()
         self._make_explorers()
-        self.schedule[0] = COLLECTING
+        self.stage = COLLECTING
         return {}
 
+    def _learning_rate(self) -> float:
+        return self.config.learning_rate * max(0.0, 1.0 - self.iteration / self.config.decay_iterations)
+
     def _set_learning_rate(self) -> None:
-        share = max(0.0, 1.0 - self.iteration / self.config.decay_iterations)
         for name in ("policy", "values"):
             for group in self.optimizers[name].param_groups:
-                group["lr"] = self.config.learning_rate * share
+                group["lr"] = self._learning_rate()
 
-    def _imagine(self, policies: Policies, number: int, weights: Tensor | None = None) -> Imagined:
+    def imagined(self, policies: Policies, number: int, weights: Tensor | None = None) -> Imagined:
+        """Roll policies out in the models from real start states.
+
+        Args:
+            policies: P of them.
+            number: P.
+            weights: (P, K) of each policy's members, of any sum; None for equal ones.
+        """
         config, generator = self.config, self.stream.generator
-        stored = min(int(self.schedule[3]), len(self.starts))
+        stored = min(self.starts_stored, len(self.starts))
         shape = (number, config.trajectories)
         chosen = torch.randint(stored, shape, generator=generator, device=self.starts.device)
         return imagine(
             self.starts[chosen],
             config.horizon,
             policies,
-            self.dynamics,
+            self.dynamics.predictor(),
             normalize=self.normalizer,
             to_environment=self.to_environment,
             to_models=lambda action: action.clamp(-1.0, 1.0),
             reward=self.reward,
             scale_reward=lambda reward: self.return_scaler(reward.clamp(-config.largest_reward, config.largest_reward)),
-            value=lambda rows: self.values(rows.unsqueeze(0))[0, :, 0],
+            value=self.values.value,
             discount=config.discount,
             largest_state=config.largest_state,
             generator=generator,
@@ -227,114 +234,52 @@ class POMBU(nn.Module):
         )
 
     @torch.no_grad()
-    def _targets(self, found: Imagined, observation: Tensor) -> tuple[Tensor, ...]:
-        """Return standardized advantage, sigma, and the targets of V and U, (H, P, B) each."""
-        config = self.config
-        rows = observation.flatten(0, 2).unsqueeze(0)
-        shape = found.reward.shape
+    def _rows(self, found: Imagined, policies: Policies, beta: float) -> Rows:
+        """Return what is learned from imagined trajectories; advantages have beta times sigma added."""
+        config, shape = self.config, found.reward.shape
+        observation = self.normalizer(found.observation)
+        flat = observation.flatten(0, 2)
         learned = targets(
             found.reward,
             found.uncertainty,
-            self.values(rows).view(shape),
-            self.uncertainties(rows).clamp_min(0.0).view(shape),
+            self.values.value(flat).view(shape),
+            self.values.uncertainty(flat).view(shape),
             discount=config.discount,
             trace_decay=config.trace_decay,
         )
-        scaled = scaled_advantage_and_sigma(
+        advantage, sigma = scaled_advantage_and_sigma(
             learned.advantage,
             learned.uncertainty,
             largest_advantage=config.largest_advantage,
             largest_uncertainty=config.largest_uncertainty,
             u_scale=config.u_scale,
         )
-        return *scaled, learned.value, learned.uncertainty
+        columns = (observation, found.action, advantage + beta * sigma, sigma, learned.value, learned.uncertainty)
+        rows = [tensor.transpose(0, 1).flatten(1, 2) for tensor in columns]  # (H, P, B, ...) to (P, H * B, ...)
+        return Rows(*rows, old=policies.log_prob(rows[0], rows[1]))
 
     def _update_policy(self) -> dict[str, Tensor]:
         """Imagine, fit V and U, and step the policy conservatively."""
-        found = self._imagine(self.policy, 1)
-        observation = self.normalizer(found.observation)
-        advantage, sigma, value_target, uncertainty_target = self._targets(found, observation)
-        rows = [
-            tensor.transpose(0, 1).flatten(1, 2)
-            for tensor in (observation, found.action, advantage, sigma, value_target, uncertainty_target)
-        ]
-        metrics = self._improve(self.policy, self.policy_parameters, self.optimizers["policy"], rows, self.alpha, True)
-        self._adapt_alpha(metrics["divergence"])
-        left_alone = (advantage.abs() < self.alpha * sigma).float().mean()
-        return metrics | {"sigma": sigma.mean(), "left_alone_share": left_alone, "alpha": self.alpha.clone()}
-
-    def _improve(
-        self,
-        policies: Policies,
-        parameters: list[Tensor],
-        optimizer: torch.optim.Optimizer,
-        rows: list[Tensor],
-        alpha: Tensor | float,
-        with_values: bool,
-    ) -> dict[str, Tensor]:
-        """Make some passes over rows (P, R, ...) of observation, action, advantage, sigma and targets of V and U."""
-        config = self.config
-        observation, action, advantage, sigma, value_target, uncertainty_target = rows
-        number, count = advantage.shape
-        with torch.no_grad():
-            old = policies.log_prob(observation, action)
-        sums = torch.zeros(4, device=advantage.device)
-        steps = 0
-        for _ in range(config.passes):
-            draw = torch.rand((number, count), generator=self.stream.generator, device=advantage.device)
-            for part in draw.argsort(dim=1).split(config.minibatch_size, dim=1):
-                at = lambda tensor, part=part: torch.take_along_dim(  # noqa: E731
-                    tensor, part.view(*part.shape, *[1] * (tensor.dim() - 2)), dim=1
-                )
-                seen = at(observation)
-                log_ratio = policies.log_prob(seen, at(action)) - at(old)
-                change = torch.expm1(log_ratio)
-                gain = objective(
-                    change,
-                    at(advantage),
-                    at(sigma),
-                    clip=config.clip,
-                    alpha=alpha,
-                    kind=config.objective if with_values else "penalty",
-                    alpha_range=config.alpha_range,
-                )
-                gradients = list(torch.autograd.grad(-gain.sum(), parameters))
-                self._step(parameters, clip_gradients(gradients, config.gradient_norm), optimizer)
-                if with_values:
-                    sums[2] += self._fit_values(seen, at(value_target), at(uncertainty_target))
-                sums[0] += gain.detach().mean()
-                sums[1] += change.detach().abs().mean()
-                sums[3] += (change - log_ratio).detach().mean()
-                steps += 1
-        means = sums / steps
-        return {
-            "objective": means[0],
-            "policy_change": means[1],
-            "value_loss": means[2],
-            "divergence": means[3],
+        rows = self._rows(self.imagined(self.policy, 1), self.policy, beta=0.0)
+        metrics = conservative(
+            self.policy, self.values, rows, self.optimizers, self.config, self.alpha, self.stream.generator
+        )
+        metrics |= {
+            "sigma": rows.sigma.mean(),
+            "left_alone_share": (rows.advantage.abs() < self.alpha * rows.sigma).float().mean(),
+            "alpha": self.alpha.clone(),
         }
-
-    def _fit_values(self, observation: Tensor, value_target: Tensor, uncertainty_target: Tensor) -> Tensor:
-        """Step V and U: MSE_V + 0.5 MSE_U."""
-        value_loss = (self.values(observation)[..., 0] - value_target).square().mean()
-        uncertainty = self.uncertainties(observation)[..., 0]  # not clamped: where it is negative it must learn
-        loss = value_loss + self.config.uncertainty_weight * (uncertainty - uncertainty_target).square().mean()
-        gradients = list(torch.autograd.grad(loss, self.value_parameters))
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        factor = (self.config.gradient_norm / norm.clamp_min(1e-12)).clamp(max=1.0)
-        self._step(self.value_parameters, [gradient * factor for gradient in gradients], self.optimizers["values"])
-        return loss.detach()
-
-    @staticmethod
-    def _step(parameters: list[Tensor], gradients: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
+        self._adapt_alpha(metrics["divergence"])
+        return metrics
 
     def _adapt_alpha(self, divergence: Tensor) -> None:
-        """Be more conservative where the policy moves too far, less where it hardly moves."""
+        """Be more conservative where a policy step has gone too far, less where it hardly moved (card, section 3).
+
+        Args:
+            divergence: 0-d, the approximate one of the whole step, measured on all of its rows after its last pass.
+        """
         config = self.config
-        if config.alpha_factor == 1.0:
+        if config.alpha_factor == 1.0 or config.alpha == 0.0:
             return
         low, high = config.divergence_range
         factor = torch.where(divergence > high, config.alpha_factor, 1.0)
@@ -346,24 +291,33 @@ class POMBU(nn.Module):
         self.explorers.copy_of(self.policy)
         if self.config.beta == 0.0:
             return
-        number = self.explorers.log_std.shape[0]
+        number, generator = self.explorers.log_std.shape[0], self.stream.generator
         members = self.dynamics.config.num_members
-        weights = torch.rand((number, members), generator=self.stream.generator, device=self.starts.device)
-        found = self._imagine(self.explorers, number, weights / weights.sum(dim=1, keepdim=True))
-        observation = self.normalizer(found.observation)
-        advantage, sigma, *_ = self._targets(found, observation)
-        optimistic = advantage + self.config.beta * sigma
-        rows = [
-            tensor.transpose(0, 1).flatten(1, 2)
-            for tensor in (observation, found.action, optimistic, sigma, sigma, sigma)
-        ]
-        parameters: list[Tensor] = list(self.explorers.parameters())
-        rate = self.optimizers["policy"].param_groups[0]["lr"]
-        optimizer = torch.optim.Adam(parameters, lr=rate, eps=self.config.adam_epsilon)
-        self._improve(self.explorers, parameters, optimizer, rows, 0.0, False)
+        weights = torch.rand((number, members), generator=generator, device=self.starts.device)  # of any sum
+        rows = self._rows(self.imagined(self.explorers, number, weights), self.explorers, beta=self.config.beta)
+        optimizer = self._adam(self.explorers)
+        optimizer.param_groups[0]["lr"] = self._learning_rate()
+        optimistic(self.explorers, rows, optimizer, self.config, generator)
 
     # -- state --------------------------------------------------------------------------------------------
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Return what the log shows beside the metrics."""
-        return {"iteration": self.schedule[1].float(), "model_passes": self.dynamics.passes.float()}
+        return {
+            "iteration": torch.tensor(float(self.iteration)),
+            "model_passes": torch.tensor(float(self.dynamics.passes)),
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """Return the schedule, and the alpha of the config that the present one has grown from."""
+        counts = (self.stage, self.iteration, self.updates_left, self.starts_stored)
+        return torch.tensor([*counts, self.config.alpha], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue from get_extra_state; where the config has another alpha now, alpha starts anew from it."""
+        *counts, configured = state.tolist()
+        self.stage, self.iteration, self.updates_left, self.starts_stored = map(int, counts)
+        if configured != self.config.alpha:
+            self.alpha.fill_(self.config.alpha)
+        if self.config.alpha_factor > 1.0 and self.config.alpha > 0.0:
+            self.alpha.clamp_(*self.config.alpha_range)

@@ -70,8 +70,9 @@ class POMBUConfig:
             maximizes the probability of an improvement) or "ratio_as_alpha" (penalty with alpha the ratio, clipped to
             alpha_range, of each minibatch).
         alpha_range: of objective=ratio_as_alpha, and of an adaptive alpha.
-        alpha_factor: alpha is multiplied or divided by this where the policy's divergence leaves divergence_range; 1
-            keeps it as it is.
+        alpha_factor: alpha is multiplied or divided by this where the approximate divergence of a policy step,
+            E[(log pi - log pi_old)^2] / 2 over all of its rows, leaves divergence_range; 1 keeps alpha as it is, and
+            0 stays 0.
         divergence_range: lower and upper end.
         u_scale: "official" (sigma is in units of scaled returns, as the released code's alpha values want it) or
             "advantage" (in units of the advantages' standard deviation).
@@ -147,6 +148,23 @@ class POMBUConfig:
         require_choice("agent.objective", self.objective, OBJECTIVES)
         require_choice("agent.u_scale", self.u_scale, U_SCALES)
         check_sizes("agent", self.hidden_sizes)
+        self._check_alpha()
+
+    def _check_alpha(self) -> None:
+        """Refuse an alpha that could not adapt as it is told to."""
+        if self.alpha_factor == 1.0:
+            return
+        said = f"agent.alpha_factor={self.alpha_factor}"
+        require(
+            self.objective == "penalty",
+            f"{said}: agent.objective={self.objective} has no alpha of its own to adapt; use agent.objective=penalty "
+            "or agent.alpha_factor=1",
+        )
+        low, high = self.alpha_range
+        require(
+            self.alpha == 0.0 or low <= self.alpha <= high,
+            f"agent.alpha={self.alpha}: an adaptive alpha stays within agent.alpha_range={[low, high]}; use one of it",
+        )
 
     @property
     def rollout_length(self) -> int:

@@ -12,6 +12,8 @@ Shapes: K members, C capacity, B batch, D observation, A action.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +21,12 @@ from agents.pombu.config import DynamicsConfig
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
+from rlsuite.optim.clipping import clip_members
 from rlsuite.optim.state import adam
+from rlsuite.seeding import derive_seed
 
 _SMALLEST_STD = 1e-6
+_LARGEST_LOSS = torch.finfo(torch.float32).max  # finite: what is not finite in an agent is a failure
 
 
 class Dynamics(nn.Module):
@@ -33,21 +38,23 @@ class Dynamics(nn.Module):
         config: see DynamicsConfig.
         seed: of weights, splits and minibatches.
         device: where everything lies.
+
+    Attributes:
+        count: transitions stored.
+        passes: over the data, of the training that runs or ran last.
+        trained: whether training has come to its end.
     """
 
     observation: Tensor
     action: Tensor
     change: Tensor
     held_out: Tensor
-    count: Tensor
     input_mean: Tensor
     input_std: Tensor
     change_mean: Tensor
     change_std: Tensor
     best_loss: Tensor
     passes_since_best: Tensor
-    passes: Tensor
-    training_ended: Tensor
 
     def __init__(
         self,
@@ -63,8 +70,8 @@ class Dynamics(nn.Module):
         self.sizes = (observation_size, action_size)
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
-        self.stream = RandomStream(seed, device)
-        self.weights = RandomStream(seed + 1, "cpu")  # fresh networks are drawn on the host
+        self.stream = RandomStream(derive_seed(seed, "model batches"), device)
+        self.weights = RandomStream(derive_seed(seed, "model weights"), "cpu")  # fresh networks are drawn on the host
         self.network = self._fresh_network().to(device)
         self.best = self._fresh_network().to(device).requires_grad_(False)
         buffers = {
@@ -72,19 +79,19 @@ class Dynamics(nn.Module):
             "action": torch.zeros(capacity, action_size),
             "change": torch.zeros(capacity, observation_size),
             "held_out": torch.zeros(members, capacity, dtype=torch.bool),
-            "count": torch.tensor(0),
             "input_mean": torch.zeros(observation_size + action_size),
             "input_std": torch.ones(observation_size + action_size),
             "change_mean": torch.zeros(observation_size),
             "change_std": torch.ones(observation_size),
-            "best_loss": torch.full((members,), torch.inf),
+            "best_loss": torch.full((members,), _LARGEST_LOSS),
             "passes_since_best": torch.zeros(members, dtype=torch.int64),
-            "passes": torch.tensor(0),
-            "training_ended": torch.tensor(True),
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.to(device))
-        self.optimizer = adam(self.network.parameters(), config.learning_rate)
+        # The schedule counts on the host: asking a device for a number would wait for it.
+        self.count, self.passes, self.trained = 0, 0, True
+        self.parameter_list: list[Tensor] = list(self.network.parameters())
+        self.optimizer = adam(self.parameter_list, config.learning_rate)
 
     def _fresh_network(self) -> EnsembleMLP:
         observation_size, action_size = self.sizes
@@ -108,7 +115,7 @@ class Dynamics(nn.Module):
             next_observation: (T, N, D) true next observations.
         """
         steps, number = observation.shape[:2]
-        count = int(self.count)
+        count = self.count
         free = self.config.capacity - count
         if steps * number > free:  # the oldest make room
             kept = (self.config.capacity - steps * number) // steps * steps  # whole trajectories only
@@ -128,7 +135,7 @@ class Dynamics(nn.Module):
         cut = max(1, round(self.config.held_out * steps))
         rank = draw.argsort(dim=2).argsort(dim=2)
         self.held_out[:, rows] = (rank < cut).flatten(1)
-        self.count.fill_(rows.stop)
+        self.count = rows.stop
 
     # -- training -----------------------------------------------------------------------------------------
 
@@ -138,22 +145,15 @@ class Dynamics(nn.Module):
         if every and iteration % every == 0:
             self.network.load_state_dict(self._fresh_network().state_dict())
         self.optimizer.state.clear()
-        count = int(self.count)
-        inputs = torch.cat([self.observation[:count], self.action[:count]], dim=1)
-        for name, rows in (("input", inputs), ("change", self.change[:count])):
+        inputs = torch.cat([self.observation[: self.count], self.action[: self.count]], dim=1)
+        for name, rows in (("input", inputs), ("change", self.change[: self.count])):
             std, mean = torch.std_mean(rows, dim=0, correction=0)
             getattr(self, f"{name}_mean").copy_(mean)
             getattr(self, f"{name}_std").copy_(std.clamp_min(_SMALLEST_STD))
         self.best.load_state_dict(self.network.state_dict())
-        self.best_loss.fill_(torch.inf)
+        self.best_loss.fill_(_LARGEST_LOSS)
         self.passes_since_best.zero_()
-        self.passes.zero_()
-        self.training_ended.fill_(False)
-
-    @property
-    def trained(self) -> bool:
-        """Whether training has come to its end."""
-        return bool(self.training_ended)
+        self.passes, self.trained = 0, False
 
     def advance(self) -> dict[str, Tensor]:
         """Make some passes over the data and validate; at the end every member has its best weights again.
@@ -161,27 +161,34 @@ class Dynamics(nn.Module):
         Returns:
             0-d tensors: mean training and validation loss over the members.
         """
+        training_rows, held_out_rows = self._split()
         training = torch.zeros((), device=self.change.device)
         for _ in range(self.config.validate_every):
-            training = self._pass()
-        validation = self._validate()
+            training = self._pass(training_rows)
+        validation = self._validate(held_out_rows)
         self.passes += self.config.validate_every
-        done = (self.passes_since_best >= self.config.patience).all() | (self.passes >= self.config.max_passes)
-        if bool(done):
+        # The one number that training waits for, once in validate_every passes.
+        if self.passes >= self.config.max_passes or bool((self.passes_since_best >= self.config.patience).all()):
             self.network.load_state_dict(self.best.state_dict())
-            self.training_ended.fill_(True)
+            self.trained = True
         return {"model_loss": training, "model_validation_loss": validation.mean()}
 
-    def _pass(self) -> Tensor:
-        """Show every member its training transitions once, in an order of its own."""
-        count = int(self.count)
-        kept = ~self.held_out[:, :count]
-        number = int(kept[0].sum())  # the same for every member: a fixed share of each trajectory is held out
-        draw = torch.rand(kept.shape, generator=self.stream.generator, device=kept.device)
-        order = draw.masked_fill_(~kept, 2.0).argsort(dim=1)[:, :number]
-        loss = torch.zeros((), device=kept.device)
-        for rows in order.split(self.config.batch_size, dim=1):
-            losses = self._losses(rows)
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """Return the rows each member trains on and those held out for it, (K, n) each.
+
+        n is the same for every member: a fixed share of each trajectory is held out.
+        """
+        held = self.held_out[:, : self.count]
+        rows = held.int().argsort(dim=1, stable=True)
+        kept = self.count - int(held[0].sum())
+        return rows[:, :kept], rows[:, kept:]
+
+    def _pass(self, rows: Tensor) -> Tensor:
+        """Show every member its training rows (K, n) once, in an order of its own."""
+        order = torch.rand(rows.shape, generator=self.stream.generator, device=rows.device).argsort(dim=1)
+        loss = torch.zeros((), device=rows.device)
+        for part in rows.gather(1, order).split(self.config.batch_size, dim=1):
+            losses = self._losses(part)
             self._step(losses.sum())
             loss = losses.detach().mean()
         return loss
@@ -192,20 +199,14 @@ class Dynamics(nn.Module):
         return (self._standardized(self.observation[rows], self.action[rows]) - target).square().mean(dim=(1, 2))
 
     def _step(self, loss: Tensor) -> None:
-        parameters = list(self.network.parameters())
-        gradients = torch.autograd.grad(loss, parameters)
-        squares = torch.stack([gradient.square().flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0)
-        factor = (self.config.gradient_norm / squares.sqrt().clamp_min(1e-12)).clamp(max=1.0).view(-1, 1, 1)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient * factor
+        gradients = clip_members(list(torch.autograd.grad(loss, self.parameter_list)), self.config.gradient_norm)
+        for parameter, gradient in zip(self.parameter_list, gradients, strict=True):
+            parameter.grad = gradient
         self.optimizer.step()
 
     @torch.no_grad()
-    def _validate(self) -> Tensor:
-        """Return each member's loss (K,) on what is held out for it, and keep the weights of those that improved."""
-        count = int(self.count)
-        held = self.held_out[:, :count]
-        rows = held.int().argsort(dim=1, descending=True, stable=True)[:, : int(held[0].sum())]
+    def _validate(self, rows: Tensor) -> Tensor:
+        """Return members' losses (K,) on rows (K, n) held out for them, and keep the weights of those that improved."""
         losses = torch.zeros_like(self.best_loss)
         for part in rows.split(self.config.batch_size, dim=1):
             losses += self._losses(part) * (part.shape[1] / rows.shape[1])
@@ -221,14 +222,34 @@ class Dynamics(nn.Module):
     # -- prediction ---------------------------------------------------------------------------------------
 
     def _standardized(self, observation: Tensor, action: Tensor) -> Tensor:
+        return self.network(self._inputs(observation, action))
+
+    def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
         inputs = (torch.cat([observation, action], dim=-1) - self.input_mean) / self.input_std
-        return self.network(inputs.to(self.dtype))
+        return inputs.to(self.dtype)
 
     @torch.no_grad()
-    def predict(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return every member's next observations (K, B, D) for observations (B, D) and actions (B, A)."""
-        members = self.config.num_members
-        change = self._standardized(
-            observation.expand(members, *observation.shape), action.expand(members, *action.shape)
-        )
-        return observation + torch.addcmul(self.change_mean, change, self.change_std)
+    def predictor(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a function from observations (B, D) and actions (B, A) to all next observations (K, B, D).
+
+        The members' weights are made ready once, as they are now: ask anew after training.
+        """
+        network, members = self.network.frozen(self.dtype), self.config.num_members
+
+        @torch.no_grad()
+        def predict(observation: Tensor, action: Tensor) -> Tensor:
+            change = network(self._inputs(observation, action).expand(members, -1, -1))
+            return torch.addcmul(observation + self.change_mean, change, self.change_std)
+
+        return predict
+
+    # -- state --------------------------------------------------------------------------------------------
+
+    def get_extra_state(self) -> Tensor:
+        """Return the counts of the schedule."""
+        return torch.tensor([self.count, self.passes, int(self.trained)])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue from get_extra_state."""
+        self.count, self.passes, trained = state.tolist()
+        self.trained = bool(trained)

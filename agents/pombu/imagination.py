@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.pombu.dynamics import Dynamics
 from agents.pombu.policies import Policies
 from agents.pombu.uncertainty import local_uncertainty
 
-Reward = Callable[[Tensor, Tensor], Tensor]
+Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+Predict = Callable[[Tensor, Tensor], Tensor]
 Function = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +35,7 @@ def imagine(
     start: Tensor,
     steps: int,
     policies: Policies,
-    dynamics: Dynamics,
+    predict: Predict,
     *,
     normalize: Function,
     to_environment: Function,
@@ -54,11 +54,12 @@ def imagine(
         start: (P, B, D) observations to start from.
         steps: H.
         policies: P of them.
-        dynamics: the K models.
+        predict: the K models' next observations (K, rows, D) of observations (rows, D) and actions (rows, A).
         normalize: standardizes observations for policies and values.
         to_environment: actions in half ranges to the environment's units, clipped to its bounds.
         to_models: the same to the units in which the models have learned them.
-        reward: the known reward (rows,) of observations (rows, D) and actions (rows, A) in the environment's units.
+        reward: the known reward of observations (rows, D), actions (rows, A) in the environment's units and members'
+            next observations (K, rows, D): (K, rows), or (rows,) where the next observation does not matter.
         scale_reward: puts rewards into the units of the values.
         value: V (rows,) of standardized observations (rows, D).
         discount: gamma.
@@ -66,22 +67,29 @@ def imagine(
         generator: of actions and members.
         member_weights: (P, K) probabilities of each policy's members; None for equal ones.
     """
-    policies_number, trajectories, _ = start.shape
-    members = dynamics.config.num_members
-    rows = torch.arange(policies_number * trajectories, device=start.device)
-    weights = torch.ones(policies_number, members, device=start.device) if member_weights is None else member_weights
-    row_weights = weights.repeat_interleave(trajectories, dim=0)
+    trajectories, rows = start.shape[1], torch.arange(start.shape[0] * start.shape[1], device=start.device)
+    cumulative = None if member_weights is None else member_weights.cumsum(dim=1).repeat_interleave(trajectories, dim=0)
     observation, found = start, []
     for step in range(steps):
         action = policies.sample(normalize(observation), generator)
         flat, flat_action = observation.flatten(0, 1), action.flatten(0, 1)
-        following = dynamics.predict(flat, to_models(flat_action)).clamp(-largest_state, largest_state)  # (K, P * B, D)
-        earned = scale_reward(reward(flat, to_environment(flat_action)))
-        later = torch.zeros((), device=start.device)
+        following = predict(flat, to_models(flat_action)).clamp_(-largest_state, largest_state)  # (K, P * B, D)
+        earned = scale_reward(reward(flat, to_environment(flat_action), following))
+        members = len(following)
         if step + 1 < steps:
             later = value(normalize(following.flatten(0, 1))).unflatten(0, (members, -1))
-        uncertainty = local_uncertainty(earned, later.expand(members, len(rows)), discount)
-        found.append((observation, action, *(x.view(policies_number, trajectories) for x in (earned, uncertainty))))
-        chosen = torch.multinomial(row_weights, 1, generator=generator).squeeze(1)
-        observation = following[chosen, rows].view_as(start)
-    return Imagined(*(torch.stack(column) for column in zip(*found, strict=True)))
+        else:
+            later = torch.zeros_like(following[..., 0])
+        mean = earned.mean(dim=0) if earned.dim() == 2 else earned
+        found.append((observation, action, mean, local_uncertainty(earned, later, discount)))
+        observation = following[draw_members(members, rows, cumulative, generator), rows].view_as(start)
+    observations, actions, *others = (torch.stack(column) for column in zip(*found, strict=True))
+    return Imagined(observations, actions, *(column.unflatten(1, start.shape[:2]) for column in others))
+
+
+def draw_members(members: int, rows: Tensor, cumulative: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Draw a member (rows,) for every row: uniformly, or by cumulative weights (rows, K) of any sum."""
+    if cumulative is None:
+        return torch.randint(members, rows.shape, generator=generator, device=rows.device)
+    draw = torch.rand((len(rows), 1), generator=generator, device=rows.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, draw, right=True).squeeze(1).clamp_(max=members - 1)

@@ -37,11 +37,15 @@ class Policies(nn.Module):
     ) -> None:
         super().__init__()
         self.network = EnsembleMLP(
-            number, observation_size, hidden_sizes, action_size, activation="tanh", generator=generator
+            number,
+            observation_size,
+            hidden_sizes,
+            action_size,
+            activation="tanh",
+            initialization="orthogonal",
+            generator=generator,
         )
-        last = self.network.layers[-1]
-        for parameter in last.parameters():
-            parameter.data.mul_(_FIRST_MEANS)
+        self.network.scale_layers(math.sqrt(2.0), _FIRST_MEANS)
         self.log_std = nn.Parameter(torch.zeros(number, 1, action_size))
 
     def forward(self, observation: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rlsuite.advantages import generalized_advantages
 
+_SMALLEST_DEVIATION = 1e-5  # of the released code: the first minibatch of a step starts from D = 0
+
 
 class Targets(NamedTuple):
     """What imagined trajectories teach, every tensor (H, P, B)."""
@@ -105,14 +107,7 @@ def objective(
     """
     gain, deviation = improvement(change, advantage, clip), (change.abs() * sigma).mean(dim=1)
     if kind == "ratio":
-        return gain / deviation.clamp_min(1e-8)
+        return gain / (deviation + _SMALLEST_DEVIATION)
     if kind == "ratio_as_alpha":
-        alpha = (gain / deviation.clamp_min(1e-8)).detach().clamp(*alpha_range)
+        alpha = (gain / (deviation + _SMALLEST_DEVIATION)).detach().clamp(*alpha_range)
     return gain - alpha * deviation
-
-
-def clip_gradients(gradients: list[Tensor], norm: float) -> list[Tensor]:
-    """Scale each policy's gradients, tensors leading with P, down to a norm of its own."""
-    squares = torch.stack([gradient.square().flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0)
-    factor = (norm / squares.sqrt().clamp_min(1e-12)).clamp(max=1.0)
-    return [gradient * factor.view(-1, *[1] * (gradient.dim() - 1)) for gradient in gradients]

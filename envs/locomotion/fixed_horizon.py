@@ -18,7 +18,7 @@ from torch import Tensor
 
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, Simulation
-from envs.task import Outcome, Task, never, squared_norm
+from envs.task import KnownReward, Outcome, Task, never, squared_norm
 from rlsuite.errors import require_finite
 
 
@@ -48,8 +48,13 @@ class FixedHorizonTask(Task):
         for name in ("reset_noise_scale", "observation_noise", "action_noise"):
             require_finite(f"env.{name}", getattr(self, name), low=0.0)
 
-    def reward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return the reward (rows,) of a step from observations (rows, D) with actions (rows, A)."""
+    @property
+    def known_reward(self) -> KnownReward:
+        """The reward of a step."""
+        return self.reward
+
+    def reward(self, observation: Tensor, action: Tensor, following: Tensor) -> Tensor:
+        """Return the reward (rows,) of a step from observations (rows, D) with actions (rows, A), wherever it leads."""
         reward = observation[:, self.velocity_index] - self.control_cost * squared_norm(action)
         if self.height is not None:
             reward = reward - self.height_cost * (observation[:, 0] - self.height).square() + 1.0
@@ -75,7 +80,7 @@ class FixedHorizonTask(Task):
     def outcome(self, fields: Fields, before: Tensor, after: Tensor, action: Tensor) -> Outcome:
         """Reward the step by the state it started from."""
         velocity = before[:, self.velocity_index].clone()  # `before` is overwritten before the caller copies
-        return Outcome(self.reward(before, action), never(fields), {"x_velocity": velocity})
+        return Outcome(self.reward(before, action, after), never(fields), {"x_velocity": velocity})
 
     def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Set the controls, with noise where the task has some."""

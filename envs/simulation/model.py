@@ -19,6 +19,7 @@ from rlsuite.errors import UserError, near_matches
 # MuJoCo 4.0.0 factorizes sparse Newton systems wrongly; below this many degrees of freedom a dense
 # Jacobian is what the automatic choice would take anyway.
 _DENSE_BELOW = 60
+_OWN_MODELS = Path(__file__).resolve().parents[1] / "locomotion"
 _CONTACT_SENSOR = "rlsuite_contact"
 
 # Without a handler the engine writes its warnings to MUJOCO_LOG.TXT in the working directory. Those of bad
@@ -28,8 +29,8 @@ if mujoco.get_mju_user_warning() is None:
 
 
 def asset_folders() -> list[Path]:
-    """Return the folders of the model files that Gymnasium and Gymnasium-Robotics ship."""
-    folders = [Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"]
+    """Return the folders of the model files that Gymnasium and Gymnasium-Robotics ship, and the suite's own."""
+    folders = [Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets", _OWN_MODELS]
     # Found, not imported: importing the package would register a hundred environments that cannot be built.
     robotics = importlib.util.find_spec("gymnasium_robotics")
     if robotics is not None and robotics.origin is not None:
@@ -41,8 +42,8 @@ def find_model(xml_file: str) -> Path:
     """Return the path of a model file.
 
     Args:
-        xml_file: A path (starting with '.', '/' or '~'), or the name of one of Gymnasium's ("ant.xml") or
-            Gymnasium-Robotics' ("fetch/push.xml") model files.
+        xml_file: A path (starting with '.', '/' or '~'), or the name of one of Gymnasium's ("ant.xml"), the suite's own
+            ("point_3d.xml") or Gymnasium-Robotics' ("fetch/push.xml") model files.
 
     Raises:
         UserError: If there is no such file.

@@ -217,6 +217,38 @@ class EnsembleMLP(nn.Module):
         return self.layers[-1](hidden.float(), members)
 
     @torch.no_grad()
+    def scale_layers(self, hidden: float, last: float) -> None:
+        """Multiply the weights of the hidden layers and of the last one: the gains of an orthogonal initialization."""
+        gains = [hidden] * len(self.normalizations) + [last]
+        for layer, gain in zip(self.layers, gains, strict=True):
+            assert isinstance(layer, EnsembleLinear)
+            layer.weight.mul_(gain)
+
+    @torch.no_grad()
+    def frozen(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """Return `forward` for inputs of one dtype, the weights made ready once: for many calls between two updates.
+
+        The result does not follow the parameters when they change. Layers without normalization between them only.
+        """
+        if not all(isinstance(between, NoNormalization) for between in self.normalizations):
+            raise ValueError("frozen() is for networks with normalization='none' or 'weight'")
+        ready = []
+        for place, layer in enumerate(self.layers):
+            assert isinstance(layer, EnsembleLinear | EnsembleWeightNormLinear)
+            weight = layer.weight() if isinstance(layer, EnsembleWeightNormLinear) else layer.weight
+            of = dtype if place + 1 < len(self.layers) else torch.float32  # the last layer keeps its digits
+            ready.append((layer.bias.detach().to(of), weight.detach().to(of)))
+
+        def forward(inputs: Tensor) -> Tensor:
+            hidden = inputs
+            for bias, weight in ready[:-1]:
+                hidden = self.activation(torch.baddbmm(bias, hidden, weight))
+            bias, weight = ready[-1]
+            return torch.baddbmm(bias, hidden.float(), weight)
+
+        return forward
+
+    @torch.no_grad()
     def project_weights(self) -> None:
         """Scale each hidden unit's incoming weights to norm 1 (weight normalization by projection).
 

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 
-def adam(parameters: Iterable[Tensor], learning_rate: float, *, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+def adam(
+    parameters: Iterable[Tensor], learning_rate: float, *, weight_decay: float = 0.0, epsilon: float = 1e-8
+) -> torch.optim.Optimizer:
     """Return Adam(W) fused over all parameters: one kernel a step on CPU and CUDA alike."""
     parameters = list(parameters)
     capturable = parameters[0].is_cuda  # the update may run inside a CUDA graph
     if weight_decay:
         return torch.optim.AdamW(
-            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True, capturable=capturable
+            parameters, lr=learning_rate, eps=epsilon, weight_decay=weight_decay, fused=True, capturable=capturable
         )
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
+    return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True, capturable=capturable)
 
 
 def optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

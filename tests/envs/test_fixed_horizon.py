@@ -8,7 +8,9 @@ import envs
 from envs.catalogue import build
 from rlsuite.errors import UserError
 
-NAMES = [name for name in envs.task_names() if name.startswith("FixedHorizon")]
+LONG = [name for name in envs.task_names() if name.startswith("FixedHorizon") and name.endswith("Long")]
+NOISY = [f"FixedHorizonHalfCheetah{noise}" for noise in ("NoisyObservation", "NoisyAction")]
+NAMES = [name for name in envs.task_names() if name.startswith("FixedHorizon") and name not in (*LONG, *NOISY)]
 # Observation size, where the forward velocity is in it (card, Environments).
 SIZES = {"HalfCheetah": (17, 8), "Swimmer": (8, 3), "Hopper": (11, 5), "Walker2d": (17, 8), "Ant": (27, 13)}
 
@@ -28,7 +30,7 @@ def test_the_reward_is_the_known_function_of_observation_and_action(name):
     for _ in range(20):
         action = torch.lerp(low, high, torch.rand(4, len(low), generator=generator, dtype=torch.float64))
         following, reward, terminated, _, info = env.step(action)
-        torch.testing.assert_close(env.known_reward(observation, action), reward, rtol=0, atol=1e-10)
+        torch.testing.assert_close(env.known_reward(observation, action, following), reward, rtol=0, atol=1e-10)
         torch.testing.assert_close(info["x_velocity"], observation[:, index], rtol=0, atol=1e-12)
         assert not terminated.any()
         observation = following
@@ -41,13 +43,13 @@ def test_rewards_by_hand():
     observation[0, 0], observation[0, 5] = 1.5, 2.0
     action = torch.tensor([[1.0, -1.0, 0.5]])
     # 2 - 0.1 * 2.25 - 3 * 0.2^2 + 1
-    assert build("FixedHorizonHopper").reward(observation, action).item() == pytest.approx(2.655)
+    assert build("FixedHorizonHopper").reward(observation, action, None).item() == pytest.approx(2.655)
     cheetah = torch.zeros(1, 17)
     cheetah[0, 8] = 3.0
-    assert build("FixedHorizonHalfCheetah").reward(cheetah, torch.ones(1, 6)).item() == pytest.approx(2.4)
+    assert build("FixedHorizonHalfCheetah").reward(cheetah, torch.ones(1, 6), None).item() == pytest.approx(2.4)
     swimmer = torch.zeros(1, 8)
     swimmer[0, 3] = 0.5
-    assert build("FixedHorizonSwimmer").reward(swimmer, torch.ones(1, 2)).item() == pytest.approx(0.4998)
+    assert build("FixedHorizonSwimmer").reward(swimmer, torch.ones(1, 2), None).item() == pytest.approx(0.4998)
 
 
 def test_episodes_have_200_steps_and_the_long_variant_1000():
@@ -94,6 +96,27 @@ def test_noise_on_actions():
     control = env.simulation.field("ctrl")
     assert ((control - 0.5).abs() <= 0.1).all()
     assert float(control.std()) > 0.03
+
+
+def test_every_body_has_a_long_relative_that_differs_in_its_time_limit_alone():
+    assert sorted(LONG) == sorted(f"{name}Long" for name in NAMES)
+    for name in LONG:
+        env, plain = (envs.make_vector(each, 1, num_threads=1) for each in (name, name.removesuffix("Long")))
+        assert (env.max_episode_steps, plain.max_episode_steps) == (1000, 200)
+        assert envs.task_options(name) == envs.task_options(name.removesuffix("Long"))
+        assert env.spec_id == f"rlsuite/{name}"
+        assert gymnasium.spec(f"rlsuite/{name}").max_episode_steps == 1000
+        torch.testing.assert_close(env.reset(seed=3)[0], plain.reset(seed=3)[0])
+
+
+def test_noisy_relatives_of_the_cheetah():
+    plain = envs.task_options("FixedHorizonHalfCheetah")
+    for name, option in zip(NOISY, ("observation_noise", "action_noise"), strict=True):
+        assert envs.task_options(name) == plain | {option: 0.1}
+        env = envs.make_vector(name, 2, num_threads=1, **{option: 0.01})  # the paper's weaker ones
+        assert getattr(env.task, option) == 0.01
+        assert env.max_episode_steps == 200
+        assert env.known_reward is not None
 
 
 def test_registered_and_refused():

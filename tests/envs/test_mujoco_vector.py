@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode
 import envs
 from rlsuite.errors import UserError
 
-TASKS = [name for name in envs.task_names() if not name.endswith("Dense")]
+TASKS = [name for name in envs.task_names() if not name.endswith("Dense") and name != "Painting"]
 IN_GYMNASIUM = [name for name in TASKS if f"{name}-v5" in gymnasium.registry]
 
 

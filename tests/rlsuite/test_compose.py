@@ -39,6 +39,7 @@ def test_no_yaml_is_left_out():
     options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
     recipes = {Path("recipe/off_policy.yaml"), Path("recipe/hindsight.yaml")}  # every agent's YAML names one
     papers = {Path(f"preset_of_agent/paper_{agent}.yaml") for agent in ("ace", "ddpg", "her", "sher")}
+    papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     assert found == options | recipes | papers | {Path("train.yaml")}
 
@@ -132,6 +133,7 @@ def test_the_command_line_wins_over_the_preset():
         (["steps=[1"], "cannot read the arguments: "),
         (["seed=0,1"], "several values for one key are a sweep; add -m"),
         (["agent=ace,ddpg"], "several values for one key are a sweep; add -m"),
+        (["agent=ppo", "preset=long"], "preset=long is not made for agent=ppo; it is for pombu"),
         (["agent=td3", "preset=paper"], "preset=paper is not made for agent=td3; it is for ace, ddpg"),
         (["replay=3"], "replay=3: this is a group of keys; use replay.<key>=<value>"),
         (["steps=many"], "steps=many: use a whole number"),

@@ -3,13 +3,17 @@
 import json
 
 import pytest
+import replay_failure
 import torch
 from safetensors.torch import load_file
 
+from agents.assembly import make_agent, make_env
 from rlsuite.config import load_agent_class, to_plain, train_config
 from rlsuite.errors import UserError
 from rlsuite.postmortem import nonfinite, replay_postmortem, save_postmortem
 from rlsuite.replay.buffer import Batch
+from rlsuite.rollout import RolloutWorker
+from rlsuite.rollout_buffer import RolloutBuffer
 
 
 def make(target="agents.ddpg.DDPG", **keys):
@@ -63,6 +67,44 @@ def test_a_sound_update_replays_soundly(tmp_path):
     config, agent = make(num_critics=2, policy_delay=2)
     agent.update(batch(4))
     assert replay_postmortem(save(tmp_path, config, agent, batch(4))) == {"batch": [], "agent": [], "metrics": []}
+
+
+def imagining(folder, bad=None):
+    """Leave a record of an agent that imagines, one rollout of its models' data in it."""
+    plain = {
+        "agent": {"name": "pombu", "target": "agents.pombu.agent.POMBU", "horizon": 30, "trajectories": 3, "passes": 1,
+                  "policy_updates": 1, "hidden_sizes": [4], "dynamics": {"max_passes": 5, "hidden_sizes": [4]}},
+        "env": {"id": "rlsuite/Point3D"}, "num_envs": 2, "steps": 600,
+    }  # fmt: skip
+    config = train_config(plain)
+    env = make_env(config, 2)
+    agent = make_agent(config, env)
+    worker, buffer = RolloutWorker(env, agent, seed=0), RolloutBuffer(30, env.observation(), torch.zeros(2, 3))
+    while not buffer.full:
+        buffer.add(worker.step())
+    if bad is not None:
+        bad(agent)
+    names = ["objective"]
+    return save_postmortem(
+        folder, step=60, seed=0, names=names, agent=agent, batch=buffer.take(), config=to_plain(config)
+    )
+
+
+def test_an_agent_that_imagines_is_replayed_with_the_tasks_known_reward(tmp_path, capsys):
+    path = imagining(tmp_path)
+    assert replay_failure.main([f"{path}.json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"batch": [], "agent": [], "metrics": []}
+
+
+def test_its_pieces_are_done_until_one_is_not_finite(tmp_path, capsys):
+    def spoil(agent):
+        agent.policy.log_std.data.fill_(float("nan"))
+
+    path = imagining(tmp_path, spoil)
+    assert replay_failure.main([str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["agent"] == ["policy.log_std"]
+    assert "objective" in found["metrics"]
 
 
 def test_the_record_holds_all_that_was_there(tmp_path):

@@ -183,6 +183,53 @@ def test_benchmark_updates_prints_ratios(capsys):
     assert "stepping" in error_line(capsys)
 
 
+def test_benchmark_imagination_prints_ratios(capsys):
+    import benchmark
+
+    arguments = ["what=imagination", "agent=pombu", "env=FixedHorizonHopper", "rounds=1", "seconds=0.05"]
+    small = [
+        "env.max_episode_steps=4",
+        "agent.horizon=4",
+        "steps=1000",
+        "agent.trajectories=3",
+        "agent.dynamics.hidden_sizes=[16,16]",
+    ]
+    assert run_script(benchmark.main, [*arguments, *small]) == 0
+    result = last_json(capsys)
+    assert (result["steps"], result["num_members"]) == (12, 5)
+    assert min(result["ratio_loop"], result["ratio_modules"], result["ratio_matmul"]) > 0
+    assert run_script(benchmark.main, ["what=imagination", "agent=ace"]) == 2
+    assert "agent=pombu" in error_line(capsys)
+
+
+def test_the_loops_imagine_what_the_batched_roll_outs_do():
+    """With a deterministic policy and models that all agree, a roll-out has no randomness left but its start."""
+    from benchmarks import imagination
+
+    from rlsuite.compose import compose_train
+
+    keys = [
+        "env.max_episode_steps=5",
+        "agent.horizon=5",
+        "steps=1000",
+        "agent.trajectories=2",
+        "agent.dynamics.hidden_sizes=[16]",
+    ]
+    config = compose_train(["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.precision=float32", *keys])[0]
+    agent = imagination.ready(config)
+    agent.starts[:] = agent.starts[0].clone()
+    with torch.no_grad():
+        agent.policy.log_std.fill_(-40.0)
+        for parameter in agent.dynamics.network.parameters():
+            parameter.copy_(parameter[:1].expand_as(parameter))
+    found = agent.imagined(agent.policy, 1)
+    for form in (imagination.plain_form, imagination.module_form):
+        models = [form(agent.dynamics.network, member) for member in range(5)]
+        reward, uncertainty = imagination.imagine_in_a_loop(agent, models, *imagination.forms(agent, form))
+        torch.testing.assert_close(reward, found.reward[:, 0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(uncertainty, found.uncertainty[:, 0], rtol=1e-3, atol=1e-6)
+
+
 def test_matmul_shapes_count_the_arithmetic_of_an_update():
     from benchmarks.updates import matmul_shapes
 

@@ -62,7 +62,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "ace, ddpg, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
         "Humanoid",
         "Walker2d",
-        "debug, none, paper",
+        "debug, long, none, paper",
         "resume=",
         "run_dir=",
         "-m",
@@ -280,6 +280,13 @@ LONG = ["preset=debug", "steps=1200", "checkpoint.every=300", "log.every=60", "e
 RUNS = {
     "ddpg": ["agent=ddpg", "env=InvertedPendulum", "replay.prioritized=true", "replay.n_step=3"],
     "ace": ["agent=ace", "env=Hopper", "agent.num_pairs=3", "agent.exploration.hold=3"],
+    "pombu": [
+        "agent=pombu",
+        "env=Point3D",
+        "agent.horizon=30",
+        "agent.alpha_factor=1.5",
+        "agent.dynamics.max_passes=20",
+    ],
 }
 
 
@@ -310,7 +317,7 @@ def digests(folder, step=1200):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The finished reference runs, both made at once in processes of their own."""
+    """The finished reference runs, all made at once in processes of their own."""
     folders = {name: tmp_path_factory.mktemp(name) / "whole" for name in RUNS}
     processes = [start([*RUNS[name], *LONG, f"run_dir={folders[name]}"], folders[name]) for name in RUNS]
     for process, folder in zip(processes, folders.values(), strict=True):

@@ -16,7 +16,7 @@ LOW, HIGH = torch.tensor([-1.0]), torch.tensor([3.0])
 STEPS = 8
 
 
-def reward(observation, action):
+def reward(observation, action, following):
     return observation[:, 0] - 0.1 * action.square().sum(-1)
 
 
@@ -44,7 +44,7 @@ def episode(agent, seed=0, failed=None):
     for _ in range(STEPS):
         action = agent.act(state, True)
         following = state + 0.1 * torch.cat([action, state[:, :1]], dim=1).clamp(-1.0, 3.0)
-        rows.append((state, action, reward(state, action), following))
+        rows.append((state, action, reward(state, action, following), following))
         state = following
     observation, action, gained, after = (torch.stack(column) for column in zip(*rows, strict=True))
     no = torch.zeros(STEPS, number, dtype=torch.bool)
@@ -59,7 +59,7 @@ def iterate(agent, seed=0):
     agent.update(episode(agent, seed))
     pieces = []
     while agent.busy:
-        pieces.append((int(agent.schedule[0]), agent.advance()))
+        pieces.append((agent.stage, agent.advance()))
     return pieces
 
 
@@ -72,7 +72,7 @@ def test_an_iteration_trains_models_then_the_policy_then_explorers():
     assert stages.count(3) == 1
     assert agent.iteration == 1
     assert all(value.isfinite() for _, metrics in pieces for value in metrics.values())
-    assert int(agent.dynamics.count) == 3 * STEPS
+    assert agent.dynamics.count == 3 * STEPS
 
 
 def test_exploration_policies_differ_unless_beta_is_zero():
@@ -100,8 +100,8 @@ def test_real_trajectories_with_a_failed_simulation_are_not_learned_from():
     failed = torch.zeros(STEPS, 3, dtype=torch.bool)
     failed[4, 1] = True
     agent.update(episode(agent, failed=failed))
-    assert int(agent.dynamics.count) == 2 * STEPS
-    assert int(agent.schedule[3]) == 2
+    assert agent.dynamics.count == 2 * STEPS
+    assert agent.starts_stored == 2
 
 
 def test_only_first_observations_of_episodes_are_starts():
@@ -109,9 +109,9 @@ def test_only_first_observations_of_episodes_are_starts():
     batch = episode(agent)
     batch.truncated[-1, 1] = False  # environment 1 is in the middle of an episode: it failed some time ago
     agent.update(batch)
-    assert int(agent.schedule[3]) == 3
+    assert agent.starts_stored == 3
     agent.update(episode(agent, 1))
-    assert int(agent.schedule[3]) == 5
+    assert agent.starts_stored == 5
 
 
 def test_deviation_is_put_back_before_explorers_are_made_and_learning_rates_fall():
@@ -134,17 +134,11 @@ def test_imagination_by_hand():
     """Two members that disagree by a constant: what is seen, earned and uncertain in two steps."""
     agent = make()
 
-    class Shifts:
-        config = DynamicsConfig(num_members=2)
-
-        def predict(self, observation, action):
-            return torch.stack([observation + 1.0, observation + 3.0])
-
     found = imagine(
         torch.zeros(1, 4, 2),
         2,
         agent.policy,
-        Shifts(),
+        lambda observation, action: torch.stack([observation + 1.0, observation + 3.0]),
         normalize=lambda rows: rows,
         to_environment=lambda action: torch.full_like(action, 2.0),
         to_models=lambda action: action,
@@ -165,18 +159,15 @@ def test_imagination_by_hand():
 def test_members_are_drawn_anew_for_every_transition_and_by_their_weights():
     agent = make()
 
-    class Labels:
-        config = DynamicsConfig(num_members=3)
-
-        def predict(self, observation, action):
-            return torch.stack([torch.full_like(observation, float(member)) for member in range(3)])
+    def labels(observation, action):
+        return torch.stack([torch.full_like(observation, float(member)) for member in range(3)])
 
     def drawn(weights):
         found = imagine(
             torch.zeros(2, 300, 2),
             5,
             make(num_envs=2).explorers,
-            Labels(),
+            labels,
             normalize=lambda rows: rows,
             to_environment=lambda action: action,
             to_models=lambda action: action,
@@ -195,6 +186,122 @@ def test_members_are_drawn_anew_for_every_transition_and_by_their_weights():
     only = drawn(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]))
     assert (only[:, 0] == 1.0).all()
     assert not (only[:, 1] == 1.0).any()
+
+
+def test_where_rewards_depend_on_the_next_observation_the_models_mean_is_paid():
+    """Members lead to 1 and 3 and are paid just that: reward 2, and x = r + 0.5 V is 1.5 and 4.5, of variance 2.25."""
+    agent = make()
+    found = imagine(
+        torch.zeros(1, 4, 2),
+        2,
+        agent.policy,
+        lambda observation, action: torch.stack([observation + 1.0, observation + 3.0]),
+        normalize=lambda rows: rows,
+        to_environment=lambda action: action,
+        to_models=lambda action: action,
+        reward=lambda observation, action, following: following[..., 0],
+        scale_reward=lambda rows: rows,
+        value=lambda rows: rows[:, 0],
+        discount=0.5,
+        largest_state=100.0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert found.reward[0].flatten().tolist() == pytest.approx([2.0] * 4)
+    assert found.uncertainty[0].flatten().tolist() == pytest.approx([2.25] * 4)
+
+
+def stubbed(**keys):
+    """Return an agent whose two members disagree by 2 in every step, with V the first entry and U zero."""
+    agent = make(horizon=3, discount=0.5, **keys)
+    agent.dynamics.predictor = lambda: lambda observation, action: torch.stack([observation + 0.0, observation + 2.0])
+    agent.values.value = lambda rows: rows[:, 0]
+    agent.values.uncertainty = lambda rows: torch.zeros(len(rows))
+    agent.starts_stored = 1
+    return agent
+
+
+def test_sigma_in_the_agent_is_the_recursion_by_hand():
+    """u is 0.5^2 Var(V) = 0.25 in steps 0 and 1 and 0 in the last: U is 0.25 + 0.25 * 0.25, 0.25 and (clipped) 1e-8."""
+    agent = stubbed()
+    rows = agent._rows(agent.imagined(agent.policy, 1), agent.policy, beta=0.0)
+    sigma = rows.sigma.view(3, 5)  # H steps of 5 trajectories
+    expected = torch.tensor([0.3125, 0.25, 1e-8]).sqrt()
+    torch.testing.assert_close(sigma, expected.unsqueeze(1).expand(3, 5))
+    assert rows.uncertainty.view(3, 5)[:, 0].tolist() == pytest.approx([0.3125, 0.25, 0.0])
+
+
+def test_explorers_learn_from_the_advantage_plus_beta_sigma():
+    plain, bold = stubbed(), stubbed()
+    first = plain._rows(plain.imagined(plain.policy, 1), plain.policy, beta=0.0)
+    second = bold._rows(bold.imagined(bold.policy, 1), bold.policy, beta=10.0)
+    torch.testing.assert_close(second.advantage, first.advantage + 10.0 * first.sigma)
+    assert abs(float(first.advantage.mean())) < 1e-5  # standardized before sigma is added
+
+
+def test_real_episodes_then_models_then_imagination_then_policy_steps_then_explorers(monkeypatch):
+    import agents.pombu.agent as module
+
+    agent, calls = make(), []
+
+    def noted(name, function):
+        def call(*arguments, **keys):
+            calls.append(name)
+            return function(*arguments, **keys)
+
+        return call
+
+    for name, owner in (("add", agent.dynamics), ("advance", agent.dynamics), ("imagined", agent)):
+        monkeypatch.setattr(owner, name, noted(name, getattr(owner, name)))
+    for name in ("conservative", "optimistic"):
+        monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+    iterate(agent)
+    models = calls.count("advance")
+    steps = ["imagined", "conservative"] * agent.config.policy_updates
+    assert calls == ["add", *["advance"] * models, *steps, "imagined", "optimistic"]
+
+
+@pytest.mark.parametrize(
+    ("divergence", "alpha"),
+    [(8.1e-3, 0.6), (7.9e-3, 0.4), (1.1e-3, 0.4), (0.9e-3, 0.4 / 1.5)],
+)
+def test_alpha_follows_the_divergence_by_hand(divergence, alpha):
+    agent = make(alpha=0.4, alpha_factor=1.5)
+    agent._adapt_alpha(torch.tensor(divergence))
+    assert agent.alpha.item() == pytest.approx(alpha)
+
+
+def test_an_adaptive_alpha_stays_in_its_range_and_a_fixed_one_where_it_is():
+    agent = make(alpha=0.4, alpha_factor=3.0, alpha_range=(0.2, 0.8))
+    for divergence, alpha in ((1.0, 0.8), (1.0, 0.8), (0.0, 0.8 / 3), (0.0, 0.2)):
+        agent._adapt_alpha(torch.tensor(divergence))
+        assert agent.alpha.item() == pytest.approx(alpha)
+    for alpha, factor in ((0.4, 1.0), (0.0, 3.0)):  # 0 is MBPPO, whatever the range
+        fixed = make(alpha=alpha, alpha_factor=factor, alpha_range=(0.2, 0.8))
+        fixed._adapt_alpha(torch.tensor(1.0))
+        assert fixed.alpha.item() == pytest.approx(alpha)
+
+
+def test_alpha_resumes_as_it_was_unless_the_config_has_another():
+    agent = make(alpha=0.4, alpha_factor=1.5)
+    agent._adapt_alpha(torch.tensor(1.0))
+    state = copy.deepcopy(agent.state_dict())
+    for keys, alpha in (
+        ({"alpha": 0.4}, 0.6),
+        ({"alpha": 0.3}, 0.3),  # an override takes effect
+        ({"alpha": 0.4, "alpha_range": (0.0, 0.5)}, 0.5),
+    ):
+        resumed = make(alpha_factor=1.5, **keys)
+        resumed.load_state_dict(copy.deepcopy(state))
+        assert resumed.alpha.item() == pytest.approx(alpha)
+    fixed = make(alpha=0.7)
+    fixed.load_state_dict(make(alpha=0.5).state_dict())
+    assert fixed.alpha.item() == pytest.approx(0.7)
+
+
+def test_random_streams_do_not_coincide():
+    agent = make()
+    streams = (agent.stream, agent.dynamics.stream, agent.dynamics.weights)
+    assert len({stream.generator.initial_seed() for stream in streams}) == 3
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 2, 3, 4])
@@ -227,6 +334,12 @@ def test_resumes_between_any_two_pieces_of_work(pieces):
         ({"u_scale": "raw"}, r"agent\.u_scale=raw"),
         ({"alpha_range": (1.0, 0.0)}, r"agent\.alpha_range="),
         ({"alpha_factor": 0.5}, r"agent\.alpha_factor=0\.5"),
+        ({"alpha_factor": 2.0, "objective": "ratio"}, r"agent\.objective=ratio has no alpha of its own to adapt"),
+        (
+            {"alpha_factor": 2.0, "objective": "ratio_as_alpha"},
+            r"use agent\.objective=penalty or agent\.alpha_factor=1",
+        ),
+        ({"alpha_factor": 2.0, "alpha": 1.5}, r"agent\.alpha=1\.5: an adaptive alpha stays within"),
         ({"horizon": 0}, r"agent\.horizon=0"),
     ],
 )

@@ -53,7 +53,7 @@ def test_weight_normalized_layer_equals_torchs(generator):
         plain = weight_norm(plain, dim=0)
         plain.parametrizations.weight.original0.data = stacked.scale.data[member].T
         torch.testing.assert_close(stacked(inputs)[member], plain(inputs[member]))
-    assert abs(float(EnsembleWeightNormLinear(3, 100, 50, generator=generator).direction.std()) - 0.05) < 0.002
+    assert abs(float(EnsembleWeightNormLinear(3, 100, 50, generator=generator).direction.detach().std()) - 0.05) < 0.002
 
 
 def test_a_share_of_each_trajectory_is_held_out_for_each_member_apart():
@@ -63,7 +63,7 @@ def test_a_share_of_each_trajectory_is_held_out_for_each_member_apart():
     assert (held.sum(dim=2) == 5).all()
     assert not torch.equal(held[0], held[1])
     dynamics.add(*trajectories(number=2, seed=1))
-    assert int(dynamics.count) == 120
+    assert dynamics.count == 120
     assert torch.equal(dynamics.held_out[:, :80].unflatten(1, (4, 20)), held)  # what was drawn stays
 
 
@@ -74,7 +74,7 @@ def test_splits_do_not_change_while_training():
     before = dynamics.held_out.clone()
     train(dynamics)
     assert torch.equal(dynamics.held_out, before)
-    prediction = dynamics.predict(torch.randn(50, 2) * 3.0, torch.randn(50, 1))
+    prediction = dynamics.predictor()(torch.randn(50, 2) * 3.0, torch.randn(50, 1))
     assert (prediction.std(dim=0).mean() > 1e-4).all()
 
 
@@ -87,7 +87,7 @@ def test_data_of_earlier_iterations_stay():
     assert torch.equal(dynamics.observation[:40], first)
     second = dynamics.observation[40:80].clone()
     dynamics.add(*trajectories(number=2, seed=2))
-    assert int(dynamics.count) == 100
+    assert dynamics.count == 100
     assert torch.equal(dynamics.observation[20:60], second)
     assert (dynamics.held_out.sum(dim=1) > 0).all()
 
@@ -96,7 +96,7 @@ def test_only_whole_trajectories_make_room():
     dynamics = make(capacity=110)
     for seed in range(4):
         dynamics.add(*trajectories(number=2, seed=seed))
-    assert int(dynamics.count) == 100  # five of 20 steps each
+    assert dynamics.count == 100  # five of 20 steps each
     assert (dynamics.held_out[:, :100].unflatten(1, (5, 20)).sum(dim=2) == 4).all()
 
 
@@ -107,17 +107,17 @@ def test_directions_are_normal_and_not_truncated():
 
 
 def test_learns_the_system_and_keeps_the_best():
-    dynamics = make(patience=30, max_passes=200)
+    dynamics = make(patience=200, max_passes=200)  # nobody is done before the others
     dynamics.add(*trajectories(number=20))
     losses = train(dynamics)
     observation, action, following = trajectories(number=20, seed=9)
-    found = dynamics.predict(observation.flatten(0, 1), action.flatten(0, 1))
+    found = dynamics.predictor()(observation.flatten(0, 1), action.flatten(0, 1))
     error = (found - following.flatten(0, 1)).square().mean(dim=(1, 2)).sqrt()
     assert (error < 0.35 * (following - observation).std()).all()
     best = min(float(entry["model_validation_loss"]) for entry in losses)
     assert float(dynamics.best_loss.mean()) <= best + 1e-7
     with torch.no_grad():
-        torch.testing.assert_close(dynamics._validate(), dynamics.best_loss, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(dynamics._validate(dynamics._split()[1]), dynamics.best_loss, rtol=1e-5, atol=1e-8)
 
 
 def test_a_member_ends_after_its_patience_and_stays_as_it_was_best():
@@ -132,6 +132,67 @@ def test_a_member_ends_after_its_patience_and_stays_as_it_was_best():
         assert int(dynamics.passes_since_best[0]) == 5
     for parameter, before in zip(dynamics.best.parameters(), kept, strict=True):
         assert torch.equal(parameter[0], before)
+
+
+def test_training_ends_after_its_patience_in_passes():
+    """Validated every 5 passes, patience 25: one validation that is best, five that are not, 30 passes in all."""
+    dynamics = make(validate_every=5, patience=25, max_passes=1000)
+    dynamics.add(*trajectories())
+    dynamics.begin_training(1)
+    dynamics._pass = lambda rows: torch.zeros(())  # nothing changes, so nothing becomes better
+    for call in range(1, 7):
+        assert not dynamics.trained
+        dynamics.advance()
+        assert dynamics.passes == 5 * call
+        assert dynamics.passes_since_best.tolist() == [5 * (call - 1)] * 3
+    assert dynamics.trained
+
+
+def test_members_train_on_what_is_not_held_out_and_validate_on_what_is():
+    dynamics = make(validate_every=2, held_out=0.25)
+    dynamics.add(*trajectories())
+    dynamics.begin_training(1)
+    seen = {True: [], False: []}
+    losses = dynamics._losses
+
+    def record(rows):
+        seen[torch.is_grad_enabled()].append(rows)
+        return losses(rows)
+
+    dynamics._losses = record
+    dynamics.advance()
+    training, validation = torch.cat(seen[True], dim=1), torch.cat(seen[False], dim=1)
+    held = dynamics.held_out[:, :80]
+    assert not held.gather(1, training).any()
+    assert held.gather(1, validation).all()
+    for member in range(3):  # each pass shows every row once
+        assert torch.equal(training[member, :60].sort().values, training[member, 60:].sort().values)
+        assert len(training[member, :60].unique()) == 60
+        assert len(validation[member].unique()) == 20
+    assert not torch.equal(training[0, :60], training[0, 60:])  # in another order
+
+
+def test_the_predictor_is_the_network_with_its_weights_as_they_are():
+    dynamics = make()
+    dynamics.add(*trajectories())
+    train(dynamics, limit=100)
+    observation, action = torch.randn(7, 2), torch.randn(7, 1)
+    with torch.no_grad():
+        change = dynamics._standardized(observation.expand(3, 7, 2), action.expand(3, 7, 1))
+    expected = observation + dynamics.change_mean + change * dynamics.change_std
+    predict = dynamics.predictor()
+    torch.testing.assert_close(predict(observation, action), expected)
+    with torch.no_grad():
+        dynamics.network.layers[0].scale.mul_(2.0)
+    torch.testing.assert_close(predict(observation, action), expected)  # made ready before
+    assert not torch.allclose(dynamics.predictor()(observation, action), expected)
+
+
+def test_streams_do_not_coincide():
+    dynamics = make(seed=3)
+    draws = [torch.rand(5, generator=stream.generator) for stream in (dynamics.stream, make(seed=3).stream)]
+    assert torch.equal(*draws)
+    assert dynamics.stream.generator.initial_seed() != dynamics.weights.generator.initial_seed()
 
 
 def test_stacked_training_is_each_member_alone():

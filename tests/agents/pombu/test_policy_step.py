@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agents.pombu.policies import Policies
-from agents.pombu.policy_step import clip_gradients, improvement, objective, scaled_advantage_and_sigma, targets
+from agents.pombu.policy_step import improvement, objective, scaled_advantage_and_sigma, targets
 
 BOUNDS = {"largest_advantage": 5.0, "largest_uncertainty": 1e3}
 
@@ -81,7 +81,7 @@ def test_objectives_by_hand():
     assert improvement(change, advantage, 0.15).item() == pytest.approx(gain)
     find = lambda **keys: objective(change, advantage, sigma, clip=0.15, **keys).item()  # noqa: E731
     assert find(alpha=0.5, kind="penalty") == pytest.approx(gain - 0.5 * deviation)
-    assert find(alpha=0.5, kind="ratio") == pytest.approx(gain / deviation)
+    assert find(alpha=0.5, kind="ratio") == pytest.approx(gain / (deviation + 1e-5))
     assert find(alpha=0.5, kind="ratio_as_alpha", alpha_range=(0.2, 0.9)) == pytest.approx(gain - 0.2 * deviation)
 
 
@@ -103,13 +103,6 @@ def test_uncertain_transitions_are_left_alone():
         (slope,) = torch.autograd.grad(gain, change)
         outward = (slope * sign)[0] > 0  # whether moving on in this direction gains
         assert outward.tolist() == [sign > 0, sign < 0, False]
-
-
-def test_gradients_are_clipped_for_each_policy():
-    gradients = [torch.tensor([[3.0], [0.3]]), torch.tensor([[[4.0]], [[0.4]]])]  # norms 5 and 0.5
-    clipped = clip_gradients(gradients, 1.0)
-    assert clipped[0].flatten().tolist() == pytest.approx([0.6, 0.3])
-    assert clipped[1].flatten().tolist() == pytest.approx([0.8, 0.4])
 
 
 def test_stacked_policies_are_policies(generator):

@@ -1,0 +1,126 @@
+"""Passes of shuffled minibatches over imagined data: the policy ascends, V and U are fitted (card, sections 3 and 5).
+
+Shapes: P policies, R rows of imagined data for each, M rows of a minibatch, D observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.pombu.config import POMBUConfig
+from agents.pombu.policies import Policies
+from agents.pombu.policy_step import objective
+from agents.pombu.values import Values
+from rlsuite.optim.clipping import clip_members, clip_together
+
+
+class Rows(NamedTuple):
+    """What is learned from, every tensor leading with (P, R); the last five hold one number a row.
+
+    `old` is the log density of the action under the policy that acted.
+    """
+
+    observation: Tensor
+    action: Tensor
+    advantage: Tensor
+    sigma: Tensor
+    value: Tensor
+    uncertainty: Tensor
+    old: Tensor
+
+    def packed(self) -> Tensor:
+        """Return one tensor (P, R, D + A + 5), so that a shuffle moves whole rows."""
+        return torch.cat([self.observation, self.action, *(column.unsqueeze(-1) for column in self[2:])], dim=-1)
+
+    def unpacked(self, rows: Tensor) -> Rows:
+        """Cut packed rows (P, M, D + A + 5) into views."""
+        size, width = self.observation.shape[-1], self.action.shape[-1]
+        return Rows(rows[..., :size], rows[..., size : size + width], *rows[..., size + width :].unbind(-1))
+
+
+def minibatches(rows: Rows, passes: int, size: int, generator: torch.Generator) -> Iterator[Rows]:
+    """Yield all rows once a pass, `size` of each policy's at a time, each policy's in an order of its own."""
+    packed = rows.packed()
+    number, count, width = packed.shape
+    for _ in range(passes):
+        order = torch.rand((number, count), generator=generator, device=packed.device).argsort(dim=1)
+        shuffled = packed.gather(1, order.unsqueeze(-1).expand(-1, -1, width))
+        for part in shuffled.split(size, dim=1):
+            yield rows.unpacked(part)
+
+
+def conservative(
+    policy: Policies,
+    values: Values,
+    rows: Rows,
+    optimizers: dict[str, torch.optim.Optimizer],
+    config: POMBUConfig,
+    alpha: Tensor,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Make the passes of a policy update: the policy's objective, and the losses of V and U.
+
+    Returns:
+        0-d means over the minibatches: objective and value_loss; over all rows after the last of them: policy_change
+        E|D|, and the approximate divergence E[(log pi - log pi_old)^2] / 2 that an adaptive alpha follows.
+    """
+    of_policy: list[Tensor] = list(policy.parameters())
+    of_values: list[Tensor] = list(values.parameters())
+    sums, steps = torch.zeros(2, device=rows.advantage.device), 0
+    for part in minibatches(rows, config.passes, config.minibatch_size, generator):
+        change = torch.expm1(policy.log_prob(part.observation, part.action) - part.old)
+        gain = objective(
+            change,
+            part.advantage,
+            part.sigma,
+            clip=config.clip,
+            alpha=alpha,
+            kind=config.objective,
+            alpha_range=config.alpha_range,
+        ).sum()
+        ascend(of_policy, gain, optimizers["policy"], config.gradient_norm)
+        targets = torch.cat([part.value, part.uncertainty])
+        loss = values.loss(part.observation[0], targets, config.uncertainty_weight)
+        gradients = clip_together(list(torch.autograd.grad(loss, of_values)), config.gradient_norm)
+        step(of_values, gradients, optimizers["values"])
+        sums += torch.stack([gain.detach(), loss.detach()])
+        steps += 1
+    with torch.no_grad():
+        log_ratio = policy.log_prob(rows.observation, rows.action) - rows.old
+    return {
+        "objective": sums[0] / steps,
+        "value_loss": sums[1] / steps,
+        "policy_change": torch.expm1(log_ratio).abs().mean(),
+        "divergence": 0.5 * log_ratio.square().mean(),
+    }
+
+
+def optimistic(
+    explorers: Policies,
+    rows: Rows,
+    optimizer: torch.optim.Optimizer,
+    config: POMBUConfig,
+    generator: torch.Generator,
+) -> None:
+    """Make the passes of all exploration policies at once: PPO on the advantages given, each policy's its own."""
+    parameters: list[Tensor] = list(explorers.parameters())
+    for part in minibatches(rows, config.passes, config.minibatch_size, generator):
+        change = torch.expm1(explorers.log_prob(part.observation, part.action) - part.old)
+        gain = objective(change, part.advantage, part.sigma, clip=config.clip, alpha=0.0, kind="penalty")
+        ascend(parameters, gain.sum(), optimizer, config.gradient_norm)
+
+
+def ascend(parameters: list[Tensor], gain: Tensor, optimizer: torch.optim.Optimizer, norm: float) -> None:
+    """Step uphill, each policy with a gradient norm of its own."""
+    step(parameters, clip_members(list(torch.autograd.grad(-gain, parameters)), norm), optimizer)
+
+
+def step(parameters: list[Tensor], gradients: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Take an optimizer's step with these gradients."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
