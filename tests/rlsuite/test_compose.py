@@ -37,8 +37,15 @@ def test_no_yaml_is_left_out():
     """Every file under conf is a group option that the tests above and in test_config compose, or a paper's numbers."""
     found = {path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF / "paper"}
     options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
-    recipes = {Path("recipe/off_policy.yaml"), Path("recipe/hindsight.yaml")}  # every agent's YAML names one
-    papers = {Path(f"preset_of_agent/paper_{agent}.yaml") for agent in ("ace", "ddpg", "her", "sher")}
+    recipes = {
+        Path("recipe/off_policy.yaml"),
+        Path("recipe/hindsight.yaml"),
+        Path("recipe/painting.yaml"),
+    }  # every agent's
+    papers = {
+        Path(f"preset_of_agent/paper_{agent}.yaml")
+        for agent in ("ace", "ddpg", "her", "sher", "painter", "painter_ddpg")
+    }
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     assert found == options | recipes | papers | {Path("train.yaml")}
@@ -86,6 +93,21 @@ def test_every_agent_has_a_debug_preset(agent):
         return
     sizes = config.agent.hidden_sizes if hasattr(config.agent, "hidden_sizes") else config.agent.actor.hidden_sizes
     assert sizes == (32, 32)
+
+
+def test_paper_presets_of_painters_are_the_cards():
+    for name in ("painter", "painter_ddpg"):
+        config, _ = compose_train([f"agent={name}", "env=Painting", "preset=paper"])
+        agent, env = config.agent, config.env.options
+        assert (config.steps, config.num_envs, config.replay.capacity, agent.batch_size) == (2_000_000, 96, 32_000, 96)
+        assert config.train_ratio * 96 * 40 == pytest.approx(10)  # updates after each 40 bundles in every environment
+        assert (env["size"], env["max_episode_steps"], env["crop"], env["start"]) == (128, 40, 1.0, "black")
+        assert (agent.reward, agent.network, agent.width, agent.target_rate) == ("wgan", "resnet18", 64, 0.001)
+        assert agent.discount == pytest.approx(0.7738, abs=1e-4)
+        assert agent.actor_learning_rates == (1e-3, 3e-4, 1e-4)
+        assert agent.critic_learning_rates == (3e-4, 1e-4, 3e-5)
+        assert agent.milestones == (100_000, 200_000)
+        assert agent.exploration_noise == (0.05 if name == "painter_ddpg" else 0.0)
 
 
 def test_paper_presets_of_agents_for_goals_are_the_cards():
