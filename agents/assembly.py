@@ -45,6 +45,10 @@ def prepare_torch(config: TrainConfig) -> None:
 
 def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.VectorEnv:
     """Return `num_envs` environments of the configured task."""
+    require(
+        not isinstance(config.agent, PainterConfig) or config.env.name == "Painting",
+        f"agent={config.agent_name} paints; use env=Painting",
+    )
     arguments = {"device": choose_device(config.device), "num_threads": config.num_threads, "flat": True, **overrides}
     return envs.make_vector(config.env.full_id, num_envs, **arguments, **config.env.options)
 
@@ -136,7 +140,6 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
 def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:
     painting, painter = isinstance(env, PaintingVectorEnv), isinstance(config.agent, PainterConfig)
     name = config.agent_name
-    require(painting or not painter, f"agent={name} paints; use env=Painting")
     require(painter or not painting, f"agent={name} cannot read env=Painting; use agent=painter or painter_ddpg")
     if painter and not isinstance(config.agent, ModelFreePainterConfig):
         check_renderer(str(config.env.options.get("renderer", "soft")))

@@ -140,8 +140,12 @@ class Painter(nn.Module):
 
     def _call(self, network: nn.Module, *inputs: Tensor) -> Tensor:
         """Run a network in the dtype of updates."""
-        with torch.autocast(inputs[0].device.type, self.update_dtype, enabled=self.update_dtype != torch.float32):
+        with self._precision():
             return network(*inputs).float()
+
+    def _precision(self) -> torch.autocast:
+        low = self.update_dtype != torch.float32
+        return torch.autocast(self.coordinates.device.type, self.update_dtype if low else None, enabled=low)
 
     def value(self, critic: nn.Module, before: Tensor, after: Tensor, target: Tensor, step: Tensor) -> Tensor:
         """Return V(C, C', I, t) (B, 1): what follows once canvases `before` have become `after`, t steps done."""
@@ -187,12 +191,13 @@ class Painter(nn.Module):
         self.optimizers["critic"].param_groups[0]["lr"] = config.critic_learning_rates[phase]
 
     def _update_discriminator(self, following: Scene) -> dict[str, Tensor]:
-        loss, distance = self.discriminator.loss(
-            following.target,
-            following.canvas,
-            penalty=self.config.gradient_penalty,
-            generator=self.stream.generator,
-        )
+        with self._precision():
+            loss, distance = self.discriminator.loss(
+                following.target,
+                following.canvas,
+                penalty=self.config.gradient_penalty,
+                generator=self.stream.generator,
+            )
         self._step("discriminator", self.discriminator, loss)
         return {"discriminator_loss": loss.detach(), "wasserstein_distance": distance}
 

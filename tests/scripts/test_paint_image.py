@@ -45,7 +45,7 @@ def test_a_photo_becomes_a_folder_of_files(photo, tmp_path, capsys):
     wanted = np.asarray(Image.open(photo), np.float64) / 255
     assert found["mse"] == pytest.approx(((shown - wanted) ** 2).mean(), rel=1e-4)
     assert found["psnr"] == pytest.approx(-10 * np.log10(found["mse"]), abs=1e-3)
-    assert found["mse"] < 0.1 * wanted.var()
+    assert found["mse"] < 0.15 * wanted.var()
     assert 280 < found["strokes"] <= 300
     # The list of strokes, drawn again, is the picture.
     again = load_strokes(out / "strokes.json").draw().permute(1, 2, 0).numpy()
@@ -93,6 +93,7 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys):
 
 
 def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo, tmp_path, capsys):
+    import compare_renderers
     import export_painter
     import train_agent
     import train_renderer
@@ -104,6 +105,11 @@ def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo,
     assert found["bytes"] == weights.stat().st_size
     assert 0 < found["mse"] < 4 * found["variance"]
     assert load_renderer(weights).size == 32
+    sizes = ["pictures=2", "strokes=2", "steps=3", "num_threads=1"]
+    assert run_script(compare_renderers.main, [f"weights={weights}", *sizes]) == 0
+    compared = last_json(capsys)
+    assert compared["soft"]["fidelity_mse"] < compared["neural"]["fidelity_mse"]
+    assert compared["soft"].keys() == compared["neural"].keys()
     run = tmp_path / "run"
     arguments = ["agent=painter", "env=Painting", "preset=debug", "env.size=32", "env.renderer=neural"]
     arguments += [f"env.renderer_weights={weights}", "steps=300", f"run_dir={run}"]
@@ -125,3 +131,18 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
     capsys.readouterr()
     assert run_script(export_painter.main, [f"run={run}", f"output={tmp_path / 'x'}"]) == 2
     assert "name one of agent=painter" in capsys.readouterr().err
+
+
+def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
+    import compare_painters
+
+    sizes = ["strokes=60", "seconds=1", "steps=2", "long_side=48", "num_threads=1"]
+    report = tmp_path / "report.json"
+    assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
+    assert set(last_json(capsys)) == {"policy", "refined", "gradient", "greedy"}
+    found = json.loads(report.read_text())
+    assert len(found["pictures"]) == 4
+    assert all(row["strokes"] <= 60 for row in found["pictures"])
+    assert found["mean"]["refined"]["psnr"] > found["mean"]["policy"]["psnr"]
+    assert run_script(compare_painters.main, [f"data={tmp_path}"]) == 2
+    assert "holds no picture" in capsys.readouterr().err

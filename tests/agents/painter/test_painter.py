@@ -223,9 +223,8 @@ def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message
     from agents.assembly import make_env
 
     config, _ = compose_train([*arguments, "device=cpu"])
-    env = make_env(config, 1)
     with pytest.raises(UserError, match=message):
-        check_fit(config, env)
+        check_fit(config, make_env(config, 1))
 
 
 def test_bad_numbers_are_refused():
