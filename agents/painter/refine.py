@@ -29,7 +29,7 @@ class RefineConfig:
     """
 
     steps: int = 40
-    learning_rate: float = 0.02
+    learning_rate: float = 0.03
     edge: float = 0.7
 
     def __post_init__(self) -> None:
