@@ -21,9 +21,9 @@ from envs.rendering import Camera
 from envs.simulation.base import SelectedFields
 from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
-from envs.threads import one_torch_thread
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
+from rlsuite.threads import one_torch_thread
 
 
 class Transition(NamedTuple):

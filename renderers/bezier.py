@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from renderers.strokes import control_points, shape_for_brush
+from rlsuite.threads import in_threads
 
 CIRCLES = 100
-_TABLE_BYTES = 4 * 2**20
+_TABLE_BYTES = 8 * 2**20
 
 
 def draw_exact(shape: Tensor, size: int, *, brush: str = "bezier", circles: int = CIRCLES) -> Tensor:
@@ -55,17 +56,20 @@ def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
     # covered, and by which numbers. Both are packed into 16 bits: 512 * covered + number.
     fraction = (shape[:, 9] - shape[:, 8]) / circles
     scale = torch.stack([shape[:, 8] - fraction, fraction], dim=1).float() / 4
-    alpha = torch.empty((len(shape), size, size), device=shape.device)
-    step = max(1, _TABLE_BYTES // (10 * (2 * size) ** 2))  # tables that stay in the cache are several times faster
-    for begin in range(0, len(shape), step):
-        part = slice(begin, begin + step)
+    most = max(1, _TABLE_BYTES // (10 * (2 * size) ** 2))  # tables that stay in the cache are several times faster
+    number = -(-len(shape) // most)
+    step = -(-len(shape) // max(1, number))
+
+    def draw(index: int) -> Tensor:
+        part = slice(index * step, (index + 1) * step)
         last = _last_circle(row[part], column[part], radius[part], 2 * size)  # (b, S, S) uint8
         packed = last.to(torch.int16).add_((last > 0).to(torch.int16), alpha=512)
         pair = packed.view(len(last), size, 2, 2 * size).sum(dim=2, dtype=torch.int16).view(torch.int32)
         total = (pair & 0xFFFF) + (pair >> 16)
-        torch.mul(total >> 9, scale[part, 0].view(-1, 1, 1), out=alpha[part])
-        alpha[part].addcmul_(total & 511, scale[part, 1].view(-1, 1, 1))
-    return alpha
+        alpha = (total >> 9) * scale[part, 0].view(-1, 1, 1)
+        return alpha.addcmul_(total & 511, scale[part, 1].view(-1, 1, 1))
+
+    return torch.cat(in_threads(draw, number)) if number else row.new_zeros((0, size, size), dtype=torch.float32)
 
 
 def circle_places(shape: Tensor, size: int, circles: int) -> tuple[Tensor, Tensor, Tensor]:

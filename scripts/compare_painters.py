@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.painter.baselines import greedy_strokes, random_strokes
 from agents.painter.paint import make_plan, paint_picture, policy
 from agents.painter.refine import RefineConfig

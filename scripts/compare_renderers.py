@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from envs.pictures import picture_pool
 from renderers.bezier import draw_exact
 from renderers.neural import load_renderer

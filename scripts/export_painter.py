@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.assembly import load_agent, make_env
 from agents.painter.agent import Painter
 from agents.painter.weights import save_painter

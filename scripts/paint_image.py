@@ -20,6 +20,7 @@ from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.painter.paint import divided_plan, make_plan, paint_picture, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
@@ -73,7 +74,7 @@ class PaintConfig:
     smallest_stroke: float = 0.0
     largest_stroke: float = 1.0
     refine: bool = True
-    refine_steps: int = 40
+    refine_steps: int = 80
     seconds: float = 0.0
     video: str = "mp4"
     weights: str = ""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from renderers.bezier import draw_exact
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer

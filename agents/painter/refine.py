@@ -16,6 +16,7 @@ from torch import Tensor
 from renderers.soft import draw_soft
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.errors import require, require_finite
+from rlsuite.threads import in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
-CHUNK_STROKES = 800  # drawn at a time: what is kept for their gradients stays in the cache
+CHUNK_STROKES = 400  # drawn at a time: what is kept for their gradients stays in the cache
 
 
 def refine(
@@ -96,13 +97,16 @@ def refine(
         (m, n, 13), each tile's best.
     """
     each = max(1, CHUNK_STROKES // strokes.shape[1])
-    begin, parts = time.perf_counter(), []
-    for first in range(0, len(strokes), each):
-        part = slice(first, first + each)
-        share = min(1.0, (first + each) / len(strokes))
+    parts = [slice(first, first + each) for first in range(0, len(strokes), each)]
+    workers, begin = max(1, min(torch.get_num_threads(), len(parts))), time.perf_counter()
+
+    def work(number: int) -> Tensor:
+        part = parts[number]
+        share = min(1.0, (number // workers + 1) * workers / len(parts))
         stop = None if until is None else begin + share * (until - begin)
-        parts.append(_refine(strokes[part], canvas[part], target[part], weight[part], config, brush, limits, stop))
-    return torch.cat(parts)
+        return _refine(strokes[part], canvas[part], target[part], weight[part], config, brush, limits, stop)
+
+    return torch.cat(in_threads(work, len(parts)))  # tiles are independent
 
 
 def _refine(
