@@ -1,10 +1,12 @@
 """Compare painters on a folder of pictures: ``python scripts/compare_painters.py data=FOLDER strokes=5000 seconds=60``.
 
-Four painters with the same plan of tiles, the same number of strokes and the same limit in seconds for each picture:
-policy (the trained painter alone, which needs a few seconds), refined (the painter, its strokes improved by gradient:
-what paint_image.py does), gradient (random strokes improved by the same gradient) and greedy (the best of so many
-random strokes, one after another; the number of candidates is set on the first picture to use the seconds up). Seconds
-are wall clock. Prints a table and writes it, with every picture's figures, as JSON (output=).
+Painters with the same number of strokes and the same limit in seconds for each picture: policy (the trained painter
+alone, which needs a second or two), refined (the painter, its strokes improved by gradient: what paint_image.py does),
+gradient (the card's gradient search: random strokes, evenly over the picture, Adam with rate 0.01), planned (gradient
+search with all that is ours but the painter: the same plan of tiles, the same Adam, random strokes that begin with the
+picture's colours) and greedy (the same plan; the best of so many random strokes, one after another; the number of
+candidates is set on the first picture to use the seconds up). Seconds are wall clock. Prints a table and writes it,
+with every picture's figures, as JSON (output=).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
-from agents.painter.baselines import greedy_strokes, random_strokes
+from agents.painter.baselines import even_plan, greedy_strokes, random_strokes
 from agents.painter.paint import make_plan, paint_picture, policy
 from agents.painter.refine import RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
@@ -72,7 +74,7 @@ class CompareConfig:
 
 
 def main(arguments: list[str]) -> int:
-    """Paint everything four times and print."""
+    """Paint everything with every painter and print."""
     if "--help" in arguments or "-h" in arguments:
         print("\n".join([__doc__ or "", *describe(CompareConfig)]))
         return 0
@@ -104,13 +106,17 @@ def main(arguments: list[str]) -> int:
 
 
 def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[[Tensor], StrokeList]]:
-    """Return the four painters; greedy search is timed on `example` (3, H, W)."""
+    """Return the painters; greedy search is timed on `example` (3, H, W)."""
     painter = load_painter(config.weights or SHIPPED)
 
-    def paint(propose: Any, picture: Tensor, steps: int) -> StrokeList:
+    def paint(propose: Any, picture: Tensor, steps: int, *, plain: bool = False) -> StrokeList:
         deadline = time.perf_counter() + config.seconds - RESERVE * config.seconds
-        levels = make_plan(picture.shape[1], picture.shape[2], config.strokes, config.smallest_tile)
+        height, width = picture.shape[1:]
+        levels = make_plan(height, width, config.strokes, config.smallest_tile)
         refinement = RefineConfig(steps=steps) if steps else None
+        if plain:
+            levels = even_plan(height, width, config.strokes)
+            refinement = RefineConfig(steps=steps, learning_rate=0.01)
         return paint_picture(picture, propose, levels, size=painter.size, refinement=refinement, deadline=deadline)
 
     began = time.perf_counter()
@@ -120,7 +126,8 @@ def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[
     return {
         "policy": lambda picture: paint(policy(painter), picture, 0),
         "refined": lambda picture: paint(policy(painter), picture, config.steps),
-        "gradient": lambda picture: paint(random_strokes(0), picture, config.steps),
+        "gradient": lambda picture: paint(random_strokes(0, coloured=False), picture, config.steps, plain=True),
+        "planned": lambda picture: paint(random_strokes(0), picture, config.steps),
         "greedy": lambda picture: paint(greedy_strokes(0, candidates), picture, 0),
     }
 

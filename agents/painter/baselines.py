@@ -8,23 +8,35 @@ Shapes: m tiles, n strokes a tile, c candidates, S side of a tile.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from agents.painter.paint import Proposal
+from agents.painter.paint import Level, Proposal, grid
 from renderers.bezier import draw_exact
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 
 _CHUNK = 400  # candidates drawn at a time
 
 
-def random_strokes(seed: int) -> Proposal:
-    """Return a proposal of uniformly random strokes, each of the target's colour at its middle."""
+def even_plan(height: int, width: int, strokes: int, each: int = 20) -> list[Level]:
+    """Return one level of tiles that cover the picture, `each` strokes on every one: no tile is preferred."""
+    side = max(1, math.isqrt(height * width * each // strokes))
+    while len(grid(height, width, side, (0, 0))) * each > strokes:
+        side += 1
+    return [Level(side=side, tiles=len(grid(height, width, side, (0, 0))), strokes=each, offset=(0, 0))]
+
+
+def random_strokes(seed: int, *, coloured: bool = True) -> Proposal:
+    """Return a proposal of uniformly random strokes; coloured: each of the target's colour at its middle."""
     generator = torch.Generator().manual_seed(seed)
 
     def propose(canvas: Tensor, target: Tensor, strokes: int) -> Tensor:
         size = target.shape[-1]
         drawn = torch.rand(len(target), strokes, STROKE_SIZE, generator=generator)
+        if not coloured:
+            return drawn
         place = (drawn[..., [0, 1]] + drawn[..., [4, 5]]) / 2 * (size - 1)
         row, column = place.round().long().unbind(-1)
         tile = torch.arange(len(target)).unsqueeze(1)

@@ -29,8 +29,8 @@ from rlsuite.errors import require
 Proposal = Callable[[Tensor, Tensor, int], Tensor]
 
 STROKES = 20  # on a tile: the episodes that the shipped painter learned from
-PARTS = (1, 4, 12, 24)  # of the longer side, a tile's side on each level
-SHARES = (0.0, 0.08, 0.4)  # of the strokes left, on each level; those that come after take all
+PARTS = (1, 12, 24)  # of the longer side, a tile's side on each level
+SHARES = (0.0, 0.5)  # of the strokes left, on each level; those that come after take all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,9 +139,9 @@ def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     sizes = ["strokes=60", "seconds=1", "steps=2", "long_side=48", "num_threads=1"]
     report = tmp_path / "report.json"
     assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
-    assert set(last_json(capsys)) == {"policy", "refined", "gradient", "greedy"}
+    assert set(last_json(capsys)) == {"policy", "refined", "gradient", "planned", "greedy"}
     found = json.loads(report.read_text())
-    assert len(found["pictures"]) == 4
+    assert len(found["pictures"]) == 5
     assert all(row["strokes"] <= 60 for row in found["pictures"])
     assert found["mean"]["refined"]["psnr"] > found["mean"]["policy"]["psnr"]
     assert run_script(compare_painters.main, [f"data={tmp_path}"]) == 2
