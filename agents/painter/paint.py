@@ -11,6 +11,7 @@ Shapes: m tiles, n strokes a tile, H, W sides of the picture, S side of the canv
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,7 @@ from rlsuite.errors import require
 Proposal = Callable[[Tensor, Tensor, int], Tensor]
 
 STROKES = 20  # on a tile: the episodes that the shipped painter learned from
-PARTS = (1, 12, 24)  # of the longer side, a tile's side on each level
-SHARES = (0.0, 0.5)  # of the strokes left, on each level; those that come after take all
+COVERING = 0.5  # share of the strokes, at most, for the tiles that cover the whole picture; finer ones have the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,9 @@ def grid(height: int, width: int, side: int, offset: tuple[int, int]) -> Tensor:
 
 
 def make_plan(height: int, width: int, strokes: int, smallest: int) -> list[Level]:
-    """Divide `strokes` among levels; the shares were chosen by trial on pictures that no figure is quoted for.
+    """Divide `strokes` among levels: the whole picture, tiles that cover it, and ever finer ones where the error is.
+
+    The shares were chosen by trial on pictures that no figure is quoted for.
 
     Args:
         height: H.
@@ -69,19 +71,20 @@ def make_plan(height: int, width: int, strokes: int, smallest: int) -> list[Leve
     Returns:
         Levels from coarse to fine; where the finest tiles are all painted, they are painted again.
     """
-    levels: list[Level] = []
-    left, longer = strokes, max(height, width)
-    each = min(STROKES, strokes)
-    shares = iter(SHARES)
-    parts = iter(PARTS)
-    part = next(parts)
+    longer, each = max(height, width), min(STROKES, strokes)
+    levels = [Level(side=longer, tiles=1, strokes=each, offset=(0, 0))]
+    left = strokes - each
+    side = max(smallest, math.isqrt(max(1, height * width * each // max(1, left))))
     while left >= each:
-        side = max(min(smallest, longer), longer // part)
         offset = (0, 0) if len(levels) % 2 == 0 else (-(side // 2), -(side // 2))
-        tiles = min(len(grid(height, width, side, offset)), max(1, int(next(shares, 1.0) * left) // each))
+        number = len(grid(height, width, side, offset))
+        if len(levels) == 1 and number * each > COVERING * left and side < longer:
+            side += 1
+            continue
+        tiles = min(number, left // each)
         levels.append(Level(side=side, tiles=tiles, strokes=each, offset=offset))
         left -= tiles * each
-        part = next(parts, part)
+        side = max(smallest, side // 2)
     return levels
 
 
