@@ -48,7 +48,17 @@ def test_no_yaml_is_left_out():
     }
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
-    assert found == options | recipes | papers | {Path("train.yaml")}
+    single = {Path("agent_for_env/ace_Humanoid.yaml"), Path("train.yaml")}
+    assert found == options | recipes | papers | single
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "agent_for_env").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_an_agent_needs_on_a_task_differs_from_its_default_and_leaves_papers_alone(path):
+    agent, env = path.stem.split("_")
+    own, usual = (compose_train([f"agent={agent}", f"env={name}"])[0].agent for name in (env, "Hopper"))
+    assert own != usual
+    own, usual = (compose_train([f"agent={agent}", f"env={name}", "preset=paper"])[0].agent for name in (env, "Hopper"))
+    assert own == usual
 
 
 def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe():
@@ -56,7 +66,7 @@ def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe()
     assert (config.agent_name, config.env.id, config.steps) == ("ace", "rlsuite/Humanoid", 1_000_000)
     assert (config.agent.num_pairs, config.agent.bootstrap_from) == (2, "neighbours")
     for name in ("ace", "ddpg", "sac", "td3"):
-        config, _ = compose_train([f"agent={name}"])
+        config, _ = compose_train([f"agent={name}", "env=Hopper"])
         agent = config.agent
         assert (agent.critic.block, agent.actor.layer_norm, config.replay.n_step) == ("layer_norm", False, 3)
         assert agent.critic_learning_rate == agent.actor_learning_rate == 1e-3
