@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlsuite.interfaces import VectorEnv
 from rlsuite.statistics import bootstrap_interval
+from rlsuite.threads import few_threads_for
 
 Policy = Callable[[Tensor], Tensor]
 
@@ -80,7 +81,9 @@ def evaluate(
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
-        observation, reward, terminated, truncated, info = env.step(policy(observation))
+        with few_threads_for(observation):
+            action = policy(observation)
+        observation, reward, terminated, truncated, info = env.step(action)
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
         if "is_success" in info:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.replay.buffer import Transition
+from rlsuite.threads import few_threads_for
 
 
 class RolloutWorker:
@@ -60,7 +61,8 @@ class RolloutWorker:
             draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
             action = torch.lerp(self.low, self.high, draw).to(device)
         else:
-            action = self.agent.act(self.observation, True)
+            with few_threads_for(self.observation):
+                action = self.agent.act(self.observation, True)
         chosen = time.perf_counter()
         # Where a policy's actions have no bounds, the environment's hold.
         low, high = self.bounds

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+FEW = 2**15  # numbers of an observation for which one thread acts fastest
 
 
 @contextmanager
@@ -23,6 +25,15 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(count)
+
+
+def few_threads_for(observation: Tensor) -> AbstractContextManager[None]:
+    """Run what follows on one thread where so little is decided (N, D) that threads would only wait for each other.
+
+    A small network acting for 20 humanoids gains nothing from a second thread, and beside other busy programs it loses
+    most of its time: 72 seconds for an evaluation that takes 13 on one thread (docs/decisions.md).
+    """
+    return one_torch_thread() if observation.numel() <= FEW else nullcontext()
 
 
 def in_threads(work: Callable[[int], Tensor], number: int) -> list[Tensor]:
