@@ -57,6 +57,22 @@ def test_networks_have_the_papers_sizes():
     assert Discriminator(patches=True)(pictures[:, :3], pictures[:, 3:6]).shape == (2, 64)
 
 
+def test_translated_relu_has_autograds_derivatives_also_the_second():
+    activation = TReLU()
+    activation.alpha.data.fill_(0.3)
+    inputs = torch.randn(4, 2, 3, 3, requires_grad=True)
+    plain = torch.relu(inputs - activation.alpha) + activation.alpha
+
+    def derivatives(output):
+        """Of a gradient penalty, which is a function of first derivatives."""
+        first = torch.autograd.grad(output.pow(3).sum(), (inputs, activation.alpha), create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), (inputs, activation.alpha))
+        return (*first, *second)
+
+    for own, reference in zip(derivatives(activation(inputs)), derivatives(plain), strict=True):
+        torch.testing.assert_close(own, reference)
+
+
 def test_trelu_and_weight_normalization_by_hand():
     activation = TReLU()
     with torch.no_grad():
