@@ -23,6 +23,7 @@ from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam
+from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
 
 
@@ -343,9 +344,7 @@ class DDPG(nn.Module):
 
     def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
-        self.optimizers[name].step()
+        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters))
 
     # -- state --------------------------------------------------------------------------------------------
 

@@ -25,7 +25,9 @@ from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
+from rlsuite.optim.clipping import clip_together
 from rlsuite.optim.state import adam
+from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -227,12 +229,10 @@ class PPO(nn.Module):
         value_loss = self._value_loss(minibatch)
         entropy = (self.log_std + _LOG_ROOT_TWO_PI + 0.5).sum()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
-        gradients = torch.autograd.grad(loss, self.policy_parameters)
-        for parameter, gradient in zip(self.policy_parameters, gradients, strict=True):
-            parameter.grad = gradient
+        gradients = list(torch.autograd.grad(loss, self.policy_parameters))
         if config.gradient_norm:
-            nn.utils.clip_grad_norm_(self.policy_parameters, config.gradient_norm)
-        self.optimizers["policy"].step()
+            clip_together(gradients, config.gradient_norm)
+        take_step(self.optimizers["policy"], self.policy_parameters, gradients)
         with torch.no_grad():
             return {
                 "policy_loss": policy_loss.detach(),

@@ -28,6 +28,7 @@ from rlsuite.errors import require
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
 from rlsuite.optim.state import adam
+from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
 
 ACTOR_CHANNELS, CRITIC_CHANNELS = 9, 12
@@ -227,9 +228,7 @@ class Painter(nn.Module):
 
     def _step(self, name: str, network: nn.Module, loss: Tensor) -> None:
         parameters = list(network.parameters())
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
-        self.optimizers[name].step()
+        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters))
 
     @torch.no_grad()
     def _update_targets(self) -> None:

@@ -23,6 +23,7 @@ from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
 from rlsuite.optim.clipping import clip_members
 from rlsuite.optim.state import adam
+from rlsuite.optim.step import take_step
 from rlsuite.seeding import derive_seed
 
 _SMALLEST_STD = 1e-6
@@ -200,9 +201,7 @@ class Dynamics(nn.Module):
 
     def _step(self, loss: Tensor) -> None:
         gradients = clip_members(list(torch.autograd.grad(loss, self.parameter_list)), self.config.gradient_norm)
-        for parameter, gradient in zip(self.parameter_list, gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
+        take_step(self.optimizer, self.parameter_list, gradients)
 
     @torch.no_grad()
     def _validate(self, rows: Tensor) -> Tensor:

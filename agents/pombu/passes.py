@@ -16,6 +16,7 @@ from agents.pombu.policies import Policies
 from agents.pombu.policy_step import objective
 from agents.pombu.values import Values
 from rlsuite.optim.clipping import clip_members, clip_together
+from rlsuite.optim.step import take_step
 
 
 class Rows(NamedTuple):
@@ -86,7 +87,7 @@ def conservative(
         targets = torch.cat([part.value, part.uncertainty])
         loss = values.loss(part.observation[0], targets, config.uncertainty_weight)
         gradients = clip_together(list(torch.autograd.grad(loss, of_values)), config.gradient_norm)
-        step(of_values, gradients, optimizers["values"])
+        take_step(optimizers["values"], of_values, gradients)
         sums += torch.stack([gain.detach(), loss.detach()])
         steps += 1
     with torch.no_grad():
@@ -116,11 +117,4 @@ def optimistic(
 
 def ascend(parameters: list[Tensor], gain: Tensor, optimizer: torch.optim.Optimizer, norm: float) -> None:
     """Step uphill, each policy with a gradient norm of its own."""
-    step(parameters, clip_members(list(torch.autograd.grad(-gain, parameters)), norm), optimizer)
-
-
-def step(parameters: list[Tensor], gradients: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Take an optimizer's step with these gradients."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+    take_step(optimizer, parameters, clip_members(list(torch.autograd.grad(-gain, parameters)), norm))
