@@ -127,6 +127,7 @@ def measure_training(config: TrainConfig, size: int, rounds: int, seconds: float
         pictures,
         num_envs=config.num_envs,
         batch_size=agent_config.batch_size,
+        network=agent_config.network,
         width=agent_config.width,
         bundle=bundle,
         length=length,

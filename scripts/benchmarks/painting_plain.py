@@ -11,6 +11,7 @@ Shapes: N environments, B batch, W side, k strokes a bundle.
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from collections import deque
 from typing import Any
@@ -66,6 +67,16 @@ def resnet(channels: int, outputs: int, width: int, batch_norm: bool) -> nn.Sequ
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, outputs))
 
 
+def small(channels: int, outputs: int, width: int, batch_norm: bool, size: int) -> nn.Sequential:
+    """Return three convolutions of stride 2 and a linear layer, as agent.network=small."""
+    layers: list[nn.Module] = []
+    for wide in (width // 2, width, 2 * width):
+        conv = nn.Conv2d(channels, wide, 3, 2, 1, bias=not batch_norm)
+        layers += [conv, nn.BatchNorm2d(wide), nn.ReLU()] if batch_norm else [weight_norm(conv), TReLU()]
+        channels, size = wide, -(-size // 2)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size**2, outputs))
+
+
 def discriminator() -> nn.Sequential:
     """Return the card's discriminator."""
     layers: list[nn.Module] = []
@@ -83,20 +94,31 @@ class PlainPainter:
         pictures: (M, 3, W, W) uint8 to paint.
         num_envs: N.
         batch_size: B.
-        width: of the ResNets.
+        network: "resnet18" or "small".
+        width: of the networks.
         bundle: k.
         length: bundles an episode.
         capacity: transitions kept.
     """
 
     def __init__(
-        self, pictures: Tensor, *, num_envs: int, batch_size: int, width: int, bundle: int, length: int, capacity: int
+        self,
+        pictures: Tensor,
+        *,
+        num_envs: int,
+        batch_size: int,
+        network: str,
+        width: int,
+        bundle: int,
+        length: int,
+        capacity: int,
     ) -> None:
         self.pictures, self.num_envs, self.batch_size, self.length = pictures, num_envs, batch_size, length
         self.size = pictures.shape[-1]
         self.renderer = NeuralRenderer(self.size)
-        self.actor = nn.Sequential(resnet(9, 13 * bundle, width, True), nn.Sigmoid())
-        self.critic, self.score = resnet(12, 1, width, False), discriminator()
+        make = resnet if network == "resnet18" else functools.partial(small, size=self.size)
+        self.actor = nn.Sequential(make(9, 13 * bundle, width, True), nn.Sigmoid())
+        self.critic, self.score = make(12, 1, width, False), discriminator()
         self.slow_actor, self.slow_critic, self.slow_score = (
             copy.deepcopy(network) for network in (self.actor, self.critic, self.score)
         )
