@@ -146,7 +146,7 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
         rows = {r["step"]: r for r in records if r["kind"] == "evaluate" and r["mean"] is not None}
         with_evaluation = any("train_s" not in row for row in rows.values())
         columns: dict[str, Any] = {
-            "run": str(path),
+            "run": "/".join(path.absolute().parts[-2:]),  # a data file is published: no machine's paths
             "label": label_of(config, keys),
             "env": str(config["env"]["id"]).rpartition("/")[2],
             "seed": config.get("seed"),

@@ -1,4 +1,4 @@
-"""Run an exported policy in plain Gymnasium: ``python run_exported_policy.py policy.onnx Humanoid-v5``."""
+"""Run an exported policy in plain Gymnasium: ``python run_exported_policy.py policy.onnx Humanoid-v5 [EPISODES]``."""
 
 import sys
 
@@ -7,12 +7,13 @@ import numpy
 import onnxruntime
 
 policy, env = onnxruntime.InferenceSession(sys.argv[1]), gymnasium.make(sys.argv[2])
-observation, _ = env.reset(seed=0)
-total, ended = 0.0, False
-while not ended:
-    if isinstance(observation, dict):  # of a task with goals
-        observation = numpy.concatenate([observation["observation"], observation["desired_goal"]])
-    (action,) = policy.run(None, {"observation": observation[None].astype("float32")})
-    observation, reward, terminated, truncated, _ = env.step(numpy.asarray(action)[0])
-    total, ended = total + float(reward), terminated or truncated
-print(total)
+for seed in range(int((sys.argv[3:] or ["1"])[0])):
+    observation, _ = env.reset(seed=seed)
+    total, ended = 0.0, False
+    while not ended:
+        if isinstance(observation, dict):  # of a task with goals
+            observation = numpy.concatenate([observation["observation"], observation["desired_goal"]])
+        (action,) = policy.run(None, {"observation": observation[None].astype("float32")})
+        observation, reward, terminated, truncated, _ = env.step(numpy.asarray(action)[0])
+        total, ended = total + float(reward), terminated or truncated
+    print(total)
