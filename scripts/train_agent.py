@@ -126,6 +126,8 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> 
     )
     stack.enter_context(monitor)
     monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {shlex.quote(str(trainer.run_dir))})")
+    if config.steps <= config.learning_starts:
+        monitor.note(f"steps={config.steps} end before learning starts; lower learning_starts={config.learning_starts}")
     finished = trainer.run(monitor, lambda: stop.requested)
     monitor.close()  # before the last word, so that the table does not stand below it
     path = shlex.quote(str(trainer.run_dir))

@@ -378,3 +378,8 @@ def test_the_thread_count_changes_nothing(tmp_path, arguments):
         assert cli(*arguments, *keys) == 0
         found.append(digests(folder, 280))
     assert found[0] == found[1]
+
+
+def test_a_run_too_short_to_learn_says_so(tmp_path, capsys):
+    assert cli(*TINY, "steps=8", "learning_starts=100", f"run_dir={tmp_path / 'short'}") == 0
+    assert "steps=8 end before learning starts; lower learning_starts=100" in " ".join(capsys.readouterr().out.split())
