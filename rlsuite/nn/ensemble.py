@@ -101,10 +101,9 @@ class EnsembleLayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(num_members, 1, features))
 
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
-        """Normalize (K, B, H) to (K, B, H)."""
-        normalized = functional.layer_norm(inputs, inputs.shape[-1:])
-        shift, scale = cut(self.shift, members).to(inputs.dtype), cut(self.scale, members).to(inputs.dtype)
-        return torch.addcmul(shift, normalized, scale)
+        """Normalize (K, B, H) to (K, B, H) float32, which on a CPU is faster than bfloat16 as well as closer."""
+        normalized = functional.layer_norm(inputs.float(), inputs.shape[-1:])
+        return torch.addcmul(cut(self.shift, members), normalized, cut(self.scale, members))
 
 
 class EnsembleBatchNorm(nn.Module):
@@ -126,16 +125,17 @@ class EnsembleBatchNorm(nn.Module):
         self.register_buffer("variance", torch.ones(num_members, 1, features))
 
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
-        """Normalize (K, B, H) to (K, B, H)."""
+        """Normalize (K, B, H) to (K, B, H) float32."""
+        inputs = inputs.float()
         mean, variance = cut(self.mean, members), cut(self.variance, members)
         if self.training:
-            variance, mean = torch.var_mean(inputs.float(), dim=1, correction=0, keepdim=True)
+            variance, mean = torch.var_mean(inputs, dim=1, correction=0, keepdim=True)
             with torch.no_grad():
                 cut(self.mean, members).lerp_(mean, self.rate)
                 cut(self.variance, members).lerp_(variance, self.rate)
         factor = cut(self.scale, members) * torch.rsqrt(variance + 1e-5)
         shift = cut(self.shift, members) - mean * factor
-        return torch.addcmul(shift.to(inputs.dtype), inputs, factor.to(inputs.dtype))
+        return torch.addcmul(shift, inputs, factor)
 
 
 class NoNormalization(nn.Module):
@@ -208,12 +208,12 @@ class EnsembleMLP(nn.Module):
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
         """Map (K, B, I) to (K, B, O); `members` runs only those, and K counts only them.
 
-        Hidden layers compute in the inputs' dtype, the last one and its result are float32: with bfloat16 inputs
-        most of the arithmetic costs half, and values keep their digits.
+        Hidden layers multiply in the inputs' dtype; normalizations, the last layer and its result are float32: with
+        bfloat16 inputs most of the arithmetic costs half, and values keep their digits.
         """
         hidden = self.input_normalization(inputs, members)
         for layer, normalization in zip(self.layers, self.normalizations, strict=False):
-            hidden = self.activation(normalization(layer(hidden, members), members))
+            hidden = self.activation(normalization(layer(hidden.to(inputs.dtype), members), members))
         return self.layers[-1](hidden.float(), members)
 
     @torch.no_grad()
