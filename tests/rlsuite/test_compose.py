@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from rlsuite.compose import CONF, compose_train, expand, group_options, merge, parse, read_config
+from rlsuite.config import to_plain
 from rlsuite.errors import UserError
 from rlsuite.nn.exploration import ExplorationConfig
 
@@ -48,17 +49,20 @@ def test_no_yaml_is_left_out():
     }
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
-    single = {Path("agent_for_env/ace_Humanoid.yaml"), Path("train.yaml")}
+    single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
     assert found == options | recipes | papers | single
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "agent_for_env").glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_an_agent_needs_on_a_task_differs_from_its_default_and_leaves_papers_alone(path):
     agent, env = path.stem.split("_")
-    own, usual = (compose_train([f"agent={agent}", f"env={name}"])[0].agent for name in (env, "Hopper"))
-    assert own != usual
-    own, usual = (compose_train([f"agent={agent}", f"env={name}", "preset=paper"])[0].agent for name in (env, "Hopper"))
-    assert own == usual
+
+    def composed(name, *more):
+        config = to_plain(compose_train([f"agent={agent}", f"env={name}", *more])[0])
+        return {key: value for key, value in config.items() if key != "env"}
+
+    assert composed(env) != composed("Hopper")
+    assert composed(env, "preset=paper") == composed("Hopper", "preset=paper")
 
 
 def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe():
