@@ -50,9 +50,8 @@ class _TranslatedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         (above,) = ctx.saved_tensors
-        passed = torch.ops.aten.threshold_backward(
-            gradient, above, 0
-        )  # itself differentiable: the gradient penalty's way
+        # Itself differentiable, as the gradient penalty needs.
+        passed = torch.ops.aten.threshold_backward(gradient, above, 0)
         return passed, (gradient - passed).sum(dtype=torch.float32).reshape(1)
 
 

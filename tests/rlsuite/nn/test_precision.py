@@ -34,3 +34,14 @@ def test_bfloat16_inputs_give_float32_results_near_the_float32_ones(normalizatio
         if value is exact:
             expected = gradient
     assert torch.cosine_similarity(gradient, expected, dim=0) > 0.999
+
+
+@pytest.mark.parametrize("normalization", ["layer", "batch"])
+def test_normalizations_are_float32_between_bfloat16_products(normalization, generator):
+    network = EnsembleMLP(2, 5, (16, 16), 1, normalization=normalization, generator=generator)
+    seen = []
+    for module in [*network.layers[1:], *network.normalizations]:
+        module.register_forward_hook(lambda module, args, output: seen.append((args[0].dtype, output.dtype)))
+    network(torch.randn(2, 8, 5, generator=generator).bfloat16())
+    single, half = torch.float32, torch.bfloat16
+    assert seen == [(half, single), (half, half), (half, single), (single, single)]
