@@ -22,7 +22,7 @@ from rlsuite.nn.exploration import GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
-from rlsuite.optim.state import adam
+from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
 
@@ -187,6 +187,12 @@ class DDPG(nn.Module):
         actors = self.num_updates % self.config.policy_delay == 0
         every = self.config.target_every
         return Turn(actors, self.num_updates % every == 0 if every else actors)
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rates to what they are when this share of the training's steps, in [0, 1], is done."""
+        left = self.config.learning_rate_left(progress)
+        set_learning_rate(self.optimizers["actor"], self.config.actor_learning_rate * left)
+        set_learning_rate(self.optimizers["critic"], self.config.critic_learning_rate * left)
 
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device; a CUDA graph can record it for each value of `turn`."""

@@ -28,6 +28,8 @@ class DDPGConfig:
         batch_size: B.
         actor_learning_rate: of Adam.
         critic_learning_rate: of Adam.
+        learning_rate_decay_start: the share of the training's steps (steps=) after which both rates fall linearly.
+        final_learning_rate_share: what is left of them at its end; 1 keeps them as they are.
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
         clip_targets: keep the critics' targets within [-1 / (1 - discount), 0], where returns of rewards between -1
             and 0 lie (sparse rewards of tasks with goals).
@@ -63,6 +65,8 @@ class DDPGConfig:
     batch_size: int = 256
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
+    learning_rate_decay_start: float = 0.0
+    final_learning_rate_share: float = 1.0
     critic_weight_decay: float = 0.0
     clip_targets: bool = False
     normalize_observations: bool = True
@@ -101,6 +105,9 @@ class DDPGConfig:
         ):
             require_finite(f"agent.{name}", getattr(self, name), low=0.0)
         require_finite("agent.target_entropy", self.target_entropy)
+        start, share = self.learning_rate_decay_start, self.final_learning_rate_share
+        require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
+        require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")
         require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
         require(
             not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
@@ -116,3 +123,8 @@ class DDPGConfig:
     def target_range(self) -> tuple[float, float] | None:
         """What the critics' targets are clipped to; None for nothing."""
         return (-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
+
+    def learning_rate_left(self, progress: float) -> float:
+        """Return the factor on both rates when this share of the training is done."""
+        decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
+        return 1.0 - (1.0 - self.final_learning_rate_share) * min(decayed, 1.0)

@@ -26,7 +26,7 @@ from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.clipping import clip_together
-from rlsuite.optim.state import adam
+from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
 
@@ -162,6 +162,9 @@ class PPO(nn.Module):
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn nothing from relabelled goals: on-policy agents have none."""
 
+    def anneal(self, progress: float) -> None:
+        """Change nothing with the share of the training that is done: agent.schedule counts rollouts."""
+
     # -- update -------------------------------------------------------------------------------------------
 
     def update(self, batch: Transition) -> dict[str, Tensor]:
@@ -263,8 +266,7 @@ class PPO(nn.Module):
         self._set_learning_rate()
 
     def _set_learning_rate(self) -> None:
-        for group in self.optimizers["policy"].param_groups:
-            group["lr"] = self.config.learning_rate * self.learning_rate_factor
+        set_learning_rate(self.optimizers["policy"], self.config.learning_rate * self.learning_rate_factor)
 
     # -- state --------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from agents.ddpg_config import DDPGConfig
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
-from rlsuite.optim.state import adam
+from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.replay.buffer import Batch
 
 
@@ -112,6 +112,13 @@ class SHER(DDPG):
         return self.to_environment(self.exploration.sometimes_random(sampled, generator))
 
     # -- update -------------------------------------------------------------------------------------------
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rates, V's as the critics'."""
+        super().anneal(progress)
+        if self.values is not None:
+            rate = self.config.critic_learning_rate * self.config.learning_rate_left(progress)
+            set_learning_rate(self.optimizers["value"], rate)
 
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device: critics, V, actors, and the slow copies when their turn comes.

@@ -80,6 +80,10 @@ class Agent(Protocol):
         """Take note of observations (n, F) of whole episodes, their goals relabelled as in minibatches."""
         ...
 
+    def anneal(self, progress: float) -> None:
+        """Set what changes over a training; this share of its steps is done. Called before updates from a replay."""
+        ...
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Learn from a batch; return 0-d tensors and "td_error" (B,), all still on the device."""
         ...

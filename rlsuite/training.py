@@ -164,6 +164,8 @@ class Trainer:
         due = self.updates_at_start + int(config.train_ratio * (worker.steps - self.steps_at_start))
         if config.updates_per_episode:
             due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
+        if self.updates < due:
+            self.agent.anneal(worker.steps / config.steps)
         while self.updates < due and not should_stop():
             self.batch = self.replay.sample(self.agent.sample_size)
             metrics = self.update(self.batch)

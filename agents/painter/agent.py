@@ -27,7 +27,7 @@ from envs.painting import Renderer, Scene, paint, unpack
 from rlsuite.errors import require
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
-from rlsuite.optim.state import adam
+from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
 
@@ -137,6 +137,9 @@ class Painter(nn.Module):
     def observe_relabelled(self, observation: Tensor) -> None:
         """Take note of relabelled observations; there are none."""
 
+    def anneal(self, progress: float) -> None:
+        """Change nothing with the share of the training that is done: milestones count updates."""
+
     # -- values and rewards ---------------------------------------------------------------------------------
 
     def _call(self, network: nn.Module, *inputs: Tensor) -> Tensor:
@@ -188,8 +191,8 @@ class Painter(nn.Module):
     def _schedule(self) -> None:
         config = self.config
         phase = sum(self.num_updates >= milestone for milestone in config.milestones)
-        self.optimizers["actor"].param_groups[0]["lr"] = config.actor_learning_rates[phase]
-        self.optimizers["critic"].param_groups[0]["lr"] = config.critic_learning_rates[phase]
+        set_learning_rate(self.optimizers["actor"], config.actor_learning_rates[phase])
+        set_learning_rate(self.optimizers["critic"], config.critic_learning_rates[phase])
 
     def _update_discriminator(self, following: Scene) -> dict[str, Tensor]:
         with self._precision():

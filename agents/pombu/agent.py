@@ -38,7 +38,7 @@ from rlsuite.errors import UserError
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
-from rlsuite.optim.state import adam
+from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.replay.buffer import Transition
 from rlsuite.seeding import derive_seed
 
@@ -145,6 +145,9 @@ class POMBU(nn.Module):
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn nothing from relabelled goals: there are none."""
 
+    def anneal(self, progress: float) -> None:
+        """Change nothing with the share of the training that is done: iterations set the rates."""
+
     # -- an iteration -------------------------------------------------------------------------------------
 
     @property
@@ -201,8 +204,7 @@ class POMBU(nn.Module):
 
     def _set_learning_rate(self) -> None:
         for name in ("policy", "values"):
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = self._learning_rate()
+            set_learning_rate(self.optimizers[name], self._learning_rate())
 
     def imagined(self, policies: Policies, number: int, weights: Tensor | None = None) -> Imagined:
         """Roll policies out in the models from real start states.
@@ -296,7 +298,7 @@ class POMBU(nn.Module):
         weights = torch.rand((number, members), generator=generator, device=self.starts.device)  # of any sum
         rows = self._rows(self.imagined(self.explorers, number, weights), self.explorers, beta=self.config.beta)
         optimizer = self._adam(self.explorers)
-        optimizer.param_groups[0]["lr"] = self._learning_rate()
+        set_learning_rate(optimizer, self._learning_rate())
         optimistic(self.explorers, rows, optimizer, self.config, generator)
 
     # -- state --------------------------------------------------------------------------------------------

@@ -13,12 +13,23 @@ def adam(
 ) -> torch.optim.Optimizer:
     """Return Adam(W) fused over all parameters: one kernel a step on CPU and CUDA alike."""
     parameters = list(parameters)
-    capturable = parameters[0].is_cuda  # the update may run inside a CUDA graph
+    # The update may run inside a CUDA graph, which would keep a learning rate that is a plain number for ever.
+    capturable = parameters[0].is_cuda
+    rate = torch.tensor(learning_rate, device=parameters[0].device) if capturable else learning_rate
     if weight_decay:
         return torch.optim.AdamW(
-            parameters, lr=learning_rate, eps=epsilon, weight_decay=weight_decay, fused=True, capturable=capturable
+            parameters, lr=rate, eps=epsilon, weight_decay=weight_decay, fused=True, capturable=capturable
         )
-    return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True, capturable=capturable)
+    return torch.optim.Adam(parameters, lr=rate, eps=epsilon, fused=True, capturable=capturable)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Let the optimizer's next steps have this rate, those of a recorded CUDA graph, too."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
 
 
 def optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -182,6 +182,17 @@ def test_weight_decay_reaches_the_critics_only():
     assert torch.equal(agent.actor_parameters[0], reference.actor_parameters[0])
 
 
+@pytest.mark.parametrize(("progress", "left"), [(0.0, 1.0), (0.5, 1.0), (0.75, 0.6), (1.0, 0.2), (1.5, 0.2)])
+def test_rates_fall_linearly_in_the_last_part_of_the_training(progress, left):
+    agent = make(final_learning_rate_share=0.2, learning_rate_decay_start=0.5)
+    agent.anneal(progress)
+    found = [agent.optimizers[name].param_groups[0]["lr"] for name in ("actor", "critic")]
+    assert found == pytest.approx([1e-3 * left, 2e-3 * left])
+    constant = make()
+    constant.anneal(progress)
+    assert constant.optimizers["critic"].param_groups[0]["lr"] == 2e-3
+
+
 # -- the batch normalization block ------------------------------------------------------------------------
 
 
@@ -345,6 +356,8 @@ def test_equal_seeds_give_equal_agents_and_others_do_not():
         ("target_rate", 1.5),
         ("actor_learning_rate", 0.0),
         ("critic_learning_rate", -1.0),
+        ("learning_rate_decay_start", 1.0),
+        ("final_learning_rate_share", -0.1),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(key, value):

@@ -70,6 +70,13 @@ def assert_all_close(found, expected):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_the_rate_of_v_falls_with_the_critics():
+    agent = make(final_learning_rate_share=0.5)
+    agent.anneal(0.5)
+    found = {name: optimizer.param_groups[0]["lr"] for name, optimizer in agent.optimizers.items()}
+    assert found == pytest.approx({"actor": 7.5e-3, "critic": 7.5e-3, "value": 7.5e-3})
+
+
 def test_update_equals_the_written_out_one():
     """y_Q = clip(r + gamma V'(s')); y_V = min Q(s, a~) - alpha log pi; actors: alpha log pi - Q1 (card, Losses)."""
     agent = make()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlsuite.optim.state import adam, load_optimizer_tensors, optimizer_tensors
+from rlsuite.optim.state import adam, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 
 
 def problem(weight_decay=0.0, learning_rate=0.1):
@@ -61,6 +61,26 @@ def test_loading_copies_and_keeps_the_learning_rate_of_the_optimizer():
     assert others["one"].param_groups[0]["lr"] == 0.5
     tensors["one.0.exp_avg"].fill_(77.0)
     assert not (optimizer_tensors(others)["one.0.exp_avg"] == 77.0).any()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_a_rate_set_later_holds_whether_it_is_a_number_or_a_tensor(weight_decay):
+    # Where an update is recorded in a CUDA graph the rate is a tensor, since a number would be recorded with it.
+    parameters, optimizers = problem(weight_decay, learning_rate=0.4)
+    others, other_optimizers = problem(weight_decay, learning_rate=0.4)
+    rate = torch.tensor(0.4)
+    for optimizer in other_optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    for seed in range(3):
+        for optimizer in (*optimizers.values(), *other_optimizers.values()):
+            set_learning_rate(optimizer, 0.1 * (seed + 1))
+        step(parameters, optimizers, seed)
+        step(others, other_optimizers, seed)
+        if seed == 0:
+            torch.testing.assert_close(parameters[-1].detach(), 2.0 - 0.1 * parameters[-1].grad.sign())
+    assert rate.item() == pytest.approx(0.3)  # filled, not replaced
+    torch.testing.assert_close(parameters, others)
 
 
 def test_adam_is_the_textbook_step():

@@ -42,7 +42,7 @@ class CountingAgent:
     def __init__(self):
         self.optimizers, self.sample_size = {}, 5
         self.loss = torch.tensor(1.0)
-        self.explored, self.greedy, self.batches, self.updates_at = 0, 0, [], []
+        self.explored, self.greedy, self.batches, self.updates_at, self.progress = 0, 0, [], [], []
         self.steps = 0
 
     def act(self, observation, explore):
@@ -54,6 +54,9 @@ class CountingAgent:
 
     def observe(self, transition):
         self.steps += len(transition.reward)
+
+    def anneal(self, progress):
+        self.progress.append(progress)
 
     def update(self, batch):
         self.batches.append(batch)
@@ -143,6 +146,7 @@ def test_updates_due(tmp_path, keys, expected):
     trainer = make(config, tmp_path, agent=agent, env=PointEnv(4, length=3))
     assert run(trainer)
     assert agent.updates_at == expected
+    assert agent.progress == [step / 40 for step in dict.fromkeys(expected)]  # told once before each burst of updates
     assert trainer.updates == len(expected)
     assert all(len(batch.reward) == agent.sample_size for batch in agent.batches)
 
@@ -215,6 +219,7 @@ VARIANTS = {
     "ace": (ACE | {"exploration": NOISE}, {}),
     "ace collecting as an ensemble": (ACE | {"collect_with": "ensemble", "train_with_ensemble": True}, {}),
     "batch norm": (DDPG | {"critic": BATCH_NORM}, {}),
+    "rates that fall": (DDPG | {"final_learning_rate_share": 0.1, "learning_rate_decay_start": 0.5}, {}),
     "episodes and warm-up": (DDPG, {"updates_per_episode": 3, "warmup_episodes": 2, "warmup_random": False}),
 }
 
