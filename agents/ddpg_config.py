@@ -29,7 +29,8 @@ class DDPGConfig:
         actor_learning_rate: of Adam.
         critic_learning_rate: of Adam.
         learning_rate_decay_start: the share of the training's steps (steps=) after which both rates fall linearly.
-        final_learning_rate_share: what is left of them at its end; 1 keeps them as they are.
+        final_learning_rate_share: what is left of them at its end; 1 keeps them as they are. A run that is resumed with
+            more steps= follows the schedule of the new length.
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
         clip_targets: keep the critics' targets within [-1 / (1 - discount), 0], where returns of rewards between -1
             and 0 lie (sparse rewards of tasks with goals).
