@@ -265,7 +265,12 @@ class DDPG(nn.Module):
         else:
             pre_activation = self.actors.pre_activation(observation)
             action, log_prob = torch.tanh(pre_activation), None
-        value = self.actor_value(observation, action)
+        return self.ascend(self.actor_value(observation, action), action, log_prob, pre_activation)
+
+    def ascend(
+        self, value: Tensor, action: Tensor, log_prob: Tensor | None, pre_activation: Tensor
+    ) -> dict[str, Tensor]:
+        """Step the actors, and the temperature, where their actions (K, B, A) have these values (K, B)."""
         objective = value.mean(dim=1)
         if log_prob is not None:
             objective = objective - self.temperature().detach() * log_prob.mean(dim=1)

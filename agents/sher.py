@@ -123,16 +123,14 @@ class SHER(DDPG):
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device: critics, V, actors, and the slow copies when their turn comes.
 
-        V learns from the critics as this update has just left them, and the actors' step follows. The released code
-        takes all three gradients at the same weights; squared errors there have a factor of 1/2, to which Adam is
-        indifferent.
+        V learns from the critics as this update has just left them, and the actors' step follows, with the very
+        actions that V was judged by. The released code takes all three gradients at the same weights; squared errors
+        there have a factor of 1/2, to which Adam is indifferent.
         """
         if self.values is None:
             return super().learn(batch, turn)
         observation, metrics = self.learn_critics(batch)
-        metrics["value_loss"] = self._update_values(observation)
-        if turn.actors:
-            metrics |= self._update_actors(observation)
+        metrics |= self._update_values_and_actors(observation, turn.actors)
         if turn.targets:
             self._update_targets()
         return metrics
@@ -149,15 +147,24 @@ class SHER(DDPG):
             return super().bootstrap_output(next_observation, next_action)
         return self._per_critic(self.target_values(next_observation))
 
-    def _update_values(self, observation: Tensor) -> Tensor:
-        """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), a~ drawn anew; return its loss."""
+    def _update_values_and_actors(self, observation: Tensor, actors: bool) -> dict[str, Tensor]:
+        """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), then the actors, from one draw of a~."""
         assert self.values is not None
+        with torch.set_grad_enabled(actors):
+            action, log_prob, pre_activation = self.actors.sample(observation, self.stream.generator)
+            ascended = self.actor_value(observation, action)
         with torch.no_grad():
-            action, log_prob, _ = self.actors.sample(observation, self.stream.generator)
-            target = self._smallest_value(observation, action) - self.temperature().unsqueeze(-1) * log_prob
+            smallest = ascended
+            if self.config.actor_ascends == "first":  # the pair's other critics have not judged yet
+                for other in range(1, self.config.num_critics):
+                    members = slice(other, None, self.config.num_critics)
+                    output = self.critics(join(observation, action), members)
+                    smallest = torch.minimum(smallest, self.critics.value(output))
+            target = smallest - self.temperature().unsqueeze(-1) * log_prob
         loss = (self.values(observation).squeeze(-1) - target).square().mean(dim=1).sum()
         self._step("value", self.value_parameters, loss)
-        return loss.detach() / self.config.num_pairs
+        metrics = {"value_loss": loss.detach() / self.config.num_pairs}
+        return metrics | self.ascend(ascended, action, log_prob, pre_activation) if actors else metrics
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B), entropy apart."""

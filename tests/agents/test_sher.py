@@ -108,7 +108,6 @@ def test_update_equals_the_written_out_one():
     assert metrics["value_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     assert_all_close(agent.values.parameters(), step_of(list(start.values.parameters()), loss))
 
-    drawn = start.actors.sample(seen, stream)
     loss = (0.2 * drawn.log_prob[0] - both(agent.critics, drawn.action)[0]).mean()
     assert metrics["actor_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     assert_all_close(agent.actors.parameters(), step_of(list(start.actors.parameters()), loss))
@@ -148,6 +147,18 @@ def test_actors_ascend_the_first_critic_or_the_smallest():
         values = agent.critics.value(agent.critics(torch.cat([observation, action], -1).expand(2, -1, -1)))
         expected = values[:1] if ascends == "first" else values.amin(0, keepdim=True)
         torch.testing.assert_close(agent.actor_value(observation, action), expected)
+
+
+@pytest.mark.parametrize("policy_delay", [1, 2])
+def test_v_learns_from_the_smallest_critic_whatever_the_actors_ascend(policy_delay):
+    first, smallest = (
+        make(num_critics=3, num_pairs=2, policy_delay=policy_delay, actor_ascends=ascends).update
+        for ascends in ("first", "smallest")
+    )
+    batch = batch_of(make(num_critics=3, num_pairs=2), 0)
+    one, other = first(batch), smallest(batch)
+    assert one["value_loss"].item() == pytest.approx(other["value_loss"].item(), rel=1e-6)
+    assert ("actor_loss" in one) == (policy_delay == 1)
 
 
 @pytest.mark.parametrize("value", ["state", "action"])
