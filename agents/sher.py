@@ -169,13 +169,9 @@ class SHER(DDPG):
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B), entropy apart."""
         if self.config.actor_ascends == "smallest":
-            return self._smallest_value(observation, action)
+            return super().actor_value(observation, action)
         first = slice(0, None, self.config.num_critics)
         return self.critics.value(self.critics(join(observation, action), first))
-
-    def _smallest_value(self, observation: Tensor, action: Tensor) -> Tensor:
-        values = self.critics.value(self.critics(self.for_critics(observation, action)))
-        return values.unflatten(0, (-1, self.config.num_critics)).amin(dim=1)
 
     @torch.no_grad()
     def _update_targets(self) -> None:
