@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require
+from rlsuite.nn.tanh import fast_tanh
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -22,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": functional.selu,
     "silu": functional.silu,
     "gelu": functional.gelu,
-    "tanh": torch.tanh,
+    "tanh": fast_tanh,
 }
 NORMALIZATIONS = ("none", "layer", "batch", "weight")
 INITIALIZATIONS = ("uniform", "orthogonal", "normal", "xavier")
