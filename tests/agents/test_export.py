@@ -9,6 +9,7 @@ import torch
 from agents.ace import ACE, ACEConfig
 from agents.ddpg import DDPG, DDPGConfig
 from agents.export import difference_in_onnxruntime, export_onnx
+from agents.ppo import PPO, PPOConfig
 from rlsuite.cli import run_script
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
@@ -24,6 +25,7 @@ AGENTS = {
     "ace": (ACE, ACEConfig(num_pairs=3, **SMALL)),
     "ace with twins, standardized": (ACE, ACEConfig(num_pairs=3, num_critics=2, normalize_scores=True, **SMALL)),
     "A2C0": (ACE, ACEConfig(num_pairs=2, num_scoring_critics=0, **SMALL)),
+    "ppo, whose hidden units are tanh": (PPO, PPOConfig(hidden_sizes=(8, 8))),
     "batch norm": (
         ACE,
         ACEConfig(num_pairs=2, critic=CriticConfig(hidden_sizes=(8,), block="batch_norm"), actor=SMALL["actor"]),
