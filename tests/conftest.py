@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # tests/ has folders called envs, agents and rlsuite: without this they would shadow the packages of those names.
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-import rlsuite  # noqa: E402, F401, I001  (before torch: it sets what torch's threads read when they are loaded)
+import envs  # noqa: E402, F401, I001  (before mujoco and torch: it chooses what they are loaded with)
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -141,7 +141,7 @@ class FetchTask(GoalTask):
         """Shut the fingers where they are blocked, and note where the gripper is."""
         if self.blocked_fingers:
             simulation.field("qpos")[:, _facts(simulation).fingers.position] = 0.0
-            simulation.forward(None)
+            simulation.forward(None, positions_only=True)  # nothing else is read before the next step
         self._note_grip(simulation, slice(None))
 
     @staticmethod

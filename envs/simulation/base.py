@@ -115,8 +115,8 @@ class Simulation(Fields, Protocol):
         """Set positions and velocities, (n, nq) and (n, nv), and compute the fields that follow from them."""
         ...
 
-    def forward(self, env_ids: Tensor | None) -> None:
-        """Compute the derived fields of some simulations, or of all, from their state."""
+    def forward(self, env_ids: Tensor | None, *, positions_only: bool = False) -> None:
+        """Compute the derived fields of some simulations, or of all; only those that positions decide if so asked."""
         ...
 
     def unhealthy(self) -> Tensor:

@@ -160,9 +160,16 @@ class CpuSimulation:
         self.field("qvel")[env_ids] = qvel
         self.forward(env_ids)
 
-    def forward(self, env_ids: Tensor | None) -> None:
-        """Compute the derived fields of some simulations (n,), or of all, from their state, as ``mj_forward`` does."""
-        self.batch.forward(None if env_ids is None else env_ids.numpy())
+    def forward(self, env_ids: Tensor | None, *, positions_only: bool = False) -> None:
+        """Compute the derived fields of some simulations (n,), or of all, from their state, as ``mj_forward`` does.
+
+        Args:
+            env_ids: (n,) int64 simulations; None for all.
+            positions_only: Stop after the fields that positions decide, as ``mj_fwdPosition`` does: two thirds of the
+                whole for a Fetch arm. Fields of velocities and forces stay those of the last substep's start.
+        """
+        stage = mujoco.mjtStage.mjSTAGE_POS if positions_only else mujoco.mjtStage.mjSTAGE_ACC
+        self.batch.forward(None if env_ids is None else env_ids.numpy(), stage=int(stage))
 
     def any_unhealthy(self) -> bool:
         """Return whether `unhealthy` holds for some simulation, quickly where it does not."""
