@@ -40,7 +40,9 @@ class Camera:
         try:
             self._renderer = mujoco.Renderer(self._model, height, width)
         except Exception as error:  # the GL back ends raise errors of many kinds
-            raise UserError(f"cannot render: {error}; set MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts") from error
+            raise UserError(
+                f"cannot render: {error}; set MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
+            ) from error
         self._camera = self._viewpoint(task.default_camera_config)
 
     def _viewpoint(self, config: Mapping[str, Any] | None) -> mujoco.MjvCamera:

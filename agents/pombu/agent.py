@@ -93,7 +93,7 @@ class POMBU(nn.Module):
         make = lambda number: Policies(number, observation_size, action_size, config.hidden_sizes, generator)  # noqa: E731
         self.policy, self.explorers = make(1), make(num_envs)
         self.explorers.copy_of(self.policy)
-        self.values = Values(observation_size, config.hidden_sizes, generator)
+        self.values = Values(observation_size, config.hidden_sizes, generator, see_time=config.values_see_time)
         self.normalizer = RunningNormalizer(observation_size)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
         self.dynamics = Dynamics(observation_size, action_size, config.dynamics, seed=seed, device=device)
@@ -241,11 +241,13 @@ class POMBU(nn.Module):
         config, shape = self.config, found.reward.shape
         observation = self.normalizer(found.observation)
         flat = observation.flatten(0, 2)
+        left = 1.0 - torch.arange(len(found.reward), device=flat.device) / len(found.reward)
+        left = left.view(-1, 1, 1).expand(shape)
         learned = targets(
             found.reward,
             found.uncertainty,
-            self.values.value(flat).view(shape),
-            self.values.uncertainty(flat).view(shape),
+            self.values.value(flat, left.flatten()).view(shape),
+            self.values.uncertainty(flat, left.flatten()).view(shape),
             discount=config.discount,
             trace_decay=config.trace_decay,
         )
@@ -256,7 +258,7 @@ class POMBU(nn.Module):
             largest_uncertainty=config.largest_uncertainty,
             u_scale=config.u_scale,
         )
-        columns = (observation, found.action, advantage + beta * sigma, sigma, learned.value, learned.uncertainty)
+        columns = (observation, found.action, advantage + beta * sigma, sigma, learned.value, learned.uncertainty, left)
         rows = [tensor.transpose(0, 1).flatten(1, 2) for tensor in columns]  # (H, P, B, ...) to (P, H * B, ...)
         return Rows(*rows, old=policies.log_prob(rows[0], rows[1]))
 

@@ -91,6 +91,7 @@ class POMBUConfig:
         largest_reward: rewards are clipped to this before they are scaled.
         largest_state: imagined observations are clipped to this.
         hidden_sizes: of policy, V and U.
+        values_see_time: V and U also see how much of the episode is left, as returns of a finite horizon ask for.
         fresh_std_iterations: before each of the first so many iterations the policy's deviation is put back to 1.
         dynamics: the models.
     """
@@ -120,6 +121,7 @@ class POMBUConfig:
     largest_reward: float = 5.0
     largest_state: float = 1e5
     hidden_sizes: tuple[int, ...] = (64, 64)
+    values_see_time: bool = False
     fresh_std_iterations: int = 5
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 

@@ -19,6 +19,7 @@ from agents.pombu.uncertainty import local_uncertainty
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 Predict = Callable[[Tensor, Tensor], Tensor]
 Function = Callable[[Tensor], Tensor]
+Value = Callable[[Tensor, float], Tensor]
 
 
 class Imagined(NamedTuple):
@@ -42,7 +43,7 @@ def imagine(
     to_models: Function,
     reward: Reward,
     scale_reward: Function,
-    value: Function,
+    value: Value,
     discount: float,
     largest_state: float,
     generator: torch.Generator,
@@ -61,7 +62,7 @@ def imagine(
         reward: the known reward of observations (rows, D), actions (rows, A) in the environment's units and members'
             next observations (K, rows, D): (K, rows), or (rows,) where the next observation does not matter.
         scale_reward: puts rewards into the units of the values.
-        value: V (rows,) of standardized observations (rows, D).
+        value: V (rows,) of standardized observations (rows, D) and the share of the steps that is left.
         discount: gamma.
         largest_state: observations are clipped to plus or minus this.
         generator: of actions and members.
@@ -77,7 +78,7 @@ def imagine(
         earned = scale_reward(reward(flat, to_environment(flat_action), following))
         members = len(following)
         if step + 1 < steps:
-            later = value(normalize(following.flatten(0, 1))).unflatten(0, (members, -1))
+            later = value(normalize(following.flatten(0, 1)), 1.0 - (step + 1) / steps).unflatten(0, (members, -1))
         else:
             later = torch.zeros_like(following[..., 0])
         mean = earned.mean(dim=0) if earned.dim() == 2 else earned

@@ -20,9 +20,9 @@ from rlsuite.optim.step import take_step
 
 
 class Rows(NamedTuple):
-    """What is learned from, every tensor leading with (P, R); the last five hold one number a row.
+    """What is learned from, every tensor leading with (P, R); the last six hold one number a row.
 
-    `old` is the log density of the action under the policy that acted.
+    `left` is the share of the episode that is left, `old` the log density of the action under the policy that acted.
     """
 
     observation: Tensor
@@ -31,14 +31,15 @@ class Rows(NamedTuple):
     sigma: Tensor
     value: Tensor
     uncertainty: Tensor
+    left: Tensor
     old: Tensor
 
     def packed(self) -> Tensor:
-        """Return one tensor (P, R, D + A + 5), so that a shuffle moves whole rows."""
+        """Return one tensor (P, R, D + A + 6), so that a shuffle moves whole rows."""
         return torch.cat([self.observation, self.action, *(column.unsqueeze(-1) for column in self[2:])], dim=-1)
 
     def unpacked(self, rows: Tensor) -> Rows:
-        """Cut packed rows (P, M, D + A + 5) into views."""
+        """Cut packed rows (P, M, D + A + 6) into views."""
         size, width = self.observation.shape[-1], self.action.shape[-1]
         return Rows(rows[..., :size], rows[..., size : size + width], *rows[..., size + width :].unbind(-1))
 
@@ -85,7 +86,7 @@ def conservative(
         ).sum()
         ascend(of_policy, gain, optimizers["policy"], config.gradient_norm)
         targets = torch.cat([part.value, part.uncertainty])
-        loss = values.loss(part.observation[0], targets, config.uncertainty_weight)
+        loss = values.loss(part.observation[0], part.left[0], targets, config.uncertainty_weight)
         gradients = clip_together(list(torch.autograd.grad(loss, of_values)), config.gradient_norm)
         take_step(optimizers["values"], of_values, gradients)
         sums += torch.stack([gain.detach(), loss.detach()])

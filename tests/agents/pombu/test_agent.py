@@ -144,7 +144,7 @@ def test_imagination_by_hand():
         to_models=lambda action: action,
         reward=reward,
         scale_reward=lambda rows: rows * 10.0,
-        value=lambda rows: rows[:, 0],
+        value=lambda rows, left: rows[:, 0],
         discount=0.5,
         largest_state=2.0,
         generator=torch.Generator().manual_seed(0),
@@ -173,7 +173,7 @@ def test_members_are_drawn_anew_for_every_transition_and_by_their_weights():
             to_models=lambda action: action,
             reward=reward,
             scale_reward=lambda rows: rows,
-            value=lambda rows: rows[:, 0],
+            value=lambda rows, left: rows[:, 0],
             discount=0.9,
             largest_state=1e5,
             generator=agent.stream.generator,
@@ -201,7 +201,7 @@ def test_where_rewards_depend_on_the_next_observation_the_models_mean_is_paid():
         to_models=lambda action: action,
         reward=lambda observation, action, following: following[..., 0],
         scale_reward=lambda rows: rows,
-        value=lambda rows: rows[:, 0],
+        value=lambda rows, left: rows[:, 0],
         discount=0.5,
         largest_state=100.0,
         generator=torch.Generator().manual_seed(0),
@@ -214,8 +214,8 @@ def stubbed(**keys):
     """Return an agent whose two members disagree by 2 in every step, with V the first entry and U zero."""
     agent = make(horizon=3, discount=0.5, **keys)
     agent.dynamics.predictor = lambda: lambda observation, action: torch.stack([observation + 0.0, observation + 2.0])
-    agent.values.value = lambda rows: rows[:, 0]
-    agent.values.uncertainty = lambda rows: torch.zeros(len(rows))
+    agent.values.value = lambda rows, left: rows[:, 0]
+    agent.values.uncertainty = lambda rows, left: torch.zeros(len(rows))
     agent.starts_stored = 1
     return agent
 
@@ -228,6 +228,17 @@ def test_sigma_in_the_agent_is_the_recursion_by_hand():
     expected = torch.tensor([0.3125, 0.25, 1e-8]).sqrt()
     torch.testing.assert_close(sigma, expected.unsqueeze(1).expand(3, 5))
     assert rows.uncertainty.view(3, 5)[:, 0].tolist() == pytest.approx([0.3125, 0.25, 0.0])
+
+
+def test_values_are_asked_with_the_share_of_the_episode_that_is_left():
+    """Before step t of 3 it is 1 - t / 3; u of step t asks for V after it, and the last step for none."""
+    agent, asked = stubbed(), []
+    agent.values.value = lambda rows, left: asked.append(left) or rows[:, 0]
+    rows = agent._rows(agent.imagined(agent.policy, 1), agent.policy, beta=0.0)
+    assert asked[:-1] == pytest.approx([2 / 3, 1 / 3])
+    expected = torch.tensor([1.0, 2 / 3, 1 / 3]).repeat_interleave(5)
+    torch.testing.assert_close(asked[-1], expected)
+    torch.testing.assert_close(rows.left, expected.unsqueeze(0))
 
 
 def test_explorers_learn_from_the_advantage_plus_beta_sigma():

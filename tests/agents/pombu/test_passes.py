@@ -24,9 +24,8 @@ def rows_of(policies, generator, number=1):
     """Return three rows of each policy whose D = pi / pi_old - 1 is CHANGE."""
     observation = torch.randn(number, 3, 2, generator=generator)
     action = torch.randn(number, 3, 1, generator=generator)
-    columns = [
-        torch.tensor(column).expand(number, 3) for column in (ADVANTAGE, SIGMA, [0.5, 1.5, 2.5], [0.1, 0.2, 0.3])
-    ]
+    others = ([0.5, 1.5, 2.5], [0.1, 0.2, 0.3], [1.0, 0.5, 0.5])
+    columns = [torch.tensor(column).expand(number, 3) for column in (ADVANTAGE, SIGMA, *others)]
     with torch.no_grad():
         old = policies.log_prob(observation, action) - torch.log1p(torch.tensor(CHANGE))
     return Rows(observation, action, *columns, old=old)
@@ -39,7 +38,7 @@ def test_a_pass_by_hand(generator):
     config = POMBUConfig(passes=1, minibatch_size=3, hidden_sizes=(8,), uncertainty_weight=0.5)
     with torch.no_grad():
         value, uncertainty = (
-            values.value(rows.observation[0]),
+            values.value(rows.observation[0], 1.0),
             values.network(rows.observation.expand(2, 3, 2))[1, :, 0],
         )
     loss = (value - rows.value[0]).square().mean() + 0.5 * (uncertainty - rows.uncertainty[0]).square().mean()
@@ -55,6 +54,27 @@ def test_a_pass_by_hand(generator):
     again = conservative(policy, values, rows, optimizers, config, torch.tensor(0.4), generator)
     assert again["objective"] > found["objective"]
     assert again["value_loss"] < found["value_loss"]
+
+
+def test_values_that_see_time_learn_what_an_observation_alone_cannot_say(generator):
+    """Equal observations, returns 1 with the whole episode left and 0 at its end."""
+    policy, _ = make(generator)
+    rows = rows_of(policy, generator)._replace(
+        observation=torch.ones(1, 3, 2),
+        value=torch.tensor([[1.0, 0.5, 0.0]]),
+        uncertainty=torch.tensor([[0.0, 0.2, 0.4]]),
+        left=torch.tensor([[1.0, 0.5, 0.0]]),
+    )
+    config = POMBUConfig(passes=300, minibatch_size=3, hidden_sizes=(8,))
+    losses = []
+    for see_time in (False, True):
+        values = Values(2, (8,), generator, see_time=see_time)
+        optimizers = {"policy": adam(policy.parameters(), 0.0), "values": adam(values.parameters(), 1e-2)}
+        conservative(policy, values, rows, optimizers, config, torch.tensor(0.0), generator)
+        with torch.no_grad():
+            losses.append(float((values.value(rows.observation[0], rows.left[0]) - rows.value[0]).square().mean()))
+    assert losses[0] == pytest.approx(1 / 6, abs=0.01)  # the variance of the targets
+    assert losses[1] < 1e-3
 
 
 def test_the_policys_step_ascends_the_conservative_gradient(generator):
@@ -91,7 +111,7 @@ def test_explorers_step_each_as_if_alone(generator):
 def test_every_row_is_met_once_a_pass_and_rows_stay_whole(generator):
     count = 11
     number = torch.arange(count, dtype=torch.float32).expand(2, count)
-    rows = Rows(number.unsqueeze(-1).expand(-1, -1, 3), number.unsqueeze(-1), *[number] * 5)
+    rows = Rows(number.unsqueeze(-1).expand(-1, -1, 3), number.unsqueeze(-1), *[number] * 6)
     parts = list(minibatches(rows, 2, 4, generator))
     assert [part.advantage.shape for part in parts] == [(2, 4), (2, 4), (2, 3)] * 2
     for part in parts:
