@@ -1,10 +1,12 @@
 """From arguments to a config: groups, presets, sweeps, resume, and one line for every mistake."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
+from agents.pombu.config import POMBUConfig
 from rlsuite.compose import CONF, compose_train, expand, group_options, merge, parse, read_config
 from rlsuite.config import to_plain
 from rlsuite.errors import UserError
@@ -45,7 +47,7 @@ def test_no_yaml_is_left_out():
     }  # every agent's
     papers = {
         Path(f"preset_of_agent/paper_{agent}.yaml")
-        for agent in ("ace", "ddpg", "her", "sher", "painter", "painter_ddpg")
+        for agent in ("ace", "ddpg", "her", "sher", "painter", "painter_ddpg", "pombu")
     }
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
@@ -139,6 +141,16 @@ def test_paper_presets_of_agents_for_goals_are_the_cards():
     assert (her.agent.discount, her.agent.actor_learning_rate, her.agent.action_penalty) == (0.98, 1e-3, 1.0)
     assert (her.agent.exploration.std, her.agent.exploration.random_probability) == (0.2, 0.3)
     assert her.steps == 50 * 50 * 38 * 50
+
+
+def test_presets_of_pombu_are_the_cards():
+    paper, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetah", "preset=paper"])
+    assert paper.agent == POMBUConfig()  # whose defaults are the card's table
+    assert (paper.steps, paper.num_envs) == (100 * 10 * 200, 10)
+    long, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=long"])
+    changed = {"horizon": 1000, "policy_updates": 2, "trajectories": 50, "minibatch_size": 1250}
+    assert long.agent == dataclasses.replace(POMBUConfig(), **changed, fresh_std_iterations=0)
+    assert (long.steps, long.num_envs) == (50 * 4 * 1000, 4)
 
 
 def test_td3_is_ddpg_with_its_three_options():
