@@ -1,6 +1,6 @@
 """Imagination: POMBU's roll-outs inside its models, against the same in plain loops and against bare matrix products.
 
-One measurement is `agent.trajectories` trajectories of `agent.horizon` steps (200 x 200 = 40,000 steps) with all
+One measurement is `agent.trajectories` trajectories of `agent.horizon` steps (agent.trajectories=200: 40,000) with all
 members (5 of 512-512): what a policy update imagines. The contestants have the same starts and the same weights:
 
 - ours: `POMBU.imagined`; hidden layers of the models in agent.dynamics.precision (auto: bfloat16 where the processor
