@@ -43,7 +43,7 @@ class Values(nn.Module):
             generator=generator,
         )
 
-    def _inputs(self, observation: Tensor, left: Tensor | float) -> Tensor:
+    def inputs(self, observation: Tensor, left: Tensor | float) -> Tensor:
         """Return what the networks see: observations (R, D), and the share of the episode that is left, (R,) or one."""
         if not self.see_time:
             return observation
@@ -53,11 +53,11 @@ class Values(nn.Module):
 
     def value(self, observation: Tensor, left: Tensor | float) -> Tensor:
         """Return V (R,) of observations (R, D); `left` is the share of the episode that is left, (R,) or one."""
-        return self.network(self._inputs(observation, left).unsqueeze(0), _V)[0, :, 0]
+        return self.network(self.inputs(observation, left).unsqueeze(0), _V)[0, :, 0]
 
     def uncertainty(self, observation: Tensor, left: Tensor | float) -> Tensor:
         """Return U (R,), 0 where the network is negative."""
-        return self.network(self._inputs(observation, left).unsqueeze(0), _U)[0, :, 0].clamp_min(0.0)
+        return self.network(self.inputs(observation, left).unsqueeze(0), _U)[0, :, 0].clamp_min(0.0)
 
     def loss(self, observation: Tensor, left: Tensor | float, targets: Tensor, uncertainty_weight: float) -> Tensor:
         """Return MSE_V + uncertainty_weight * MSE_U, 0-d; the network of U is not clamped: below 0 it must learn.
@@ -68,7 +68,7 @@ class Values(nn.Module):
             targets: (2, R) of V and of U.
             uncertainty_weight: 0.5 in the card.
         """
-        inputs = self._inputs(observation, left)
+        inputs = self.inputs(observation, left)
         found = self.network(inputs.expand(2, *inputs.shape)).squeeze(-1)
         errors = (found - targets).square().mean(dim=1)
         return errors[0] + uncertainty_weight * errors[1]

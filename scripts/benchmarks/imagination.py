@@ -170,7 +170,8 @@ def imagine_in_a_loop(agent: POMBU, models: Sequence[Model], policy: Model, valu
             following.append(next_observation)
             earned.append(agent.return_scaler(reward.clamp(-config.largest_reward, config.largest_reward)))
             last = time_step + 1 == config.horizon
-            later.append(torch.zeros_like(reward) if last else value(agent.normalizer(next_observation))[:, 0])
+            seen = agent.values.inputs(agent.normalizer(next_observation), 1.0 - (time_step + 1) / config.horizon)
+            later.append(torch.zeros_like(reward) if last else value(seen)[:, 0])
         returns = torch.stack(earned) + config.discount * torch.stack(later)
         rewards.append(torch.stack(earned).mean(dim=0))
         uncertainties.append(returns.var(dim=0, correction=0))
@@ -195,7 +196,7 @@ def _matmul(agent: POMBU) -> Callable[[], None]:
 
     add(1, rows, (size, *config.hidden_sizes, action_size), torch.float32)
     add(members, rows, (size + action_size, *config.dynamics.hidden_sizes, size), agent.dynamics.dtype)
-    add(1, members * rows, (size, *config.hidden_sizes, 1), torch.float32)
+    add(1, members * rows, (size + agent.values.see_time, *config.hidden_sizes, 1), torch.float32)
 
     def run() -> None:
         for _ in range(config.horizon):
