@@ -19,8 +19,14 @@ from rlsuite.errors import UserError, require
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.seeding import derive_seed
 
-# Keys of TrainConfig that agents without a replay have no use for.
-UNUSED_ON_POLICY = ("train_ratio", "updates_per_episode", "warmup_episodes", "replay")
+# Keys of TrainConfig that agents without a replay have no use for, and what they then have to be.
+_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
+UNUSED_ON_POLICY = {
+    **{name: _DEFAULTS[name] for name in ("train_ratio", "updates_per_episode", "warmup_episodes")},
+    "learning_starts": 0,
+    "warmup_random": False,
+    "replay": ReplayConfig(),
+}
 
 
 def choose_device(name: str) -> torch.device:
@@ -107,13 +113,11 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
         "env.max_episode_steps=null: hindsight learns from whole episodes and none would end; use a limit",
     )
     if hasattr(agent, "rollout_length"):
-        for entry in dataclasses.fields(TrainConfig):
-            if entry.name in UNUSED_ON_POLICY:
-                default = ReplayConfig() if entry.name == "replay" else entry.default
-                require(
-                    getattr(config, entry.name) == default,
-                    f"{entry.name}: agent={name} learns from each rollout once and does not use it; leave it out",
-                )
+        for unused, default in UNUSED_ON_POLICY.items():
+            require(
+                getattr(config, unused) == default,
+                f"{unused}: agent={name} learns from each rollout once and does not use it; leave it out",
+            )
         steps = agent.rollout_length * config.num_envs
         require(config.steps >= steps, f"steps={config.steps}: agent={name} learns every {steps}; use that or more")
     if hasattr(agent, "dynamics"):
@@ -129,6 +133,11 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
         require(
             agent.dynamics.capacity >= rollout,
             f"agent.dynamics.capacity={agent.dynamics.capacity}: one rollout has {rollout} steps; use that or more",
+        )
+        require(
+            max(1, round(agent.dynamics.held_out * agent.horizon)) < agent.horizon,
+            f"agent.dynamics.held_out={agent.dynamics.held_out}: of {agent.horizon} steps nothing is left to learn "
+            "from; use less, or a longer agent.horizon",
         )
         require(
             config.steps <= rollout * agent.decay_iterations,

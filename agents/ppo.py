@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from agents.ppo_config import PPOConfig
 from rlsuite.advantages import generalized_advantages
+from rlsuite.errors import UserError
 from rlsuite.goals import GoalSpec
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
@@ -172,9 +173,14 @@ class PPO(nn.Module):
 
         Returns:
             0-d tensors: losses and measures of the last pass.
+
+        Raises:
+            UserError: if every simulation failed at some time in it, so that there is nothing to learn from.
         """
         config = self.config
         prepared, usable = self._prepare(batch)
+        if len(usable) == 0:
+            raise UserError("every simulation of the rollout failed; check the environment (see failures/)")
         metrics: dict[str, Tensor] = {}
         for _ in range(config.passes):
             order = torch.randperm(len(usable), generator=self.stream.generator, device=usable.device)

@@ -124,8 +124,8 @@ class Trainer:
         if self.steps_at_start is not None:
             self._update(should_stop)  # what was still due when the run was stopped
         saved = self._saved_state if self.resume_step is not None else None
-        if was_busy and not self.busy and config.evaluate.every:
-            self._evaluate(monitor)  # the evaluation that the stop left out
+        if was_busy and not self.busy and self._evaluation_due(worker.steps - self.env.num_envs):
+            self._evaluate(monitor)  # the stop left it out
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
             self._collect(monitor)
@@ -133,14 +133,18 @@ class Trainer:
             finished = worker.steps >= config.steps and not should_stop()
             if finished or _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)
-            due = config.evaluate.every and (finished or _crossed(before, worker.steps, config.evaluate.every))
-            if due and not self.busy:
+            if not self.busy and self._evaluation_due(before):
                 self._evaluate(monitor)
             if finished or _crossed(before, worker.steps, config.checkpoint.every):
                 saved = self._save(monitor)
         if saved != (worker.steps, self.updates):  # stopped between two checkpoints, or only now at its end
             self._log(monitor)
             self._save(monitor)
+
+    def _evaluation_due(self, before: int) -> bool:
+        """Say whether the steps since `before` end the run, or cross a multiple of evaluate.every."""
+        every, steps = self.config.evaluate.every, self.worker.steps
+        return every > 0 and (steps >= self.config.steps or _crossed(before, steps, every))
 
     def _collect(self, monitor: Monitor) -> None:
         warming_up = self.steps_at_start is None
@@ -265,6 +269,7 @@ class Trainer:
                 "steps_at_start": self.steps_at_start,
                 "elapsed_s": monitor.elapsed_s,
                 "evaluation_s": self.evaluation_s,
+                "busy": self.busy,
             },
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,

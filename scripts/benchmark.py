@@ -2,8 +2,8 @@
 
 what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
 Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
-Stable-Baselines3 and the bare matrix products. what=imagination agent=pombu env=FixedHorizonHalfCheetah: imagined
-steps a second, against plain loops over the models and the bare matrix products. what=painting agent=painter
+Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
+plain loops over the models and the bare matrix products. what=painting agent=painter
 env=Painting: exact strokes a second against plain loops, and training pictures a second against the card's loop
 written plainly. Peers that are not installed are left out (extra: bench). The last line printed is JSON with medians
 and ratios.
@@ -27,6 +27,8 @@ from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
 
+# What what=imagination measures unless told otherwise: 40,000 imagined steps.
+IMAGINATION = {"agent": "pombu", "env": "FixedHorizonHalfCheetah", "agent.trajectories": 200}
 WHAT = ("stepping", "updates", "imagination", "painting")
 
 
@@ -65,6 +67,8 @@ def main(arguments: list[str]) -> int:
     chosen = {name: own[name] for name in (*names, "num_threads") if name in own}
     script = build(BenchmarkConfig, chosen)
     rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
+    if script.what == "imagination" and own.get("agent", "pombu") == "pombu":
+        rest = [f"{name}={value}" for name, value in IMAGINATION.items() if name not in own] + rest
     config, _ = compose_train(rest)
     if script.what == "stepping":
         require(not config.env.options, f"{next(iter(config.env.options), '')}: stepping compares the tasks' defaults")

@@ -12,8 +12,9 @@ policies there, too, on the plain advantage.
 
 Other departures: V and U are fitted in the passes of the policy step, on its minibatches; the exploration policies'
 Adam starts afresh with each iteration; imagined trajectories start where real episodes did, instead of from further
-resets; standardized observations are clipped to 10, with 1e-4 added to their variance; the deviation that rewards are
-divided by is that of running sums of clipped rewards.
+resets; V and U have the policy's epsilon of Adam, 1e-5, where the released code has 1e-8; standardized observations
+are clipped to 10, with 1e-4 added to their variance; the deviation that rewards are divided by is that of running sums
+of clipped rewards.
 
 Shapes: H steps, N environments (one exploration policy each), P policies, B trajectories, K members, D observation,
 A action.
@@ -270,8 +271,7 @@ class POMBU(nn.Module):
         )
         metrics |= {
             "sigma": rows.sigma.mean(),
-            "left_alone_share": (rows.advantage.abs() < self.alpha * rows.sigma).float().mean(),
-            "alpha": self.alpha.clone(),
+            "left_alone_share": (rows.advantage.abs() < metrics["alpha"] * rows.sigma).float().mean(),
         }
         self._adapt_alpha(metrics["divergence"])
         return metrics

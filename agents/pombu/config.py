@@ -64,7 +64,7 @@ class POMBUConfig:
         horizon: T, steps of an episode, real or imagined; the environment's own limit.
         policy_updates: of each iteration, each on imagined trajectories of its own.
         trajectories: imagined for each of them.
-        alpha: weight of the conservatism: of E[|D| sigma] against the expected improvement.
+        alpha: weight of the conservatism: of E[|D| sigma] against the expected improvement; of objective=penalty only.
         beta: weight of the optimism of exploration policies: of sigma beside the advantage; 0 explores with the policy.
         objective: "penalty" (improvement minus alpha times the bound on its deviation), "ratio" (their ratio, which
             maximizes the probability of an improvement) or "ratio_as_alpha" (penalty with alpha the ratio, clipped to
@@ -137,7 +137,7 @@ class POMBUConfig:
         positive = ("clip", "learning_rate", "adam_epsilon", "gradient_norm", "largest_uncertainty")
         for name in (*positive, "largest_advantage", "largest_reward", "largest_state"):
             require_finite(f"agent.{name}", getattr(self, name), above=0.0)
-        require(self.alpha_factor >= 1.0, f"agent.alpha_factor={self.alpha_factor}: use 1 (alpha stays) or more")
+        require_finite("agent.alpha_factor", self.alpha_factor, low=1.0)
         for name in ("alpha_range", "divergence_range"):
             low_high = list(getattr(self, name))
             require(

@@ -164,10 +164,11 @@ class Dynamics(nn.Module):
         """
         training_rows, held_out_rows = self._split()
         training = torch.zeros((), device=self.change.device)
-        for _ in range(self.config.validate_every):
+        passes = min(self.config.validate_every, self.config.max_passes - self.passes)
+        for _ in range(passes):
             training = self._pass(training_rows)
-        validation = self._validate(held_out_rows)
-        self.passes += self.config.validate_every
+        validation = self._validate(held_out_rows, passes)
+        self.passes += passes
         # The one number that training waits for, once in validate_every passes.
         if self.passes >= self.config.max_passes or bool((self.passes_since_best >= self.config.patience).all()):
             self.network.load_state_dict(self.best.state_dict())
@@ -204,15 +205,20 @@ class Dynamics(nn.Module):
         take_step(self.optimizer, self.parameter_list, gradients)
 
     @torch.no_grad()
-    def _validate(self, rows: Tensor) -> Tensor:
-        """Return members' losses (K,) on rows (K, n) held out for them, and keep the weights of those that improved."""
+    def _validate(self, rows: Tensor, passes: int) -> Tensor:
+        """Return members' losses (K,) on rows (K, n) held out for them, and keep the weights of those that improved.
+
+        Args:
+            rows: of the stored transitions.
+            passes: since the last validation.
+        """
         losses = torch.zeros_like(self.best_loss)
         for part in rows.split(self.config.batch_size, dim=1):
             losses += self._losses(part) * (part.shape[1] / rows.shape[1])
         waiting = self.passes_since_best < self.config.patience  # a member that is done stays as it was best
         better = (losses < self.best_loss) & waiting
         self.best_loss.copy_(torch.where(better, losses, self.best_loss))
-        since = torch.where(better, 0, self.passes_since_best + self.config.validate_every)
+        since = torch.where(better, 0, self.passes_since_best + passes)
         self.passes_since_best.copy_(torch.where(waiting, since, self.passes_since_best))
         for best, now in zip(self.best.parameters(), self.network.parameters(), strict=True):
             best.copy_(torch.where(better.view(-1, 1, 1), now, best))

@@ -67,15 +67,16 @@ def conservative(
     """Make the passes of a policy update: the policy's objective, and the losses of V and U.
 
     Returns:
-        0-d means over the minibatches: objective and value_loss; over all rows after the last of them: policy_change
-        E|D|, and the approximate divergence E[(log pi - log pi_old)^2] / 2 that an adaptive alpha follows.
+        0-d means over the minibatches: objective, value_loss, and the alpha in force; over all rows after the last of
+        them: policy_change E|D|, and the approximate divergence E[(log pi - log pi_old)^2] / 2 that an adaptive alpha
+        follows.
     """
     of_policy: list[Tensor] = list(policy.parameters())
     of_values: list[Tensor] = list(values.parameters())
-    sums, steps = torch.zeros(2, device=rows.advantage.device), 0
+    sums, steps = torch.zeros(3, device=rows.advantage.device), 0
     for part in minibatches(rows, config.passes, config.minibatch_size, generator):
         change = torch.expm1(policy.log_prob(part.observation, part.action) - part.old)
-        gain = objective(
+        gains, in_force = objective(
             change,
             part.advantage,
             part.sigma,
@@ -83,19 +84,21 @@ def conservative(
             alpha=alpha,
             kind=config.objective,
             alpha_range=config.alpha_range,
-        ).sum()
+        )
+        gain = gains.sum()
         ascend(of_policy, gain, optimizers["policy"], config.gradient_norm)
         targets = torch.cat([part.value, part.uncertainty])
         loss = values.loss(part.observation[0], part.left[0], targets, config.uncertainty_weight)
         gradients = clip_together(list(torch.autograd.grad(loss, of_values)), config.gradient_norm)
         take_step(optimizers["values"], of_values, gradients)
-        sums += torch.stack([gain.detach(), loss.detach()])
+        sums += torch.stack([gain.detach(), loss.detach(), in_force.mean()])
         steps += 1
     with torch.no_grad():
         log_ratio = policy.log_prob(rows.observation, rows.action) - rows.old
     return {
         "objective": sums[0] / steps,
         "value_loss": sums[1] / steps,
+        "alpha": sums[2] / steps,
         "policy_change": torch.expm1(log_ratio).abs().mean(),
         "divergence": 0.5 * log_ratio.square().mean(),
     }
@@ -112,7 +115,7 @@ def optimistic(
     parameters: list[Tensor] = list(explorers.parameters())
     for part in minibatches(rows, config.passes, config.minibatch_size, generator):
         change = torch.expm1(explorers.log_prob(part.observation, part.action) - part.old)
-        gain = objective(change, part.advantage, part.sigma, clip=config.clip, alpha=0.0, kind="penalty")
+        gain, _ = objective(change, part.advantage, part.sigma, clip=config.clip, alpha=0.0, kind="penalty")
         ascend(parameters, gain.sum(), optimizer, config.gradient_norm)
 
 

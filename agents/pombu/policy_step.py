@@ -93,21 +93,24 @@ def objective(
     alpha: Tensor | float,
     kind: str,
     alpha_range: tuple[float, ...] = (0.0, 1.0),
-) -> Tensor:
-    """Return what each policy ascends, (P,).
+) -> tuple[Tensor, Tensor]:
+    """Return what each policy ascends, (P,), and the alpha in force, (P,).
 
     Args:
         change: (P, M) D.
         advantage: (P, M) standardized.
         sigma: (P, M).
         clip: eps.
-        alpha: weight of the penalty.
+        alpha: weight of the penalty, of kind="penalty" only. With the others the ratio is in force: up to a factor,
+            gain / deviation has the slope of gain - ratio * deviation.
         kind: "penalty", "ratio" or "ratio_as_alpha"; see POMBUConfig.
         alpha_range: of "ratio_as_alpha".
     """
     gain, deviation = improvement(change, advantage, clip), (change.abs() * sigma).mean(dim=1)
+    if kind == "penalty":
+        return gain - alpha * deviation, torch.as_tensor(alpha).expand_as(gain)
+    ratio = gain / (deviation + _SMALLEST_DEVIATION)
     if kind == "ratio":
-        return gain / (deviation + _SMALLEST_DEVIATION)
-    if kind == "ratio_as_alpha":
-        alpha = (gain / (deviation + _SMALLEST_DEVIATION)).detach().clamp(*alpha_range)
-    return gain - alpha * deviation
+        return ratio, ratio.detach()
+    alpha = ratio.detach().clamp(*alpha_range)
+    return gain - alpha * deviation, alpha

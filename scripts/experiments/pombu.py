@@ -2,11 +2,12 @@
 
 1. In tables the bound lies above the variance of Q everywhere, and far below the older uncertainty Bellman equation's.
 2. On Point3D errors of imagined returns are as large as sqrt(U) says.
-3. FixedHorizonHalfCheetah for `steps` real steps: POMBU with the card's alpha against MBPPO, the same agent with
-   alpha = beta = 0.
-4. The same with noise on every observation.
+3. Point3D for `point_steps` real steps, small networks: POMBU with the card's alpha against MBPPO, the same agent with
+   alpha = beta = 0 (the card's "Small C"; the bars are its own).
+4. FixedHorizonHalfCheetah for `steps` real steps: the same comparison under the same bars.
+5. The same with noise on every observation.
 
-The first two are computed for each seed within seconds, the last two are training runs. A run's final return is that of
+The first two are computed for each seed within seconds, the others are training runs. A run's final return is that of
 its last policy on test episodes that all runs of a task share, acted deterministically; its drop is its best evaluation
 while it learned minus its last.
 """
@@ -29,7 +30,7 @@ from rlsuite.experiment import Claim, Result
 from rlsuite.seeding import derive_seed
 
 EVALUATION_SEED = derive_seed(0, "pombu evaluation")
-TASKS = {"cheetah": "FixedHorizonHalfCheetah", "noisy": "FixedHorizonHalfCheetahNoisyObservation"}
+TASKS = {"point": "Point3D", "cheetah": "FixedHorizonHalfCheetah", "noisy": "FixedHorizonHalfCheetahNoisyObservation"}
 BASELINE = ("agent.alpha=0", "agent.beta=0")  # MBPPO
 
 
@@ -47,6 +48,8 @@ class Numbers:
     std_high: float
     share_within_2: float
     rank_correlation: float
+    point_steps: int
+    point_overrides: tuple[str, ...]
     steps: int
     overrides: tuple[str, ...]
     pombu: tuple[str, ...]
@@ -57,17 +60,20 @@ class Numbers:
     runs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "models", "roll_outs", "steps", "episodes", "parallel"):
+        for name in ("seeds", "models", "roll_outs", "point_steps", "steps", "episodes", "parallel"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(len(self.runs) == 1, "runs=: name one folder")
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arguments of train_agent.py for each arm, seed and folder apart."""
-        common = ["agent=pombu", f"steps={self.steps}", *self.overrides]
         arms = {}
         for name, task in TASKS.items():
-            arms[f"{name}-pombu"] = [*common, f"env={task}", *self.pombu]
-            arms[f"{name}-mbppo"] = [*common, f"env={task}", *BASELINE]
+            point = name == "point"
+            overrides = self.point_overrides if point else self.overrides
+            steps = self.point_steps if point else self.steps
+            common = ["agent=pombu", f"env={task}", f"steps={steps}", *overrides]
+            arms[f"{name}-pombu"] = [*common, *self.pombu]
+            arms[f"{name}-mbppo"] = [*common, *BASELINE]
         return arms
 
 

@@ -44,7 +44,7 @@ def tabular_check(seed: int, models: int = 4000) -> dict[str, float]:
     }
 
 
-def point_check(seed: int, roll_outs: int = 2000) -> dict[str, float]:
+def point_check(seed: int, roll_outs: int = 2000, *, settling: bool = False) -> dict[str, float]:
     """Compare errors of imagined returns with sqrt(U) on Point3D, along single roll-outs of 30 steps.
 
     Five members err by fresh noise of deviation 0.01 in every step. The policy drifts by the goal and does not settle
@@ -53,10 +53,11 @@ def point_check(seed: int, roll_outs: int = 2000) -> dict[str, float]:
     Args:
         seed: of starts and noise.
         roll_outs: R.
+        settling: go straight to the goal and stay there instead, to see that bias.
 
     Returns:
-        Of z = (imagined Q - Q) / sqrt(U): its std, and the share within +-2; and the correlation of the ranks of
-        |error| and of sqrt(U).
+        Of z = (imagined Q - Q) / sqrt(U): its mean and std, and the share within +-2; and the correlation of the ranks
+        of |error| and of sqrt(U).
     """
     task = catalogue.build("Point3D")
     assert task.known_reward is not None
@@ -65,7 +66,8 @@ def point_check(seed: int, roll_outs: int = 2000) -> dict[str, float]:
     start = torch.rand(roll_outs, 3, generator=generator, dtype=torch.float64) * 2 - 1
 
     def move(state: Tensor) -> Tensor:
-        return state + (0.03 * torch.sin(3.0 * (state.roll(-1, dims=-1) + 1.0)) + 0.03).clamp(-0.1, 0.1)
+        drift = 0.03 * torch.sin(3.0 * state.roll(-1, dims=-1) + 1.0) + 0.03
+        return state + (-state if settling else drift).clamp(-0.1, 0.1)
 
     def reward(state: Tensor, following: Tensor) -> Tensor:
         return task.known_reward(state, following, following)  # type: ignore[misc]  (actions cost nothing)
@@ -95,6 +97,7 @@ def point_check(seed: int, roll_outs: int = 2000) -> dict[str, float]:
     z = error / deviation
     ranks = torch.stack([error.abs().argsort().argsort(), deviation.argsort().argsort()]).double()
     return {
+        "mean": float(z.mean()),
         "std": float(z.std()),
         "share_within_2": float((z.abs() < 2).double().mean()),
         "rank_correlation": float(torch.corrcoef(ranks)[0, 1]),

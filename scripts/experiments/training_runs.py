@@ -60,7 +60,7 @@ def train_all(runs: Mapping[str, Sequence[str]], folder: Path, parallel: int) ->
                     status = running.pop(name).returncode
                     if stop.requested:  # the terminal's Ctrl-C reached the run as well
                         continue
-                    if status or steps_done(directories[name]) < configs[name].steps:
+                    if status or not finished(directories[name], configs[name]):
                         raise UserError(failure(name, directories[name], status))
                     progress.ended(name)
                 time.sleep(0.1)
@@ -78,7 +78,7 @@ def command(path: Path, config: TrainConfig, arguments: Sequence[str]) -> list[s
     if (path / "config.yaml").exists():
         if train_config(read_config(path)) != config:
             raise UserError(f"{path} holds a run of another configuration; choose another runs=, or delete it")
-        if steps_done(path) >= config.steps:
+        if finished(path, config):
             return None
         if list_checkpoints(path):
             return [sys.executable, str(SCRIPT), f"resume={path}"]
@@ -87,9 +87,12 @@ def command(path: Path, config: TrainConfig, arguments: Sequence[str]) -> list[s
     return [sys.executable, str(SCRIPT), *arguments, f"run_dir={path}"]
 
 
-def steps_done(path: Path) -> int:
-    """Return the environment steps of a run's latest checkpoint, 0 without one."""
-    return read_checkpoint(resolve_checkpoint(path), parts=[]).step if list_checkpoints(path) else 0
+def finished(path: Path, config: TrainConfig) -> bool:
+    """Return whether a run has made all of its steps, and all of the updates that they call for."""
+    if not list_checkpoints(path):
+        return False
+    latest = read_checkpoint(resolve_checkpoint(path), parts=[])
+    return latest.step >= config.steps and not latest.metadata.get("busy", False)
 
 
 def log_path(path: Path) -> Path:

@@ -20,9 +20,16 @@ GOALS = object()
         (["agent=sher", "env=FetchPush"], {"goals": GOALS, "max_episode_steps": None}, "env.max_episode_steps=null"),
         (["agent=ppo", "env=Hopper", "train_ratio=3"], {}, "train_ratio: agent=ppo learns from each rollout once"),
         (["agent=ppo", "env=Hopper", "replay.capacity=100"], {}, "replay: agent=ppo learns from each rollout once"),
+        (["agent=ppo", "env=Hopper", "learning_starts=500"], {}, "learning_starts: agent=ppo learns from each rollout"),
+        (["agent=ppo", "env=Hopper", "warmup_random=true"], {}, "warmup_random: agent=ppo learns from each rollout"),
         (["agent=ppo", "env=Hopper", "steps=1000"], {}, "steps=1000: agent=ppo learns every 2048; use that or more"),
         (["agent=pombu", "env=Hopper"], {}, "needs a task whose reward is known, such as env=FixedHorizonHalfCheetah"),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max}, "agent.horizon=200: the environment's"),
+        (
+            ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.held_out=0.999"],
+            {"known_reward": max, "max_episode_steps": 200},
+            "agent.dynamics.held_out=0.999: of 200 steps nothing is left to learn from",
+        ),
         (
             ["agent=pombu", "env=FixedHorizonHopper", "steps=300000"],
             {"known_reward": max, "max_episode_steps": 200},

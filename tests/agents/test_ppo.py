@@ -1,4 +1,4 @@
-"""PPO: each rule by hand, an update against plain torch, learning a toy, and resume."""
+"""PPO: each rule by hand, an update against plain torch, and learning a toy."""
 
 import copy
 import math
@@ -42,6 +42,12 @@ def rollout_of(agent, steps=5, seed=0, failed=None):
         torch.randn(steps, 2, 3, generator=generator),
         none if failed is None else failed,
     )
+
+
+def test_a_rollout_of_failures_alone_is_refused():
+    agent = make()
+    with pytest.raises(UserError, match="every simulation of the rollout failed"):
+        agent.update(rollout_of(agent, failed=torch.ones(5, 2, dtype=torch.bool)))
 
 
 def test_surrogate_by_hand():

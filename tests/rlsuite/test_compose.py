@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agents.assembly import check_fit, make_env
 from agents.pombu.config import POMBUConfig
 from rlsuite.compose import CONF, compose_train, expand, group_options, merge, parse, read_config
 from rlsuite.config import to_plain
 from rlsuite.errors import UserError
 from rlsuite.nn.exploration import ExplorationConfig
+
+LONG_BODIES = ("Ant", "HalfCheetah", "Hopper", "Swimmer", "Walker2d")
+OTHER_LENGTHS = ["Point3D", *(f"FixedHorizon{body}Long" for body in LONG_BODIES)]
 
 
 @pytest.mark.parametrize("env", [name for name in group_options("env") if name not in ("gymnasium", "envpool")])
@@ -52,10 +56,11 @@ def test_no_yaml_is_left_out():
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
+    single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in OTHER_LENGTHS}
     assert found == options | recipes | papers | single
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "agent_for_env").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((CONF / "agent_for_env").glob("ace_*.yaml")), ids=lambda path: path.stem)
 def test_what_an_agent_needs_on_a_task_differs_from_its_default_and_leaves_papers_alone(path):
     agent, env = path.stem.split("_")
 
@@ -143,13 +148,23 @@ def test_paper_presets_of_agents_for_goals_are_the_cards():
     assert her.steps == 50 * 50 * 38 * 50
 
 
+@pytest.mark.parametrize("env", OTHER_LENGTHS)
+def test_pombu_fits_tasks_of_other_lengths(env):
+    config, _ = compose_train(["agent=pombu", f"env={env}"])
+    task = make_env(config, 1, num_threads=1)
+    check_fit(config, task)
+    task.close()
+
+
 def test_presets_of_pombu_are_the_cards():
     paper, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetah", "preset=paper"])
     assert paper.agent == POMBUConfig()  # whose defaults are the card's table
     assert (paper.steps, paper.num_envs) == (100 * 10 * 200, 10)
     long, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=long"])
-    changed = {"horizon": 1000, "policy_updates": 2, "trajectories": 50, "minibatch_size": 1250}
+    changed = {"horizon": 1000, "policy_updates": 2, "trajectories": 50, "minibatch_size": 1250, "alpha": 0.75}
     assert long.agent == dataclasses.replace(POMBUConfig(), **changed, fresh_std_iterations=0)
+    assert long == compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong"])[0]
+    assert compose_train(["agent=pombu", "env=FixedHorizonAntLong"])[0].agent.alpha == 0.5
     assert (long.steps, long.num_envs) == (50 * 4 * 1000, 4)
 
 

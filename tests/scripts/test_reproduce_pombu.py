@@ -45,17 +45,17 @@ def test_claims_on_the_bound_by_hand():
 
 
 def test_claims_on_the_runs_by_hand():
-    assert of_training() == [HOLDS] * 4
-    assert of_training(cheetah_pombu=((150.0, 0.0), (40.0, 0.0))) == [FAILS, HOLDS, HOLDS, HOLDS]  # mean -5
+    assert of_training() == [HOLDS] * 6  # final return and drop of point, cheetah, noisy
+    assert of_training(cheetah_pombu=((150.0, 0.0), (40.0, 0.0))) == [*[HOLDS] * 2, FAILS, *[HOLDS] * 3]  # mean -5
     drops = {"noisy_pombu": ((100.0, 20.0), (100.0, 1.0)), "noisy_mbppo": ((90.0, 30.0), (90.0, 50.0))}
-    assert of_training(**drops) == [HOLDS] * 4  # 20 is at most half of 50
-    assert of_training(**drops | {"noisy_mbppo": ((90.0, 30.0), (90.0, 39.0))}) == [*[HOLDS] * 3, FAILS]
+    assert of_training(**drops) == [HOLDS] * 6  # 20 is at most half of 50
+    assert of_training(**drops | {"noisy_mbppo": ((90.0, 30.0), (90.0, 39.0))}) == [*[HOLDS] * 5, FAILS]
 
 
 def test_arms_differ_in_what_is_compared_alone():
     arms = {name: compose_train(arguments)[0] for name, arguments in numbers().arms().items()}
-    assert set(arms) == {"cheetah-pombu", "cheetah-mbppo", "noisy-pombu", "noisy-mbppo"}
-    for task in ("cheetah", "noisy"):
+    assert set(arms) == {f"{task}-{method}" for task in pombu.TASKS for method in ("pombu", "mbppo")}
+    for task in pombu.TASKS:
         ours, baseline = arms[f"{task}-pombu"], arms[f"{task}-mbppo"]
         assert (ours.agent.alpha, ours.agent.alpha_factor, ours.agent.beta) == (0.5, 1.0, 10.0)
         assert (baseline.agent.alpha, baseline.agent.beta) == (0.0, 0.0)
@@ -63,6 +63,8 @@ def test_arms_differ_in_what_is_compared_alone():
         for name in ("policy_updates", "trajectories", "minibatch_size", "dynamics", "learning_rate"):
             assert getattr(ours.agent, name) == getattr(baseline.agent, name), name
     assert arms["noisy-pombu"].env.name == "FixedHorizonHalfCheetahNoisyObservation"
+    assert (arms["point-pombu"].agent.horizon, arms["point-pombu"].agent.dynamics.hidden_sizes) == (30, (64, 64))
+    assert arms["point-pombu"].steps % (arms["point-pombu"].num_envs * 30) == 0  # no rollout is left unlearned
 
 
 def train_here(runs, folder, parallel):
@@ -76,20 +78,23 @@ def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pombu, "train_all", train_here)
     small = ["num_envs=2", "agent.trajectories=4", "agent.policy_updates=1", "agent.passes=1", "agent.hidden_sizes=[8]"]
-    small += ["agent.dynamics.hidden_sizes=[8]", "agent.dynamics.max_passes=5", "evaluate.every=400"]
+    small += ["agent.dynamics.hidden_sizes=[8]", "agent.dynamics.max_passes=5", "evaluate.episodes=2"]
     changes = {
         "seeds": 1,
         "models": 200,
         "roll_outs": 200,
+        "point_steps": 120,
+        "point_overrides": [*small, "evaluate.every=60"],
         "steps": 800,
         "episodes": 3,
-        "overrides": [*small, "evaluate.episodes=2"],
+        "overrides": [*small, "evaluate.every=400"],
         "runs": ["runs/tiny"],
     }
     result = pombu.run(reproduce.read_numbers("pombu", changes))
-    assert set(result.figures["final_return"]) == {"cheetah-pombu", "cheetah-mbppo", "noisy-pombu", "noisy-mbppo"}
-    assert len(result.claims) == 11
+    assert set(result.figures["final_return"]) == set(numbers().arms())
+    assert len(result.claims) == 13
     assert [step for step, _ in result.figures["curves"]["cheetah-pombu-s0"]] == [400, 800]
+    assert [step for step, _ in result.figures["curves"]["point-mbppo-s0"]] == [60, 120]
     drop = result.figures["drop"]["noisy-mbppo"][0]
     returns = [mean for _, mean in result.figures["curves"]["noisy-mbppo-s0"]]
     assert drop == pytest.approx(max(returns) - returns[-1])

@@ -345,6 +345,7 @@ def test_resumes_between_any_two_pieces_of_work(pieces):
         ({"u_scale": "raw"}, r"agent\.u_scale=raw"),
         ({"alpha_range": (1.0, 0.0)}, r"agent\.alpha_range="),
         ({"alpha_factor": 0.5}, r"agent\.alpha_factor=0\.5"),
+        ({"alpha_factor": float("inf")}, r"agent\.alpha_factor=inf: use a finite number of 1 or more"),
         ({"alpha_factor": 2.0, "objective": "ratio"}, r"agent\.objective=ratio has no alpha of its own to adapt"),
         (
             {"alpha_factor": 2.0, "objective": "ratio_as_alpha"},

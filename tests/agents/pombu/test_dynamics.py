@@ -117,7 +117,9 @@ def test_learns_the_system_and_keeps_the_best():
     best = min(float(entry["model_validation_loss"]) for entry in losses)
     assert float(dynamics.best_loss.mean()) <= best + 1e-7
     with torch.no_grad():
-        torch.testing.assert_close(dynamics._validate(dynamics._split()[1]), dynamics.best_loss, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(
+            dynamics._validate(dynamics._split()[1], 5), dynamics.best_loss, rtol=1e-5, atol=1e-8
+        )
 
 
 def test_a_member_ends_after_its_patience_and_stays_as_it_was_best():
@@ -146,6 +148,16 @@ def test_training_ends_after_its_patience_in_passes():
         assert dynamics.passes == 5 * call
         assert dynamics.passes_since_best.tolist() == [5 * (call - 1)] * 3
     assert dynamics.trained
+
+
+def test_no_pass_beyond_the_last_one():
+    dynamics = make(validate_every=5, patience=25, max_passes=7)
+    dynamics.add(*trajectories())
+    dynamics.begin_training(1)
+    dynamics.advance()
+    assert (dynamics.passes, dynamics.trained) == (5, False)
+    dynamics.advance()
+    assert (dynamics.passes, dynamics.trained) == (7, True)
 
 
 def test_members_train_on_what_is_not_held_out_and_validate_on_what_is():

@@ -79,10 +79,22 @@ def test_objectives_by_hand():
     # min(D A, clip(D) A) with eps 0.15: 0.15, -0.1, -0.2; E|D| sigma = (0.15 + 0.1 + 0.4) / 3.
     gain, deviation = -0.15 / 3, 0.65 / 3
     assert improvement(change, advantage, 0.15).item() == pytest.approx(gain)
-    find = lambda **keys: objective(change, advantage, sigma, clip=0.15, **keys).item()  # noqa: E731
-    assert find(alpha=0.5, kind="penalty") == pytest.approx(gain - 0.5 * deviation)
-    assert find(alpha=0.5, kind="ratio") == pytest.approx(gain / (deviation + 1e-5))
-    assert find(alpha=0.5, kind="ratio_as_alpha", alpha_range=(0.2, 0.9)) == pytest.approx(gain - 0.2 * deviation)
+    find = lambda **keys: [found.item() for found in objective(change, advantage, sigma, clip=0.15, **keys)]  # noqa: E731
+    ratio = gain / (deviation + 1e-5)
+    assert find(alpha=0.5, kind="penalty") == pytest.approx([gain - 0.5 * deviation, 0.5])
+    assert find(alpha=0.5, kind="ratio") == pytest.approx([ratio, ratio])
+    found = find(alpha=0.5, kind="ratio_as_alpha", alpha_range=(0.2, 0.9))
+    assert found == pytest.approx([gain - 0.2 * deviation, 0.2])
+
+
+def test_the_ratio_has_the_slope_of_the_penalty_with_the_alpha_it_names():
+    generator = torch.Generator().manual_seed(3)
+    advantage, sigma = torch.randn(1, 20, generator=generator), torch.rand(1, 20, generator=generator)
+    change = (0.1 * torch.randn(1, 20, generator=generator)).requires_grad_()
+    ratio, alpha = objective(change, advantage, sigma, clip=0.15, alpha=0.0, kind="ratio")
+    penalized, _ = objective(change, advantage, sigma, clip=0.15, alpha=float(alpha), kind="penalty")
+    slopes = [torch.autograd.grad(gain, change, retain_graph=True)[0] for gain in (ratio, penalized)]
+    torch.testing.assert_close(*(slope / slope.norm() for slope in slopes), rtol=1e-3, atol=1e-4)
 
 
 def test_the_surrogate_is_ppos_up_to_a_constant():
@@ -99,7 +111,7 @@ def test_uncertain_transitions_are_left_alone():
     advantage, sigma = torch.tensor([[1.0, -1.0, 0.3]]), torch.tensor([[1.0, 1.0, 1.0]])
     for sign in (1.0, -1.0):
         change = torch.full((1, 3), sign * 1e-4, requires_grad=True)
-        gain = objective(change, advantage, sigma, clip=0.15, alpha=0.5, kind="penalty")
+        gain, _ = objective(change, advantage, sigma, clip=0.15, alpha=0.5, kind="penalty")
         (slope,) = torch.autograd.grad(gain, change)
         outward = (slope * sign)[0] > 0  # whether moving on in this direction gains
         assert outward.tolist() == [sign > 0, sign < 0, False]

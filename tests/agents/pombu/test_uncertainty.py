@@ -41,3 +41,11 @@ def test_calibration_along_roll_outs_of_a_drifting_point(seed):
     assert 1.0 <= found["std"] <= 1.25
     assert found["share_within_2"] >= 0.9
     assert found["rank_correlation"] >= 0.15
+    assert abs(found["mean"]) < 0.1
+
+
+def test_blind_spot_of_a_variance():
+    """Card, pitfalls: noise around a goal that the policy has settled on lowers all imagined returns alike."""
+    found = point_check(0, settling=True)
+    assert found["mean"] < -2.0
+    assert found["share_within_2"] < 0.5
