@@ -102,16 +102,30 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
     """Raise UserError, naming the fix, where agent, environment and the rest of the config do not go together."""
     agent, name, limit = config.agent, config.agent_name, env.max_episode_steps
     _check_painting(config, env)
-    dense = config.env.full_id.endswith("Dense") or config.env.options.get("reward_type") == "dense"
+    named = "dense" if config.env.full_id.endswith("Dense") else "sparse"
+    dense = config.env.options.get("reward_type", named) == "dense"
+    hindsight = config.replay.hindsight.strategy != "none"
+    require(
+        not hindsight or env.goals is not None,
+        f"replay.hindsight.strategy={config.replay.hindsight.strategy} is for tasks with goals; use one, such as "
+        "env=FetchPush, or agent=ace",
+    )
     require(
         not getattr(agent, "clip_targets", False) or (env.goals is not None and not dense),
         "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
         "agent.clip_targets=false",
     )
     require(
-        config.replay.hindsight.strategy == "none" or limit is not None,
+        not hindsight or limit is not None,
         "env.max_episode_steps=null: hindsight learns from whole episodes and none would end; use a limit",
     )
+    if hindsight:
+        needed = 2 * int(limit or 0) * config.num_envs  # a whole episode while the next one is written
+        require(
+            config.replay.capacity >= needed,
+            f"replay.capacity={config.replay.capacity}: hindsight learns from whole episodes, of {limit} steps in "
+            f"{config.num_envs} environments; use {needed} or more",
+        )
     if hasattr(agent, "rollout_length"):
         for unused, default in UNUSED_ON_POLICY.items():
             require(

@@ -96,8 +96,12 @@ class DDPG(nn.Module):
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
-        self.temperature = Temperature(pairs, config.initial_temperature, config.target_entropy * action_size)
-        self.temperature.to(device)
+        self.temperature = Temperature(
+            pairs,
+            config.initial_temperature,
+            config.target_entropy * action_size,
+            learned=config.temperature_learning_rate > 0.0,
+        ).to(device)
         self.stochastic = config.actor.distribution == "squashed_gaussian"
         self.optimizers = {
             "actor": adam(self.actor_parameters, config.actor_learning_rate),

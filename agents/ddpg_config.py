@@ -106,6 +106,15 @@ class DDPGConfig:
         ):
             require_finite(f"agent.{name}", getattr(self, name), low=0.0)
         require_finite("agent.target_entropy", self.target_entropy)
+        require(
+            self.target_noise == 0.0 or self.actor.distribution != "squashed_gaussian",
+            f"agent.target_noise={self.target_noise}: stochastic actors draw their target actions; use 0",
+        )
+        require(
+            self.target_entropy == -1.0 or self.temperature_learning_rate > 0.0,
+            f"agent.target_entropy={self.target_entropy}: agent.temperature_learning_rate=0 keeps the temperature; use "
+            "a rate above 0",
+        )
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")

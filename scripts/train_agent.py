@@ -131,11 +131,19 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> 
     finished = trainer.run(monitor, lambda: stop.requested)
     monitor.close()  # before the last word, so that the table does not stand below it
     path = shlex.quote(str(trainer.run_dir))
+    if finished and trainer.updates == 0:
+        print(f"no update was made: the agent is as it was drawn; use more than steps={config.steps}{earlier(config)}")
     if finished:
         print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={path}")
     else:
         print(f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={path}")
     return 0
+
+
+def earlier(config: TrainConfig) -> str:
+    """Return what else would let learning begin, as the end of a sentence."""
+    names = [name for name in ("learning_starts", "warmup_episodes") if getattr(config, name)]
+    return "".join(f", or less than {name}={getattr(config, name)}" for name in names)
 
 
 def record_failure(failure: Failure, path: Path) -> str:

@@ -151,12 +151,19 @@ class Temperature(nn.Module):
         num_members: K.
         initial: alpha at first.
         target_entropy: of a whole action, in nats.
+        learned: else alpha stays as it was given, also where weights with another one are loaded.
     """
 
-    def __init__(self, num_members: int, initial: float, target_entropy: float) -> None:
+    def __init__(self, num_members: int, initial: float, target_entropy: float, *, learned: bool = True) -> None:
         super().__init__()
         self.target_entropy = target_entropy
         self.log_temperature = nn.Parameter(torch.full((num_members,), math.log(initial)))
+        self.initial = initial
+        if not learned:
+            self.register_load_state_dict_post_hook(Temperature._put_back)
+
+    def _put_back(self, _: object) -> None:
+        self.log_temperature.data.fill_(math.log(self.initial))
 
     def forward(self) -> Tensor:
         """Return alpha (K,)."""

@@ -79,6 +79,11 @@ class HindsightConfig:
             not self.curriculum.enabled or self.strategy != "none",
             "replay.hindsight.curriculum.enabled=true: nothing is relabelled; use replay.hindsight.strategy=future",
         )
+        require(
+            self.relabelled_per_original == 4.0 or self.strategy != "none",
+            f"replay.hindsight.relabelled_per_original={self.relabelled_per_original}: hindsight is off; use "
+            "replay.hindsight.strategy=future",
+        )
 
     @property
     def relabelled_share(self) -> float:
@@ -117,4 +122,8 @@ class ReplayConfig:
         require(
             not self.prioritized,
             "replay.prioritized=true: priorities of one goal say nothing of another's; use false with hindsight",
+        )
+        require(
+            not self.timelimit_as_done,
+            "replay.timelimit_as_done=true: episodes with goals end by time alone; use false with hindsight",
         )

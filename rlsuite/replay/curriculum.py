@@ -3,7 +3,8 @@
 Curriculum-guided hindsight experience replay (Fang et al. 2019), as the sampler of SHER's released code does it:
 greedy picks that maximize the gain of a facility-location term over goals minus a growing weight times the distance
 from goal to achieved goal. The released code picks 64 of 128 for each worker; a larger minibatch is picked in
-groups of that size, side by side.
+groups of that size, side by side. Two of its habits are left out: there what rejected picks cover stays counted as
+covered, and the rows that the normalizer learns from pass through the selection, too.
 
 Shapes: P groups, C candidates and S kept in each, G goal.
 """

@@ -14,7 +14,21 @@ GOALS = object()
 @pytest.mark.parametrize(
     ("arguments", "env", "message"),
     [
-        (["agent=her", "env=Hopper"], {}, "agent.clip_targets=true is for the sparse rewards of tasks with goals"),
+        (
+            ["agent=her", "env=Hopper"],
+            {},
+            "replay.hindsight.strategy=future is for tasks with goals; use one",
+        ),
+        (
+            ["agent=ddpg", "env=Hopper", "agent.clip_targets=true", "replay.n_step=1"],
+            {},
+            "agent.clip_targets=true is for the sparse rewards of tasks with goals",
+        ),
+        (
+            ["agent=sher", "env=FetchPush", "replay.capacity=700"],
+            {"goals": GOALS, "max_episode_steps": 50},
+            "whole episodes, of 50 steps in 16 environments; use 1600 or more",
+        ),
         (["agent=sher", "env=FetchPushDense"], {"goals": GOALS}, "use agent.clip_targets=false"),
         (["agent=sher", "env=FetchPush", "env.reward_type=dense"], {"goals": GOALS}, "use agent.clip_targets=false"),
         (["agent=sher", "env=FetchPush"], {"goals": GOALS, "max_episode_steps": None}, "env.max_episode_steps=null"),
@@ -54,6 +68,7 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
     ("arguments", "env"),
     [
         (["agent=sher", "env=FetchPushDense", "agent.clip_targets=false"], {"goals": GOALS}),
+        (["agent=sher", "env=FetchPushDense", "env.reward_type=sparse"], {"goals": GOALS}),
         (["agent=ace", "env=FetchPush"], {"goals": GOALS}),
         (["agent=ppo", "env=Hopper"], {}),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max, "max_episode_steps": 200}),

@@ -188,6 +188,15 @@ def test_resume_goes_on_bit_for_bit():
         assert torch.equal(tensor, state[name]), name
 
 
+def test_a_fixed_temperature_is_the_configs_also_after_loading():
+    old, new = make(initial_temperature=0.2), make(initial_temperature=0.5)
+    new.load_state_dict(old.state_dict())
+    assert new.temperature().item() == pytest.approx(0.5)
+    learned = [make(initial_temperature=value, temperature_learning_rate=1e-3) for value in (0.2, 0.5)]
+    learned[1].load_state_dict(learned[0].state_dict())
+    assert learned[1].temperature().item() == pytest.approx(0.2)
+
+
 # -- acting -----------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +297,11 @@ def test_statistics_are_of_relabelled_observations_alone():
         ({"actor_ascends": "second"}, r"agent\.actor_ascends=second"),
         ({"actor": ActorConfig()}, "SHER's policy is stochastic; use squashed_gaussian"),
         ({"critic": CriticConfig(block="batch_norm"), "clip_targets": False}, r"agent\.value=state goes with"),
+        ({"target_noise": 0.3}, r"agent\.target_noise=0\.3: stochastic actors draw their target actions; use 0"),
+        (
+            {"target_entropy": -2.0, "temperature_learning_rate": 0.0},
+            r"agent\.target_entropy=-2\.0: agent\.temperature_learning_rate=0 keeps",
+        ),
         ({"discount": 1.0}, r"agent\.clip_targets=true needs agent\.discount below 1"),
         ({"target_every": -1}, r"agent\.target_every=-1"),
         ({"reward_scale": 10.0}, r"agent\.clip_targets=true is for rewards as they are"),

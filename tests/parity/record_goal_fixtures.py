@@ -1,7 +1,9 @@
 """Record what Gymnasium-Robotics' goal tasks do: ``python tests/parity/record_goal_fixtures.py``.
 
-Writes goal_tasks.npz beside this file's fixtures folder: for each task some steps of one random episode, each with the
-full simulator state before it. The tests make the same steps and compare, so that they need no reference.
+Writes two files into this file's fixtures folder. goal_tasks.npz: for each task some steps of one random episode, each
+with the full simulator state before it, every other one judged by a goal that is reached; and how pairs of goals are
+judged. goal_starts.npz: observations that episodes begin with. The tests make the same steps, judge the same pairs and
+draw starts of their own, so that they need no reference.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import mujoco
 import numpy as np
 from robotics_reference import REFERENCE_IDS, make_reference
 
-FILE = Path(__file__).parent / "fixtures" / "goal_tasks.npz"
+FOLDER = Path(__file__).parent / "fixtures"
 STEPS = 12
+STARTS = 300
 STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
@@ -42,6 +45,10 @@ def record(name: str) -> dict[str, np.ndarray]:
         if step % 2:
             continue
         achieved = observation["achieved_goal"]
+        if step % 4:
+            goal = near(achieved, rng)
+            reward = sparse.compute_reward(achieved, goal, {})
+            info = {"is_success": sparse._is_success(achieved, goal)}
         rows["row"].append(row)
         rows["goal"].append(goal)
         rows["action"].append(action)
@@ -51,9 +58,39 @@ def record(name: str) -> dict[str, np.ndarray]:
         rows["success"].append(info["is_success"])
         if pose is not None:
             rows["grip_pose"].append(pose)
-    return {f"{name}/{key}": np.array(values) for key, values in rows.items()} | {
-        f"{name}/initial_qpos": np.array(sparse.initial_qpos)
-    }
+    size = len(sparse.goal)
+    achieved = np.array(rows["flat"])[:, -size:]
+    # Near goals, the episode's, and other steps' achievements, (3, STEPS, G).
+    desired = np.stack([[near(row, rng) for row in achieved], rows["goal"], achieved[::-1]])
+    pairs = {"pair_desired": desired}
+    for key, judge in (
+        ("pair_sparse", lambda *pair: sparse.compute_reward(*pair, {})),
+        ("pair_dense", lambda *pair: dense.compute_reward(*pair, {})),
+        ("pair_success", sparse._is_success),
+    ):
+        pairs[key] = np.array(
+            [[judge(one.copy(), other.copy()) for one, other in zip(achieved, goals, strict=True)] for goals in desired]
+        )
+    found = {key: np.array(values) for key, values in rows.items()} | pairs
+    found["initial_qpos"] = np.array(sparse.initial_qpos)
+    return {f"{name}/{key}": values for key, values in found.items()}
+
+
+def near(achieved: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a goal so near to what is achieved (G,) that it is reached; a pose keeps a quaternion of unit length."""
+    goal = achieved + 0.002 * rng.normal(size=achieved.shape)
+    if len(goal) == 7:
+        goal[3:] /= np.linalg.norm(goal[3:])
+    return goal
+
+
+def starts(name: str) -> np.ndarray:
+    """Return the observations that STARTS episodes begin with, (STARTS, D) float32, goals included."""
+    reference, rows = make_reference(name), []
+    for episode in range(STARTS):
+        observation, _ = reference.reset(seed=episode)
+        rows.append(np.concatenate([observation[key] for key in ("observation", "desired_goal", "achieved_goal")]))
+    return np.array(rows, np.float32)
 
 
 def main() -> None:
@@ -61,9 +98,12 @@ def main() -> None:
     recorded = {"mujoco": np.array(mujoco.__version__)}
     for name in REFERENCE_IDS:
         recorded |= record(name)
-    FILE.parent.mkdir(exist_ok=True)
-    np.savez_compressed(FILE, **recorded)  # type: ignore[arg-type]
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
+    FOLDER.mkdir(exist_ok=True)
+    begun = {name: starts(name) for name in REFERENCE_IDS}
+    for stem, tensors in (("goal_tasks", recorded), ("goal_starts", begun)):
+        path = FOLDER / f"{stem}.npz"
+        np.savez_compressed(path, **tensors)  # type: ignore[arg-type]
+        print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

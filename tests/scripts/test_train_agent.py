@@ -280,13 +280,8 @@ LONG = ["preset=debug", "steps=1200", "checkpoint.every=300", "log.every=60", "e
 RUNS = {
     "ddpg": ["agent=ddpg", "env=InvertedPendulum", "replay.prioritized=true", "replay.n_step=3"],
     "ace": ["agent=ace", "env=Hopper", "agent.num_pairs=3", "agent.exploration.hold=3"],
-    "pombu": [
-        "agent=pombu",
-        "env=Point3D",
-        "agent.horizon=30",
-        "agent.alpha_factor=1.5",
-        "agent.dynamics.max_passes=20",
-    ],
+    "pombu": ["agent=pombu", "env=Point3D", "agent.alpha_factor=1.5", "agent.dynamics.max_passes=20"],
+    "sher": ["agent=sher", "env=FetchPush", "replay.capacity=600", "replay.hindsight.curriculum.enabled=true"],
 }
 
 
@@ -383,3 +378,14 @@ def test_the_thread_count_changes_nothing(tmp_path, arguments):
 def test_a_run_too_short_to_learn_says_so(tmp_path, capsys):
     assert cli(*TINY, "steps=8", "learning_starts=100", f"run_dir={tmp_path / 'short'}") == 0
     assert "steps=8 end before learning starts; lower learning_starts=100" in " ".join(capsys.readouterr().out.split())
+    arguments = [
+        "agent=sher",
+        "env=FetchReach",
+        "preset=debug",
+        "steps=200",
+        "learning_starts=0",
+        f"run_dir={tmp_path / 'goals'}",
+    ]
+    assert cli(*arguments) == 0
+    said = "no update was made: the agent is as it was drawn; use more than steps=200, or less than warmup_episodes=4"
+    assert said in " ".join(capsys.readouterr().out.split())
