@@ -24,6 +24,7 @@ from agents.ddpg import DDPG, join
 from agents.ddpg_config import DDPGConfig
 from agents.stacking import stack_members
 from rlsuite.errors import UserError, require, require_choice
+from rlsuite.nn.critics import Critics
 from rlsuite.nn.normalizer import RunningNormalizer
 
 
@@ -126,27 +127,30 @@ class ACE(DDPG):
         Returns:
             (N, R).
         """
-        num_actors, num_rows, _ = proposals.shape
         observation = self.normalize(observation)  # (R, D), or (K, R, D) where members have their own statistics
         observation = self.for_members(observation, self.config.num_pairs)[:num_critics]
+        return self._mean_scores(observation, proposals, self._critics(slow=self.config.act_with_targets))
+
+    def _critics(self, *, slow: bool) -> Critics:
+        return self.target_critics if slow and not self.critics.joint_batches else self.critics
+
+    def _mean_scores(self, observation: Tensor, proposals: Tensor, critics: Critics) -> Tensor:
+        """Score proposals (N, R, A) in states (M, R, D), as the first M pairs see them: (N, R)."""
+        num_critics, (num_actors, num_rows, _) = len(observation), proposals.shape
         rows = observation[:, None].expand(-1, num_actors, -1, -1)
         inputs = torch.cat([rows, proposals.expand(num_critics, -1, -1, -1)], dim=-1).flatten(1, 2)
-        scores = self.pair_values(inputs, num_critics).unflatten(1, (num_actors, num_rows))
+        scores = self.pair_values(inputs, critics).unflatten(1, (num_actors, num_rows))
         if self.config.normalize_scores:
             scores = standardize(scores)
         return scores.mean(dim=0)
 
-    def pair_values(self, inputs: Tensor, num_critics: int) -> Tensor:
+    def pair_values(self, inputs: Tensor, critics: Critics) -> Tensor:
         """Return the values (M, rows) the first M pairs give to their inputs (M, rows, D + A).
 
         A pair with several critics gives the smallest of their values, the one it bootstraps from.
         """
-        count = self.config.num_critics
-        critics = (
-            self.target_critics if self.config.act_with_targets and not self.critics.joint_batches else self.critics
-        )
-        members = slice(0, num_critics * count)
-        values = critics.value(critics(self._per_critic(inputs), members))
+        num_critics, count = len(inputs), self.config.num_critics
+        values = critics.value(critics(self._per_critic(inputs), slice(0, num_critics * count)))
         return values.unflatten(0, (num_critics, count)).amin(dim=1)
 
     def _record_choice(self, scores: Tensor) -> None:
@@ -173,14 +177,13 @@ class ACE(DDPG):
         """Return the actions (K, B, A) to bootstrap from: each pair's own, or the ensemble's choice."""
         if not self.config.train_with_ensemble:
             return super().bootstrap_action(next_observation)
-        pairs = self.config.num_pairs
         rows = next_observation.flatten(0, 1)
-        proposals = self.target_actors(self.for_members(rows, pairs))  # (K, K * B, A)
-        inputs = join(self.for_members(rows, pairs), proposals).flatten(0, 1)
-        critics = self.critics if self.critics.joint_batches else self.target_critics
-        scores = critics.value(critics(self.for_members(inputs, pairs * self.config.num_critics)))
-        scores = scores.unflatten(1, (pairs, -1)).mean(dim=0)
-        return self.smooth(choose(proposals, scores).unflatten(0, next_observation.shape[:2])), None
+        proposals = self.target_actors(self.for_members(rows, self.config.num_pairs))[: self.num_actors]
+        chosen = proposals[0]
+        if self.num_scoring_critics and self.num_actors > 1:  # as decide() chooses, by the slow copies
+            judged = self.for_members(rows, self.num_scoring_critics)
+            chosen = choose(proposals, self._mean_scores(judged, proposals, self._critics(slow=True)))
+        return self.smooth(chosen.unflatten(0, next_observation.shape[:2])), None
 
     def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
         """Return the raw outputs (K * C, B, 1 or V) that are bootstrapped: of the own critics, or of two pairs'."""
@@ -228,6 +231,16 @@ class ACE(DDPG):
                     raise UserError(f"members differ in agent.{name}; take runs of one agent config and one task")
             if first.config.discount != member.config.discount and not config.normalize_scores:
                 raise UserError("members differ in agent.discount, so their scores in scale; add normalize_scores=true")
+            if not config.normalize_scores:
+                for name in ("reward_scale", "reward_scaling"):
+                    if getattr(first.config, name) != getattr(member.config, name):
+                        text = f"members differ in agent.{name}, so their scores in scale; add normalize_scores=true"
+                        raise UserError(text)
+                if first.config.reward_scaling == "returns":
+                    raise UserError(
+                        "agent.reward_scaling=returns gives each member's scores a scale of their own; add "
+                        "normalize_scores=true"
+                    )
             same_task = all(
                 torch.equal(getattr(first, name), getattr(member, name))
                 for name in ("action_center", "action_half_range")

@@ -9,6 +9,7 @@ Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D obser
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -91,6 +92,7 @@ class DDPG(nn.Module):
         self.register_buffer("action_half_range", (action_high - action_low).float() / 2)
         self.to(device)
         self.exploration = GaussianExploration(num_envs, action_size, config.exploration, seed=seed + 1, device=device)
+        self.turn_period = math.lcm(pairs, num_envs, len(config.exploration.episode_multipliers))
         self.stream = RandomStream(seed + 2, device)
         self.actor_parameters: list[Tensor] = list(self.actors.parameters())
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
@@ -123,14 +125,17 @@ class DDPG(nn.Module):
     def act(self, observation: Tensor, explore: bool) -> Tensor:
         """Return actions (N, A) in the environment's units for observations (N, D).
 
-        While exploring, an environment follows pair k mod K through its episode k, with noise, so that all pairs
-        collect alike; otherwise the first pair acts.
+        While exploring, an environment follows one pair through an episode, with noise, and pairs take turns so that
+        all collect alike; otherwise the first pair acts.
         """
         if not explore:
             return self.greedy(observation)
         proposals = self.propose(observation, explore)
         row = torch.arange(len(observation), device=observation.device)
-        pair = self.exploration.episode % self.config.num_pairs
+        # The turns shift by one whenever environments and noise levels have been through theirs: else, with episodes of
+        # equal length, a pair would meet the same ones for ever.
+        episode = self.exploration.episode
+        pair = (episode + episode // self.turn_period) % self.config.num_pairs
         return self.to_environment(self.exploration(proposals[pair, row]))
 
     def greedy(self, observation: Tensor) -> Tensor:
@@ -152,6 +157,11 @@ class DDPG(nn.Module):
         if self.config.reward_scaling == "returns":
             self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
         self.exploration.advance(transition.terminated | transition.truncated)
+
+    def interrupt(self) -> None:
+        """Begin new episodes in every environment: those of before could not be resumed."""
+        self.return_scaler.interrupt()
+        self.exploration.interrupt()
 
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn the statistics of observations (n, D) whose goals are relabelled, where the config asks for these."""

@@ -11,6 +11,8 @@ from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
 
+_DEFAULT = CriticConfig()
+
 
 @dataclass(frozen=True, kw_only=True)
 class DDPGConfig:
@@ -90,8 +92,7 @@ class DDPGConfig:
             require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
         require_choice("agent.precision", self.precision, PRECISIONS)
         require_choice("agent.reward_scaling", self.reward_scaling, ("constant", "returns"))
-        if self.reward_scaling == "returns":
-            require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
+        self._check_scales()
         require(0.0 <= self.discount <= 1.0, f"agent.discount={self.discount}: use a value in [0, 1]")
         require(0.0 < self.target_rate <= 1.0, f"agent.target_rate={self.target_rate}: use a value in (0, 1]")
         for name in ("actor_learning_rate", "critic_learning_rate", "reward_scale", "initial_temperature"):
@@ -128,6 +129,27 @@ class DDPGConfig:
             "agent.clip_targets=true is for rewards as they are; use agent.reward_scaling=constant and "
             "agent.reward_scale=1",
         )
+
+    def _check_scales(self) -> None:
+        """Refuse rewards that would leave the support of categorical values, or be scaled in two ways."""
+        support = [self.critic.value_min, self.critic.value_max]
+        if self.reward_scaling == "returns":
+            require_finite("agent.critic.value_max", self.critic.value_max, above=0.0)
+            require(
+                self.reward_scale == 1.0,
+                f"agent.reward_scale={self.reward_scale}: agent.reward_scaling=returns finds the scale itself; use 1",
+            )
+        if self.critic.loss == "categorical":
+            require(
+                self.reward_scaling == "constant" or support[0] == -support[1],
+                f"agent.critic.value_min={support[0]}: agent.reward_scaling=returns keeps returns within plus and "
+                f"minus agent.critic.value_max; use {-support[1]}",
+            )
+            require(
+                self.reward_scaling == "returns" or support != [_DEFAULT.value_min, _DEFAULT.value_max],
+                "agent.critic.loss=categorical: values beyond agent.critic.value_min and value_max cannot be learned; "
+                "use agent.reward_scaling=returns, or set both so that every discounted return lies between them",
+            )
 
     @property
     def target_range(self) -> tuple[float, float] | None:

@@ -45,7 +45,9 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
     require_packages("onnx", "onnxscript")
     if not hasattr(agent, "greedy"):
         raise UserError(f"{type(agent).__name__} has no deterministic policy to export")
-    policy = Policy(agent).eval().requires_grad_(False)
+    policy = Policy(agent)
+    learned = [weight for weight in policy.parameters() if weight.requires_grad]
+    policy.eval().requires_grad_(False)
     example = torch.zeros(2, observation_size, device=next(policy.parameters()).device)
     rows = torch.export.Dim("rows", min=1)
     try:
@@ -67,6 +69,9 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
             )
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another output=") from None
+    finally:
+        for weight in learned:  # the agent may go on learning
+            weight.requires_grad_()
     return path
 
 

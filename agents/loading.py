@@ -21,24 +21,29 @@ class PolicyConfig:
         run: run directory or checkpoint directory; several, with commas, for an ensemble.
         source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
         num_members: checkpoints taken into an ensemble (not with source=latest); 0 means all found.
-        num_actors: actors of the ensemble that propose (x of AxCy); 0 means all.
+        num_actors: actors of the ensemble that propose (x of AxCy); 0 means all, and so does leaving it out, but for
+            source=latest, which then stays as it was trained. So do the next two.
         num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
-        normalize_scores: standardize each critic's scores before their mean.
+        normalize_scores: standardize each critic's scores before their mean; otherwise false.
         device: auto, cpu or cuda.
     """
 
     run: tuple[str, ...] = ()
     source: str = "latest"
     num_members: int = 0
-    num_actors: int = 0
-    num_critics: int = -1
-    normalize_scores: bool = False
+    num_actors: int | None = None
+    num_critics: int | None = None
+    normalize_scores: bool | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
         require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
         require(self.num_members >= 0, f"num_members={self.num_members}: use 0 (all found) or more")
+        require(
+            self.num_members == 0 or self.source != "latest",
+            f"num_members={self.num_members}: source=latest is one checkpoint; add source=snapshots",
+        )
         require(
             self.source == "latest" or all(run for run in self.run), "run= holds an empty name; leave out the comma"
         )
@@ -56,8 +61,7 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     """
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
-        as_trained = (config.num_actors, config.num_critics, config.normalize_scores) == (0, -1, False)
-        if as_trained:
+        if (config.num_actors, config.num_critics, config.normalize_scores) == (None, None, None):
             return *load_agent(checkpoint, device=config.device), checkpoint
         checkpoints = [checkpoint]  # another AxCy of the run's own pairs
     else:
@@ -67,6 +71,7 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
         num_actors=config.num_actors,
         num_critics=config.num_critics,
         normalize_scores=config.normalize_scores,
+        as_trained=config.source == "latest",
         device=config.device,
     )
     return ensemble, run_config, checkpoints[0]

@@ -32,13 +32,10 @@ def member_checkpoints(runs: Sequence[str], source: str, num_members: int) -> li
     if source == "runs":
         found = [resolve_checkpoint(run) for run in runs]
     elif source == "snapshots":
-        resolve_checkpoint(runs[0])
         require(len(runs) == 1, f"source=snapshots takes one run=, not {len(runs)}; use source=mixed for several")
-        found = list_checkpoints(runs[0])[::-1]
+        found = _history(runs[0])
     else:
-        for run in runs:
-            resolve_checkpoint(run)  # says what is wrong with a path that is no run
-        histories = [list_checkpoints(run)[::-1] for run in runs]
+        histories = [_history(run) for run in runs]
         depth = min(len(history) for history in histories)
         found = [history[age] for age in range(depth) for history in histories]
     if not found or num_members > len(found):
@@ -49,12 +46,18 @@ def member_checkpoints(runs: Sequence[str], source: str, num_members: int) -> li
     return found[: num_members or len(found)]
 
 
+def _history(run: str) -> list[Path]:
+    """Return a run's checkpoints, newest first; the run may be named by one of them, or by their folder."""
+    return list_checkpoints(resolve_checkpoint(run).parent.parent)[::-1]
+
+
 def load_ensemble(
     checkpoints: Sequence[Path],
     *,
-    num_actors: int = 0,
-    num_critics: int = -1,
-    normalize_scores: bool = False,
+    num_actors: int | None = None,
+    num_critics: int | None = None,
+    normalize_scores: bool | None = None,
+    as_trained: bool = False,
     device: str = "auto",
 ) -> tuple[ACE, TrainConfig]:
     """Return ACE over the pairs of several checkpoints, without further training.
@@ -64,6 +67,8 @@ def load_ensemble(
         num_actors: x of AxCy; 0 means all.
         num_critics: y of AxCy; -1 means all.
         normalize_scores: see ACEConfig.
+        as_trained: what of these three is None is taken from the first checkpoint's run, where that is of agent=ace;
+            otherwise all actors and critics take part, their scores as they are.
         device: where it goes.
 
     Returns:
@@ -83,10 +88,9 @@ def load_ensemble(
         if own.env != config.env:
             raise UserError(f"{path} was trained on {own.env.full_id}, the first member on {config.env.full_id}")
     shared = {entry.name: getattr(config.agent, entry.name) for entry in dataclasses.fields(config.agent)}
-    shared |= {
-        "num_pairs": sum(agent.config.num_pairs for agent in agents),
-        "num_actors": num_actors,
-        "num_scoring_critics": num_critics,
-        "normalize_scores": normalize_scores,
-    }
+    chosen = {"num_actors": num_actors, "num_scoring_critics": num_critics, "normalize_scores": normalize_scores}
+    for name, otherwise in {"num_actors": 0, "num_scoring_critics": -1, "normalize_scores": False}.items():
+        if chosen[name] is None:
+            chosen[name] = shared.get(name, otherwise) if as_trained else otherwise
+    shared |= {"num_pairs": sum(agent.config.num_pairs for agent in agents), **chosen}
     return ACE.from_members(agents, ACEConfig(**shared)), config

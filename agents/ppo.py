@@ -160,6 +160,10 @@ class PPO(nn.Module):
         if self.config.scale_rewards:
             self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
 
+    def interrupt(self) -> None:
+        """Begin new episodes in every environment: those of before could not be resumed."""
+        self.return_scaler.interrupt()
+
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn nothing from relabelled goals: on-policy agents have none."""
 

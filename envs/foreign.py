@@ -147,4 +147,9 @@ def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) ->
             raise UserError(
                 f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work (continuous control)"
             )
+    if not (np.isfinite([action_space.low, action_space.high]).all() and (action_space.low < action_space.high).all()):
+        raise UserError(
+            f"{env_id}: its action space is {action_space}; actions need finite bounds, the lower below the upper "
+            "(gymnasium.wrappers.RescaleAction gives some)"
+        )
     return int(observation_space.shape[0]), action_space

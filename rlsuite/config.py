@@ -133,6 +133,7 @@ class TrainConfig:
             "warmup_episodes",
         ):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
+        require(self.num_threads <= 4096, f"num_threads={self.num_threads}: use 0 (all cores) to 4096")
         require_finite("train_ratio", self.train_ratio, low=0.0)
         normalizer = getattr(self.agent, "normalizer", None)
         require(
@@ -190,6 +191,9 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
         value = plain.get(group)
         if not isinstance(value, Mapping) or any(key not in value for key in keys):
             raise UserError(f"{group}={value}: the configuration names no {group}; use {group}=<name>")
+    for key in ("agent_name", "agent_target"):
+        if key in plain:
+            raise UserError(f"unknown key '{key}'; use agent=<name>")
     agent, env = dict(plain.pop("agent")), dict(plain.pop("env"))
     name, target = agent.pop("name"), agent.pop("target")
     # Options written flat, env.reset_noise_scale=0.1, are gathered; the environment itself checks them.

@@ -114,7 +114,33 @@ def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> li
     folders = [path for path in paths if path not in files]
     runs = [run for file in files for run in read_data(Path(file))]
     if folders:
-        runs += [read_run(path, keys) for path in find_runs(folders)]
+        runs += evaluated(find_runs(folders), keys)
+    if not runs:
+        raise UserError(f"{', '.join(paths) or 'runs=[]'}: there is no run in it; name run directories or data files")
+    # A run that is named twice, or lies in a data file as well, is one seed and not two.
+    same = {(run.name, run.label, run.task, run.seed, run.returns.round(4).tobytes()): run for run in runs}
+    return list(same.values())
+
+
+def evaluated(paths: Sequence[Path], keys: Sequence[str]) -> list[Run]:
+    """Return the runs that have an evaluation, and print which have none yet.
+
+    Raises:
+        UserError: if none has one, one cannot be read, or no run has one of the keys in its config.
+    """
+    for key in keys:
+        if all(value_of(read_yaml(path), key) is None for path in paths):
+            raise UserError(f"by={key}: no run has this key in its config.yaml; use one that they have, or agent.name")
+    runs, waiting = [], []
+    for path in paths:
+        try:
+            runs.append(read_run(path, keys))
+        except NoEvaluationError:
+            waiting.append(path)
+    if not runs:
+        raise UserError(f"{waiting[0]} has no evaluation yet; train it with evaluate.every above 0")
+    if waiting:
+        print(f"left out, as they have no evaluation yet: {', '.join(map(str, waiting))}")
     return runs
 
 
@@ -125,7 +151,7 @@ def find_runs(paths: Iterable[str]) -> list[Path]:
         UserError: if there is none.
     """
     paths = list(paths)
-    found = {config.parent for path in paths for config in Path(path).rglob("config.yaml")}
+    found = {config.parent.resolve() for path in paths for config in Path(path).rglob("config.yaml")}
     runs = sorted(path for path in found if (path / "metrics.jsonl").exists())
     if not runs:
         raise UserError(f"no run directory at or below {', '.join(paths)}; name one with a metrics.jsonl")
@@ -136,10 +162,11 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
     """Read a run directory's evaluations.
 
     Raises:
-        UserError: if it has none, or its files cannot be read.
+        NoEvaluationError: if it has none.
+        UserError: if its files cannot be read.
     """
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
+        config = read_yaml(path)
         lines = (path / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
         # The last record of a step counts: a resumed run may have evaluated it twice.
@@ -161,19 +188,39 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
     if not len(run.steps):
-        raise UserError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
+        raise NoEvaluationError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
     return run
+
+
+class NoEvaluationError(UserError):
+    """A run that has not been evaluated yet."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return what a run's config.yaml holds.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return yaml.safe_load((path / "config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
 
 
 def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
     """Return the group a run belongs to: the values of some config keys, such as agent.name."""
-    values = []
-    for key in keys:
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        values.append(str(node) if key == "agent.name" else f"{key.rpartition('.')[2]}={node}")
-    return ", ".join(values)
+    values = [(key, value_of(config, key)) for key in keys]
+    return ", ".join(
+        str(value) if key == "agent.name" else f"{key.rpartition('.')[2]}={value}" for key, value in values
+    )
+
+
+def value_of(config: Any, key: str) -> Any:
+    """Return what a config holds under a dotted key; None where it has no such key."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
 
 
 def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
@@ -242,6 +289,8 @@ def from_columns(columns: dict[str, Any]) -> Run:
     steps = np.array(columns["step"], dtype=np.int64)
     if steps.ndim != 1 or any(values.shape != steps.shape for values in arrays.values()):
         raise ValueError("its columns differ in length")
+    if not all(np.isfinite(values).all() for values in arrays.values()):
+        raise ValueError("it holds numbers that are not finite")
     return Run(
         name=columns["run"],
         label=columns["label"],

@@ -285,6 +285,7 @@ class Trainer:
             self.env.load_state(parts["environment"])
             if not self.env.exact_resume:  # new episodes have begun
                 self.replay.mark_interrupted()
+                getattr(self.agent, "interrupt", lambda: None)()
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"

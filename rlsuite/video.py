@@ -26,7 +26,7 @@ class VideoWriter:
             self._container = av.open(str(path), mode="w")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write video {path} ({error}); choose another output=, such as film.mp4") from None
-        self._rate = frames_per_second
+        self._rate, self._path = frames_per_second, path
         self._stream: av.VideoStream | None = None
 
     def add(self, frame: np.ndarray) -> None:
@@ -36,7 +36,16 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self._rate)
             self._stream.height, self._stream.width = frame.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        self._write(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+
+    def _write(self, frame: av.VideoFrame | None) -> None:
+        """Encode a frame, or what is left where there is none; the file is opened with the first."""
+        assert self._stream is not None
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except OSError as error:
+            self._stream = None  # nothing more is written
+            raise UserError(f"cannot write video {self._path} ({error.strerror}); choose another output=") from None
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +53,6 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+        if self._stream is not None and kind is None:
+            self._write(None)
         self._container.close()

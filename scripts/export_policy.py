@@ -20,7 +20,7 @@ from agents.export import difference_in_onnxruntime, export_onnx, require_packag
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require_finite
 from rlsuite.help import describe
 
 
@@ -35,6 +35,10 @@ class ExportConfig(PolicyConfig):
 
     output: str = ""
     tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_finite("tolerance", self.tolerance, low=0.0)
 
 
 def main(arguments: list[str]) -> int:

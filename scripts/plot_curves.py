@@ -107,6 +107,8 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     tasks = sorted({curve.task for curve in curves})
     labels = sorted({curve.label for curve in curves})
     colors = {label: f"C{place % 10}" for place, label in enumerate(labels)}
+    if len(tasks) > 1 and min(curve.center[-1] for curve in curves) <= 0:
+        print("no performance profile: a share of the best means nothing where a group's last value is 0 or less")
     profiles = len(tasks) > 1 and min(curve.center[-1] for curve in curves) > 0  # shares of a best below 0 mean nothing
     panels = len(tasks) + profiles
     columns = min(panels, MAX_COLUMNS)

@@ -33,7 +33,7 @@ from rlsuite.compose import (
     read_config,
 )
 from rlsuite.config import TrainConfig, to_plain, train_config
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require
 from rlsuite.help import help_text
 from rlsuite.monitor import Monitor
 from rlsuite.on_policy import OnPolicyTrainer
@@ -84,6 +84,10 @@ def continue_run(path: Path, arguments: list[str], stop: GracefulStop) -> int:
         config = train_config(merge(read_config(folder), arguments))
         stack.enter_context(RunLock(folder))
         checkpoint = read_checkpoint(checkpoint_dir, parts=["agent", "optimizers", "replay", "environment", "worker"])
+        require(
+            config.steps >= checkpoint.step or config.steps == checkpoint.metadata["config"]["steps"],
+            f"steps={config.steps}: the run is already at step {checkpoint.step}; use more, or leave it out",
+        )
         prepare_torch(config)
         trainer = make_trainer(config, folder, stack, checkpoint)
         write_config(config, folder)

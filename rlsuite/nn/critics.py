@@ -202,7 +202,9 @@ class Critics(nn.Module):
             target_range: what targets are clipped to, with squared errors.
 
         Returns:
-            (K, B): squared error, or cross entropy to the projected target distribution.
+            (K, B): squared error, or the projected target distribution's divergence from the output's: the cross
+            entropy without the target's own entropy, which has no gradient but would pass for error where sampling is
+            prioritized (Hessel et al. 2018).
         """
         if not self.categorical:
             target = torch.addcmul(reward, discount, next_output.squeeze(-1))
@@ -210,7 +212,8 @@ class Critics(nn.Module):
                 target = target.clamp(*target_range)
             return (output.squeeze(-1) - target).square()
         target = project_distribution(functional.softmax(next_output, dim=-1), reward, discount, self.atoms)
-        return -(target * functional.log_softmax(output, dim=-1)).sum(dim=-1)
+        cross_entropy = -(target * functional.log_softmax(output, dim=-1)).sum(dim=-1)
+        return (cross_entropy - torch.special.entr(target).sum(dim=-1)).clamp_min(0.0)
 
     def after_step(self) -> None:
         """Keep the weights on their sphere where the block asks for it; call after each optimizer step."""

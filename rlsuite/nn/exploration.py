@@ -81,8 +81,8 @@ class ExplorationConfig:
             )
             require_finite("agent.exploration.final_std", self.final_std or 0.0, low=0.0)
             require(
-                self.decay_steps >= 1,
-                f"agent.exploration.decay_steps={self.decay_steps}: schedule={self.schedule} needs 1 or more",
+                1 <= self.decay_steps <= 10**15,
+                f"agent.exploration.decay_steps={self.decay_steps}: schedule={self.schedule} needs 1 to 10^15",
             )
         require(
             0.0 <= self.random_probability <= 1.0,
@@ -188,11 +188,20 @@ class GaussianExploration(nn.Module):
             share = 0.5 - 0.5 * torch.cos(math.pi * share)
         return config.std + (config.final_std - config.std) * share
 
+    def interrupt(self) -> None:
+        """Begin a new episode in every environment, without a step: theirs could not go on."""
+        self._begin(torch.ones_like(self.decision, dtype=torch.bool))
+
     @torch.no_grad()
     def advance(self, ended: Tensor) -> None:
         """Count a decision; environments whose episode ended (N,) bool start their next one."""
         self.steps.add_(len(ended))
-        self.decision.add_(1).masked_fill_(ended, 0)
+        self.decision.add_(1)
+        self._begin(ended)
+
+    @torch.no_grad()
+    def _begin(self, ended: Tensor) -> None:
+        self.decision.masked_fill_(ended, 0)
         number = self.episodes_started + ended.cumsum(0) - 1
         self.episode.copy_(torch.where(ended, number, self.episode))
         self.episodes_started.add_(ended.sum())

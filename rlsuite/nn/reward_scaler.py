@@ -48,6 +48,10 @@ class ReturnScaler(nn.Module):
         self.scale.copy_(1.0 / divisor)
         self.running.masked_fill_(ended, 0.0)
 
+    def interrupt(self) -> None:
+        """Begin a new episode in every environment: theirs could not go on."""
+        self.running.zero_()
+
     def forward(self, reward: Tensor) -> Tensor:
         """Scale rewards, or n-step sums of them, of any shape."""
         return reward * self.scale

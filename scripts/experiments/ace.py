@@ -23,7 +23,7 @@ from agents.loading import PolicyConfig, load_policy
 from envs import VectorEnv
 from experiments.training_runs import train_all
 from rlsuite.config import TrainConfig, build
-from rlsuite.errors import require
+from rlsuite.errors import require, require_finite
 from rlsuite.evaluation import Evaluation, evaluate
 from rlsuite.experiment import Claim, Result
 from rlsuite.seeding import derive_seed
@@ -51,6 +51,7 @@ class Numbers:
         require(self.pairs >= 2, f"pairs={self.pairs}: use 2 or more")
         for name in ("repeats", "episodes", "early_step", "parallel"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require_finite("bar", self.bar)
         require(len(self.runs) == 1, "runs=: name one folder")
 
     @property

@@ -146,8 +146,8 @@ def test_twin_critics_score_with_the_smaller_of_a_pair():
     inputs = torch.randn(3, 6, 5)
     values = agent.critics(inputs.repeat_interleave(2, dim=0))[..., 0]
     expected = torch.stack([values[2 * pair : 2 * pair + 2].amin(0) for pair in range(3)])
-    torch.testing.assert_close(agent.pair_values(inputs, 3), expected)
-    torch.testing.assert_close(agent.pair_values(inputs[:2], 2), expected[:2])
+    torch.testing.assert_close(agent.pair_values(inputs, agent.critics), expected)
+    torch.testing.assert_close(agent.pair_values(inputs[:2], agent.critics), expected[:2])
 
 
 def test_standardize_by_hand():
@@ -223,6 +223,21 @@ def test_critics_bootstrap_from_the_ensembles_choice_by_brute_force():
             ]
             best = proposals[scores.index(max(scores))]
             torch.testing.assert_close(chosen[pair, row], best)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "keys",
+    [{"num_critics": 2}, {"num_actors": 2}, {"num_scoring_critics": 2}, {"normalize_scores": True}],
+    ids=["twins", "A2C3", "A3C2", "standardized"],
+)
+def test_critics_bootstrap_from_what_the_ensemble_would_do(keys):
+    agent = ensemble_agent(**keys)
+    acting = make(num_pairs=3, act_with_targets=True, **keys)
+    acting.load_state_dict(agent.state_dict())
+    following = torch.randn(3, 40, 3)
+    chosen = agent.bootstrap_action(following)[0].flatten(0, 1)
+    torch.testing.assert_close(acting.to_environment(chosen), acting.act(following.flatten(0, 1), False))
 
 
 def test_actors_ascend_the_mean_of_all_critics_by_brute_force():
@@ -386,3 +401,37 @@ def test_the_paper_preset_is_the_card_to_the_letter():
     assert (config.replay.capacity, config.replay.n_step, config.replay.prioritized) == (2_000_000, 1, False)
     assert config.replay.timelimit_as_done
     assert (config.updates_per_episode, config.warmup_episodes, config.train_ratio) == (100, 50, 0.0)
+
+
+def test_members_whose_scores_differ_in_scale_need_standardizing():
+    plain, larger = make(cls=DDPG), make(cls=DDPG, reward_scale=100.0)
+    two = {**SMALL, "num_pairs": 2}
+    with pytest.raises(UserError, match=r"differ in agent\.reward_scale.*add normalize_scores=true"):
+        ACE.from_members([plain, larger], ACEConfig(**two))
+    ACE.from_members([plain, larger], ACEConfig(**two, normalize_scores=True))
+    scaled = [make(cls=DDPG, seed=seed, reward_scaling="returns") for seed in range(2)]
+    with pytest.raises(UserError, match="a scale of their own"):
+        ACE.from_members(scaled, ACEConfig(**two))
+
+
+@pytest.mark.parametrize("multipliers", [(1.0,), (1.0, 2.0, 0.0)])
+@pytest.mark.parametrize("pairs", [2, 3])
+def test_every_pair_meets_every_environment_and_noise_level(pairs, multipliers):
+    """Episodes of equal length, eight environments: pair, environment and level in every combination, equally often."""
+    noise = ExplorationConfig(episode_multipliers=multipliers, std=0.0)
+    agent, met = make(num_pairs=pairs, num_envs=8, exploration=noise), {}
+    asked = []
+    agent.propose = lambda observation, explore: (
+        asked.append(None) or torch.arange(float(pairs)).view(-1, 1, 1).expand(pairs, 8, 2)
+    )
+    agent.to_environment, agent.exploration.forward = lambda action: action, lambda action: action
+    rounds = 2 * pairs * pairs * len(multipliers)
+    for _ in range(rounds):
+        pair = agent.act(torch.zeros(8, 3), True)[:, 0].long()
+        level = agent.exploration.episode % len(multipliers)
+        for environment in range(8):
+            key = (int(pair[environment]), environment, int(level[environment]))
+            met[key] = met.get(key, 0) + 1
+        agent.exploration.advance(torch.ones(8, dtype=torch.bool))
+    assert len(met) == pairs * 8 * len(multipliers)
+    assert set(met.values()) == {rounds // (pairs * len(multipliers))}

@@ -43,6 +43,13 @@ def test_the_file_acts_as_the_agent_for_any_number_of_rows(tmp_path, name):
         assert difference_in_onnxruntime(agent, path, torch.randn(rows, 4) * 5) < 1e-5
 
 
+def test_an_agent_goes_on_learning_after_its_export(tmp_path):
+    agent = DDPG(4, LOW, HIGH, DDPGConfig(**SMALL))
+    wanted = [weight.requires_grad for weight in agent.parameters()]
+    export_onnx(agent, 4, tmp_path / "policy.onnx")
+    assert [weight.requires_grad for weight in agent.parameters()] == wanted
+
+
 def test_an_ensemble_of_runs_keeps_each_members_normalizer(tmp_path):
     members = [DDPG(4, LOW, HIGH, DDPGConfig(**SMALL), seed=seed) for seed in range(2)]
     for place, member in enumerate(members):

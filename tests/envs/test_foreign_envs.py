@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import envs
+from envs.foreign import continuous_spaces
 from rlsuite.errors import UserError
 
 
@@ -118,6 +119,13 @@ def test_unusable_environments_are_one_line_errors(env_id, message):
     with pytest.raises(UserError, match=message) as caught:
         envs.make_vector(env_id, 1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0.0, 0.0)])
+def test_actions_without_bounds_are_a_one_line_error(low, high):
+    box = gymnasium.spaces.Box(np.float32(low), np.float32(high), (2,))
+    with pytest.raises(UserError, match="actions need finite bounds, the lower below the upper"):
+        continuous_spaces("Toy-v0", gymnasium.spaces.Box(-1.0, 1.0, (3,)), box)
 
 
 def test_unknown_option_is_a_one_line_error():

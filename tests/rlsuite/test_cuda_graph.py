@@ -46,7 +46,7 @@ CONFIGS = [
     TD3,
     ACEConfig(num_pairs=3, policy_delay=3, **SMALL),
     dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), block="batch_norm")),
-    dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), loss="categorical", num_atoms=11)),
+    dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), loss="categorical", num_atoms=11, value_max=6.0)),
 ]
 
 

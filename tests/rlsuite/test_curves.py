@@ -50,11 +50,11 @@ def test_groups_are_made_by_task_and_keys_and_a_repeated_step_counts_once(tmp_pa
     write_run(tmp_path, "a", {100: 1.0})
     write_run(tmp_path, "b", {100: 2.0}, agent="ddpg")
     write_run(tmp_path, "c", {100: 3.0}, task="Ant")
-    curves = make_curves(read_runs([str(tmp_path)], ["agent.name", "agent.k", "agent.none"]))
+    curves = make_curves(read_runs([str(tmp_path)], ["agent.name", "agent.k"]))
     assert {(curve.task, curve.label) for curve in curves} == {
-        ("Hopper", "ace, k=3, none=None"),
-        ("Hopper", "ddpg, k=3, none=None"),
-        ("Ant", "ace, k=3, none=None"),
+        ("Hopper", "ace, k=3"),
+        ("Hopper", "ddpg, k=3"),
+        ("Ant", "ace, k=3"),
     }
     text = (tmp_path / "a" / "metrics.jsonl").read_text()
     again = json.dumps({"step": 100, "time_s": 9.0, "kind": "evaluate", "mean": 5.0})
@@ -148,3 +148,39 @@ def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_pat
     assert "minutes" in capsys.readouterr().err
     assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", "output=curves.gif"]) == 2
     assert "png" in capsys.readouterr().err
+
+
+def test_a_run_counts_once_however_it_is_named(tmp_path):
+    write_run(tmp_path, "runs/a", {100: 1.0})
+    write_run(tmp_path, "runs/b", {100: 2.0}, seed=1)
+    runs = read_runs([str(tmp_path / "runs")])
+    write_data(runs, tmp_path / "data.json")
+    again = [
+        str(tmp_path),
+        str(tmp_path / "runs" / "a"),
+        str(tmp_path / "runs" / ".." / "runs"),
+        str(tmp_path / "data.json"),
+    ]
+    assert len(read_runs(again)) == len(runs) == 2
+
+
+def test_runs_without_an_evaluation_are_left_out_with_a_word(tmp_path, capsys):
+    write_run(tmp_path, "a", {100: 1.0})
+    write_run(tmp_path, "b", {})
+    assert len(read_runs([str(tmp_path)])) == 1
+    assert "left out, as they have no evaluation yet" in capsys.readouterr().out
+
+
+def test_what_cannot_be_plotted_is_refused_in_one_line(tmp_path):
+    write_run(tmp_path, "a", {100: 1.0})
+    for key in ("agent.kk", ""):
+        with pytest.raises(UserError, match=f"by={key}: no run has this key"):
+            read_runs([str(tmp_path)], ["agent.name", key])
+    (tmp_path / "empty.json").write_text("[]")
+    for paths in ([], [str(tmp_path / "empty.json")]):
+        with pytest.raises(UserError, match="there is no run in it"):
+            read_runs(paths)
+    columns = to_columns(read_run(tmp_path / "a")) | {"mean": [None]}
+    (tmp_path / "null.json").write_text(json.dumps([columns]))
+    with pytest.raises(UserError, match="is no data file"):
+        read_runs([str(tmp_path / "null.json")])

@@ -74,7 +74,7 @@ def imagining(folder, bad=None):
     plain = {
         "agent": {"name": "pombu", "target": "agents.pombu.agent.POMBU", "horizon": 30, "trajectories": 3, "passes": 1,
                   "policy_updates": 1, "hidden_sizes": [4], "dynamics": {"max_passes": 5, "hidden_sizes": [4]}},
-        "env": {"id": "rlsuite/Point3D"}, "num_envs": 2, "steps": 600,
+        "env": {"id": "rlsuite/Point3D"}, "num_envs": 2, "steps": 600, "learning_starts": 0, "warmup_random": False,
     }  # fmt: skip
     config = train_config(plain)
     env = make_env(config, 2)

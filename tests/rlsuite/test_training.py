@@ -278,7 +278,8 @@ def test_a_rate_changed_on_resume_holds_from_there_on(tmp_path):
 
 
 def test_environments_that_cannot_resume_truncate_what_was_open(tmp_path):
-    config = configure(checkpoint={"every": 40, "keep": 1})
+    agent = DDPG | {"reward_scaling": "returns", "exploration": NOISE}
+    config = configure(agent, checkpoint={"every": 40, "keep": 1})
     first = make(config, tmp_path)
     run(first, lambda: first.worker.steps >= 40)
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "40")
@@ -288,6 +289,12 @@ def test_environments_that_cannot_resume_truncate_what_was_open(tmp_path):
     newest = (second.replay.buffer.cursor - 1) % second.replay.buffer.num_slots
     assert second.replay.buffer.truncated[newest].all()
     assert not second.replay.buffer.terminated[newest].any()
+    # The agent has begun new episodes as well: their returns and their decisions count from 0.
+    assert first.agent.return_scaler.running.abs().sum() > 0
+    assert second.agent.return_scaler.running.tolist() == [0.0] * 4
+    assert first.agent.exploration.decision.sum() > 0
+    assert second.agent.exploration.decision.tolist() == [0] * 4
+    assert (second.agent.exploration.episode > first.agent.exploration.episode).all()
     assert run(second)
 
 

@@ -60,6 +60,7 @@ def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
     for arguments in (
         [pair, "source=runs"],
         [f"run={runs / 'a'}", "source=snapshots", "num_members=2", "num_actors=3", "num_critics=2"],
+        [f"run={runs / 'a' / 'checkpoints'}", "source=snapshots", "num_members=2"],
         [pair, "source=mixed", "num_members=4", "normalize_scores=true"],
     ):
         assert run_script(evaluate_agent.main, [*arguments, "episodes=2"]) == 0
@@ -97,6 +98,7 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
         ([f"run={runs / 'a'},{runs / 'b'}"], "source=runs"),
         ([f"run={runs / 'a'},{runs / 'other'}", "source=runs"], "Hopper"),
         ([f"run={runs / 'a'}", "source=snapshots", "num_members=99"], "99"),
+        ([f"run={runs / 'a'}", "num_members=2"], "source=latest is one checkpoint; add source=snapshots"),
         ([f"run={runs / 'a'}", "epsiodes=3"], "episodes"),
     ):
         assert run_script(evaluate_agent.main, arguments) == 2

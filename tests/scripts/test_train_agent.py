@@ -220,6 +220,7 @@ def test_a_checkpoint_without_its_config_is_refused(capsys, copied):
         "num_envs=2",
         "steps.foo=3",
         "replay.capacity=8",
+        "steps=1",
     ],
 )
 def test_resume_refuses_what_does_not_fit(capsys, copied, argument):
@@ -378,14 +379,7 @@ def test_the_thread_count_changes_nothing(tmp_path, arguments):
 def test_a_run_too_short_to_learn_says_so(tmp_path, capsys):
     assert cli(*TINY, "steps=8", "learning_starts=100", f"run_dir={tmp_path / 'short'}") == 0
     assert "steps=8 end before learning starts; lower learning_starts=100" in " ".join(capsys.readouterr().out.split())
-    arguments = [
-        "agent=sher",
-        "env=FetchReach",
-        "preset=debug",
-        "steps=200",
-        "learning_starts=0",
-        f"run_dir={tmp_path / 'goals'}",
-    ]
-    assert cli(*arguments) == 0
+    debug = ["preset=debug", "steps=200", "learning_starts=0"]
+    assert cli("agent=sher", "env=FetchReach", *debug, f"run_dir={tmp_path / 'goals'}") == 0
     said = "no update was made: the agent is as it was drawn; use more than steps=200, or less than warmup_episodes=4"
     assert said in " ".join(capsys.readouterr().out.split())

@@ -70,8 +70,17 @@ def test_categorical_value_and_cross_entropy_by_hand():
     next_logits = torch.log(torch.tensor([[[0.5, 0.5, 1e-30]]]))
     # 0.5 + z for z = 0, 1 with half the mass each: a quarter at 0, half at 1, a quarter at 2.
     loss = critics.loss(logits, torch.tensor([[0.5]]), torch.tensor([[1.0]]), next_logits)
-    expected = -(0.25 * math.log(0.5) + 0.5 * math.log(0.25) + 0.25 * math.log(0.25))
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    cross_entropy = -(0.25 * math.log(0.5) + 0.5 * math.log(0.25) + 0.25 * math.log(0.25))
+    entropy = -(2 * 0.25 * math.log(0.25) + 0.5 * math.log(0.5))
+    assert loss.item() == pytest.approx(cross_entropy - entropy, rel=1e-5)
+
+
+def test_a_perfect_categorical_prediction_is_no_error_however_wide_it_is():
+    critics = Critics(1, 1, 1, CriticConfig(loss="categorical", num_atoms=21))
+    for width in (0.1, 1.0, 3.0):
+        logits = -0.5 * (critics.atoms / width).square().view(1, 1, -1)
+        loss = critics.loss(logits, torch.zeros(1, 1), torch.ones(1, 1), logits)
+        assert loss.item() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_branched_critic_equals_the_diagram_in_plain_torch(generator):
