@@ -7,7 +7,6 @@ last line printed is JSON: path, bytes, mse, mse_black (of the empty canvases).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
-from agents.assembly import load_agent, make_env
+from agents.assembly import load_agent, make_evaluation_env
 from agents.painter.agent import Painter
 from agents.painter.weights import save_painter
 from rlsuite.checkpoint import resolve_checkpoint
@@ -56,8 +55,7 @@ def main(arguments: list[str]) -> int:
     config: ScriptConfig = script_config(ScriptConfig, arguments)
     agent, run = load_agent(config.run[0])
     require(isinstance(agent, Painter), f"run={config.run[0]} is of agent={run.agent_name}; name one of agent=painter")
-    options = {**run.env.options, "split": "test", "renderer": "exact", "start": "black"}
-    env: Any = make_env(dataclasses.replace(run, env=dataclasses.replace(run.env, options=options)), PICTURES)
+    env: Any = make_evaluation_env(run, PICTURES, options={"split": "test", "renderer": "exact"})
     observation, _ = env.reset(seed=0)
     black, left = env.error.mean(), torch.zeros(PICTURES)
     for _ in range(env.max_episode_steps):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from agents.assembly import load_agent, make_env, prepare_torch
+from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from experiments.training_runs import train_all
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
@@ -216,8 +216,7 @@ def measure(folder: Path, renderer: str = "") -> float:
     """
     agent, config = load_agent(folder)
     prepare_torch(config)
-    options = {**config.env.options, "split": "test"} | ({"renderer": renderer} if renderer else {})
-    env: Any = make_env(dataclasses.replace(config, env=dataclasses.replace(config.env, options=options)), TEST)
+    env: Any = make_evaluation_env(config, TEST, options={"renderer": renderer} if renderer else {})
     observation, _ = env.reset_to(env.pool)
     mse = torch.zeros(TEST)
     for _ in range(env.max_episode_steps):
