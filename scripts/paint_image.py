@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
-from agents.painter.paint import divided_plan, make_plan, paint_picture, policy
+from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
 from renderers.photo import read_photo
@@ -49,8 +49,9 @@ class PaintConfig:
             each of d x d tiles.
         long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
-        smallest_tile: side of the finest tiles, in pixels.
-        brush: bezier, opaque, circle, triangle or line.
+        smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
+            suite's own.
+        brush: bezier, opaque, circle, triangle or line; without it the one that the painter learned to paint with.
         opaque: strokes hide what is under them.
         smallest_stroke: thinnest radius, 0 to 1 of the largest there is (a quarter of a tile).
         largest_stroke: thickest radius.
@@ -68,8 +69,8 @@ class PaintConfig:
     divide: int = 0
     long_side: int = 512
     output_size: int = 0
-    smallest_tile: int = 16
-    brush: str = "bezier"
+    smallest_tile: int = 0
+    brush: str = ""
     opaque: bool = False
     smallest_stroke: float = 0.0
     largest_stroke: float = 1.0
@@ -86,8 +87,12 @@ class PaintConfig:
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
         require(0 <= self.output_size <= 16384, f"output_size={self.output_size}: use 0 to 16384")
-        require(self.smallest_tile >= 4, f"smallest_tile={self.smallest_tile}: use 4 or more")
-        require_choice("brush", self.brush, BRUSHES)
+        require(
+            self.smallest_tile == 0 or self.smallest_tile >= 4,
+            f"smallest_tile={self.smallest_tile}: use 4 or more, or 0 for half of the painter's canvas",
+        )
+        if self.brush:
+            require_choice("brush", self.brush, BRUSHES)
         require_choice("video", self.video, ("mp4", "gif", "none"))
         require(
             0.0 <= self.smallest_stroke <= self.largest_stroke <= 1.0,
@@ -140,7 +145,9 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
     if config.divide:
         levels = divided_plan(height, width, config.strokes, config.divide)
     else:
-        levels = make_plan(height, width, config.strokes, config.smallest_tile)
+        levels = plan_for(painter, height, width, config.strokes, config.smallest_tile)
+    brush = config.brush or painter.brush
+    limits = Limits(config.smallest_stroke, config.largest_stroke, config.opaque)
     columns = (
         TextColumn("painting"),
         BarColumn(),
@@ -155,12 +162,12 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
 
         painting = paint_picture(
             picture,
-            policy(painter),
+            policy(painter, brush, limits),
             levels,
             size=painter.size,
-            brush=config.brush,
+            brush=brush,
             refinement=RefineConfig(steps=config.refine_steps) if config.refine else None,
-            limits=Limits(config.smallest_stroke, config.largest_stroke, config.opaque),
+            limits=limits,
             report=report,
             deadline=began + config.seconds if config.seconds else None,
         )

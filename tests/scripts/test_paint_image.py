@@ -1,5 +1,6 @@
 """paint_image.py, train_renderer.py and export_painter.py as a user runs them."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,7 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from agents.painter.agent import Painter
+from agents.painter.config import PainterConfig
+from agents.painter.weights import save_painter
 from renderers.neural import load_renderer
+from renderers.soft import draw_soft
 from renderers.stroke_list import load_strokes
 from rlsuite.cli import run_script
 
@@ -71,6 +76,23 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
     assert float(numbers[:, 6:8].min()) >= 0.1 - 1e-6
     assert float(numbers[:, 6:8].max()) <= 0.3 + 1e-6
     assert load_strokes(tmp_path / "3/strokes.json").width == 32
+
+
+def test_strokes_are_those_of_the_brush_that_the_painter_learned_with(photo, tmp_path):
+    painter = Painter(
+        6 * 256 + 1,
+        torch.zeros(65),
+        torch.ones(65),
+        PainterConfig(network="small", width=4),
+        renderer=functools.partial(draw_soft, size=16, brush="circle"),
+        episode_length=4,
+    )
+    weights = tmp_path / "circles.safetensors"
+    save_painter(painter, weights, brush="circle", about={})
+    options = [f"weights={weights}", "strokes=40", "refine=false", "video=none", "num_threads=1"]
+    for brush, arguments in (("circle", []), ("line", ["brush=line"])):
+        assert paint(photo, f"output={tmp_path / brush}", *options, *arguments) == 0
+        assert load_strokes(tmp_path / brush / "strokes.json").brush == brush
 
 
 def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys):
