@@ -58,7 +58,7 @@ def white_paper(alpha: Tensor) -> Tensor:
 def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
     row, column, radius = circle_places(shape, size, circles)
     # A circle's opacity is linear in its number, so two sums over the four pixels tell their mean: how many are
-    # covered, and by which numbers. Both are packed into 16 bits, 1024 * covered + number: four numbers are 1020 at most.
+    # covered, and by which numbers. Both are packed into 16 bits, 1024 * covered + number: numbers sum to 1020 at most.
     fraction = (shape[:, 9] - shape[:, 8]) / circles
     scale = torch.stack([shape[:, 8] - fraction, fraction], dim=1).float() / 4
     most = max(1, _TABLE_BYTES // (10 * (2 * size) ** 2))  # tables that stay in the cache are several times faster

@@ -36,6 +36,7 @@ from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import commit
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 
 
@@ -69,6 +70,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.data), "data= is missing; name a folder of pictures")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
         require(
@@ -86,6 +88,8 @@ def main(arguments: list[str]) -> int:
     paths = sorted(path for path in Path(config.data).glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UserError(f"data={config.data} holds no picture; name a folder of pictures")
+    if config.output:
+        require_writable(Path(config.output))
     torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
     torch.set_flush_denormal(True)
     painters = make_painters(config, read_photo(paths[0], config.long_side))

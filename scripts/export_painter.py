@@ -25,6 +25,7 @@ from rlsuite.compose import script_config
 from rlsuite.config import to_plain
 from rlsuite.errors import require
 from rlsuite.experiment import commit
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 
 PICTURES = 256
@@ -53,6 +54,8 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", *describe(ScriptConfig)]))
         return 0
     config: ScriptConfig = script_config(ScriptConfig, arguments)
+    path = Path(config.output)
+    require_writable(path)
     agent, run = load_agent(config.run[0])
     require(isinstance(agent, Painter), f"run={config.run[0]} is of agent={run.agent_name}; name one of agent=painter")
     env: Any = make_evaluation_env(run, PICTURES, options={"split": "test", "renderer": "exact"})
@@ -69,7 +72,6 @@ def main(arguments: list[str]) -> int:
         "updates": agent.num_updates,
         "commit": commit(),
     }
-    path = Path(config.output)
     save_painter(agent, path, brush=env.options.brush, about=about)
     print(json.dumps({"path": str(path), "bytes": path.stat().st_size, **figures}))
     return 0

@@ -171,8 +171,8 @@ def policy(painter: PolicyPainter, brush: str | None = None, limits: Limits = NO
         brush: what its strokes are painted with, and so seen; None for its own.
         limits: of the strokes' radii, kept before they are seen.
 
-    Opaque strokes are seen with the opacities that the painter gave them. Seen opaque they end worse: refined 18.3, 19.2
-    and 21.0 dB instead of 20.1, 21.3 and 23.5 on three self-made scenes of 256 pixels with 1,500 strokes, 20 steps.
+    Opaque strokes are seen with the opacities that the painter gave them. Seen opaque they end worse: refined, 18.3,
+    19.2 and 21.0 dB instead of 20.1, 21.3 and 23.5 (three self-made scenes of 256 pixels, 1,500 strokes, 20 steps).
     """
     brush = painter.brush if brush is None else brush
     seen_brush, seen_limits = ("bezier" if brush == "opaque" else brush), replace(limits, opaque=False)

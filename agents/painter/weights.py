@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agents.painter.agent import ACTOR_CHANNELS, Painter, actor_state
 from agents.painter.networks import PictureNetwork, coordinate_maps
 from envs.painting import unpack
-from renderers.strokes import STROKE_SIZE
+from renderers.strokes import BRUSHES, STROKE_SIZE
 from rlsuite.errors import UserError
 
 FORMAT = "rlsuite painter 1"
@@ -85,11 +85,14 @@ def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
         with safe_open(str(path), "pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about.get("format") != FORMAT:
+        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("brush") not in BRUSHES:
             raise ValueError("it holds other weights")
+        sizes = [int(about[name]) for name in ("size", "action_size", "episode_length", "width")]
+        if min(sizes) < 1 or sizes[1] % STROKE_SIZE:
+            raise ValueError(f"sizes {sizes} are no painter's")
         painter = PolicyPainter(about)
         painter.actor.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
         text = " ".join(str(error).split())[:160]
         raise UserError(
             f"weights={path}: no painter can be read from it ({text}); make one with scripts/export_painter.py"

@@ -17,7 +17,9 @@ def plain(shapes, size, circles=100):
     return np.stack([draw_stroke(shape.double().numpy(), size, circles=circles) for shape in shapes])
 
 
-@pytest.mark.parametrize(("size", "circles"), [(8, 100), (32, 40), (33, 100), (128, 100), (16, 1), (16, 127), (16, 128), (16, 255)])
+@pytest.mark.parametrize(
+    ("size", "circles"), [(8, 100), (32, 40), (33, 100), (128, 100), (16, 1), (16, 127), (16, 128), (16, 255)]
+)
 def test_it_equals_the_plain_loop(size, circles):
     shapes = torch.rand(30, 10, generator=torch.Generator().manual_seed(size))
     drawn = draw_exact(shapes, size, circles=circles)

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
@@ -52,6 +55,16 @@ def test_a_weights_file_acts_as_the_agent_did(weights):
         load_painter(path.with_name("nowhere"))
 
 
+def test_weights_with_odd_metadata_are_refused_in_one_line(weights, tmp_path):
+    about = {name: value for name, value in load_painter(weights[1]).about.items() if name != "made"}
+    odd = ({"size": None}, {"brush": "oil"}, {"action_size": 64}, {"episode_length": 0}, {"width": [4]})
+    for found in ([1], None, {"size": 16}, *({**about, **change} for change in odd)):
+        save_file({"weight": torch.zeros(1)}, tmp_path / "odd", metadata={"about": json.dumps(found)})
+        with pytest.raises(UserError, match="no painter can be read") as refusal:
+            load_painter(tmp_path / "odd")
+        assert "\n" not in str(refusal.value)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.one_of(st.integers(8, 40), st.integers(8, 600)),  # also pictures smaller than the finest tiles
@@ -94,7 +107,11 @@ def test_a_plan_follows_its_painter(weights):
 
 def test_the_shipped_painters_plan_is_its_measured_one():
     levels = plan_for(load_painter(), 341, 512, 5000)
-    assert [(level.side, level.tiles, level.strokes) for level in levels] == [(512, 1, 20), (41, 117, 20), (20, 132, 20)]
+    assert [(level.side, level.tiles, level.strokes) for level in levels] == [
+        (512, 1, 20),
+        (41, 117, 20),
+        (20, 132, 20),
+    ]
 
 
 def test_a_policy_is_told_the_steps_of_its_own_episode_and_sees_what_will_be_painted():

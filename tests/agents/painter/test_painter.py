@@ -247,6 +247,7 @@ def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
     import contextlib
 
     import train_agent
+
     from agents.assembly import make_evaluation_env
 
     arguments = ["agent=painter", "env=Painting", "preset=debug", "device=cpu", "env.start=mixed"]
