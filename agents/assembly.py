@@ -168,6 +168,9 @@ def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:
     require(painter or not painting, f"agent={name} cannot read env=Painting; use agent=painter or painter_ddpg")
     if painter and not isinstance(config.agent, ModelFreePainterConfig):
         check_renderer(str(config.env.options.get("renderer", "soft")))
+    if isinstance(env, PaintingVectorEnv) and getattr(config.agent, "patches", False):
+        size = env.options.size
+        require(size % 16 == 0, f"env.size={size}: agent.patches=true has patches of 16 pixels; use a multiple of 16")
 
 
 def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:

@@ -51,7 +51,7 @@ class PaintConfig:
         output: the folder; default painted/<name of the picture>.
         strokes: at most.
         divide: 0 puts finer and finer tiles where the error is; d paints as the paper does, the whole picture and then
-            each of d x d tiles.
+            each square tile of a d-th of its longer side: d x d tiles, or fewer where the picture is no square.
         long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
         smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the

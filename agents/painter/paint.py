@@ -1,6 +1,6 @@
 """Painting a picture of any size with a trained painter: coarse tiles first, then finer ones where the error is.
 
-The paper paints the whole picture first and then a grid of d x d tiles, with the same number of bundles on each
+The paper paints the whole picture first and then a grid of tiles, with the same number of bundles on each
 (arXiv:1903.04411, section 4.4, `divided_plan`). `make_plan` has more levels, each with tiles of half the side or less,
 set off by half a tile from the last so that no seam stays, and paints only the tiles with the largest errors: strokes
 go where they help. Tiles of a level do not overlap; all of them are painted as one batch. After each level its
@@ -103,7 +103,11 @@ def make_plan(height: int, width: int, strokes: int, smallest: int, each: int) -
 
 
 def divided_plan(height: int, width: int, strokes: int, divide: int) -> list[Level]:
-    """Return the paper's plan: strokes on the whole picture, then as many on each of the divide x divide tiles."""
+    """Return the paper's plan: strokes on the whole picture, then as many on each tile of a grid.
+
+    Tiles are squares of a divide-th of the longer side: divide x divide on a square picture, fewer on others, which the
+    paper squeezes to squares. It also averages 3 x 3 pixels along the seams; a list of strokes cannot hold a smoothing.
+    """
     longer = max(height, width)
     side = -(-longer // divide)
     tiles = len(grid(height, width, side, (0, 0))) if divide > 1 else 0

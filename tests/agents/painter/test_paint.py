@@ -140,6 +140,7 @@ def test_the_papers_plan_gives_every_tile_as_many_strokes():
     assert (whole.side, whole.tiles, whole.strokes) == (400, 1, 250)
     assert (tiles.side, tiles.tiles, tiles.strokes) == (100, 16, 250)
     assert [level.strokes for level in divided_plan(400, 400, 1000, 1)] == [1000]
+    assert divided_plan(200, 400, 900, 4)[1].tiles == 2 * 4  # squares: fewer than 4 x 4
     with pytest.raises(UserError, match="use 17 strokes or more"):
         divided_plan(400, 400, 10, 4)
 

@@ -233,6 +233,10 @@ def test_model_free_painters_explore_with_noise_of_each_episode():
         (["agent=ace", "env=Painting"], "use agent=painter"),
         (["agent=painter", "env=Hopper"], "use env=Painting"),
         (["agent=painter", "env=Painting", "env.renderer=exact"], "no gradients"),
+        (
+            ["agent=painter_ddpg", "env=Painting", "env.size=40", "agent.patches=true", "agent.network=resnet18"],
+            "env.size=40: agent.patches=true has patches of 16 pixels; use a multiple of 16",
+        ),
     ],
 )
 def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message):
