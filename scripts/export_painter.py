@@ -1,8 +1,9 @@
 """Make a painter's weights file: ``python scripts/export_painter.py run=RUN_DIR output=painter.safetensors``.
 
-paint_image.py takes the file as weights=FILE. It holds the actor, and what made it: the run's config, steps and source
-commit, and the error it leaves on the run's test pictures, painted from black canvases by the exact rasterizer. The
-last line printed is JSON: path, bytes, mse, mse_black (of the empty canvases).
+paint_image.py takes the file as weights=FILE. It holds the actor, and what made it: the run's config, steps and the
+source commits that trained it, several where it was resumed with others; and the error it leaves on the run's test
+pictures, painted from black canvases by the exact rasterizer. The last line printed is JSON: path, bytes, mse,
+mse_black (of the empty canvases).
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read w
 from agents.assembly import load_agent, make_evaluation_env
 from agents.painter.agent import Painter
 from agents.painter.weights import save_painter
-from rlsuite.checkpoint import resolve_checkpoint
+from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.config import to_plain
 from rlsuite.errors import require
-from rlsuite.experiment import commit
 from rlsuite.files import require_writable
 from rlsuite.help import describe
 
@@ -65,12 +65,13 @@ def main(arguments: list[str]) -> int:
         observation, _, _, _, info = env.step(agent.act(observation, False))
         left = info["mse"]
     figures = {"mse": float(left.mean()), "mse_black": float(black)}
+    checkpoint = read_checkpoint(resolve_checkpoint(config.run[0]), parts=[])
     about = {
         **figures,
         "config": to_plain(run),
-        "steps": int(resolve_checkpoint(config.run[0]).name),
+        "steps": checkpoint.step,
         "updates": agent.num_updates,
-        "commit": commit(),
+        "commits": checkpoint.metadata.get("commits", ["unknown"]),
     }
     save_painter(agent, path, brush=env.options.brush, about=about)
     print(json.dumps({"path": str(path), "bytes": path.stat().st_size, **figures}))

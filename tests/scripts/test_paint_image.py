@@ -12,10 +12,11 @@ from PIL import Image
 
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
-from agents.painter.weights import save_painter
+from agents.painter.weights import load_painter, save_painter
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
 from renderers.stroke_list import StrokeList, load_strokes
+from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
 
 
@@ -196,6 +197,9 @@ def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo,
     painter = tmp_path / "painter.safetensors"
     assert run_script(export_painter.main, [f"run={run}", f"output={painter}"]) == 0
     assert last_json(capsys)["mse_black"] > 0
+    assert (
+        load_painter(painter).about["commits"] == read_checkpoint(resolve_checkpoint(run), parts=[]).metadata["commits"]
+    )
     out = f"output={tmp_path / 'out'}"
     assert paint(photo, f"weights={painter}", out, "strokes=50", "refine=false", "video=none", "num_threads=1") == 0
 
