@@ -108,7 +108,7 @@ def draw_layer(canvas: Tensor, layer: Layer, scale: float, brush: str) -> None:
 def drawing_bytes(side: int) -> int:
     """Return about how much memory drawing a painting takes, measured: its longer side has so many pixels."""
     together = min(torch.get_num_threads(), max(1, _TILE_PIXELS // (side * side)))
-    return (80 + 60 * together) * side * side
+    return (80 + 60 * together) * side * side + 16 * _TILE_PIXELS
 
 
 def cut(picture: Tensor, corners: Tensor, side: int) -> Tensor:
