@@ -59,6 +59,22 @@ def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.Vecto
     return envs.make_vector(config.env.full_id, num_envs, **arguments, **config.env.options)
 
 
+def make_evaluation_env(
+    config: TrainConfig, num_envs: int, *, options: dict[str, Any] | None = None, **overrides: Any
+) -> envs.VectorEnv:
+    """Return `num_envs` environments to judge the run's agent in.
+
+    Args:
+        config: the run.
+        num_envs: one an episode.
+        options: of the task, over the run's and over those that the task has for evaluation.
+        overrides: as `make_env` takes them.
+    """
+    chosen = {**envs.evaluation_options(config.env.full_id, config.env.options), **(options or {})}
+    env = dataclasses.replace(config.env, options=chosen)
+    return make_env(dataclasses.replace(config, env=env), num_envs, **overrides)
+
+
 def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
     """Return a fresh agent for the environment's sizes and bounds.
 
@@ -166,6 +182,9 @@ def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:
     require(painter or not painting, f"agent={name} cannot read env=Painting; use agent=painter or painter_ddpg")
     if painter and not isinstance(config.agent, ModelFreePainterConfig):
         check_renderer(str(config.env.options.get("renderer", "soft")))
+    if isinstance(env, PaintingVectorEnv) and getattr(config.agent, "patches", False):
+        size = env.options.size
+        require(size % 16 == 0, f"env.size={size}: agent.patches=true has patches of 16 pixels; use a multiple of 16")
 
 
 def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:

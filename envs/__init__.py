@@ -17,7 +17,7 @@ from envs import catalogue
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
 
-__all__ = ["VectorEnv", "has_goals", "make_vector", "task_names", "task_options"]
+__all__ = ["VectorEnv", "evaluation_options", "has_goals", "make_vector", "task_names", "task_options"]
 
 _PREFIX = "rlsuite/"
 
@@ -34,6 +34,13 @@ def task_options(name: str) -> dict[str, Any]:
         UserError: If there is no such task.
     """
     return catalogue.options(name.removeprefix(_PREFIX))
+
+
+def evaluation_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's options as the task wants them where agents are judged: the same, but for `Painting`."""
+    name = env_id.removeprefix(_PREFIX)
+    kind = None if ":" in name or name not in catalogue.names() else catalogue.task_class(name)
+    return getattr(kind, "evaluation_options", dict)(options)
 
 
 def has_goals(env_id: str) -> bool:

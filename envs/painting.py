@@ -82,13 +82,13 @@ class Painting:
         renderer_weights: file of the neural renderer's weights; see scripts/train_renderer.py.
         brush: one of "bezier", "opaque", "circle", "triangle", "line".
         data: an image folder; "scenes" for self-made pictures; "skimage" for scikit-image's and as many self-made.
-        split: "train" or "test": which of the pictures.
+        split: "train" or "test": which of the pictures. Evaluation takes "test", unless a run sets this.
         num_pictures: pictures kept in memory at most.
         crop: crops take this share of a picture's shorter side or more; 1 takes whole pictures, squeezed to a
             square, as the paper does.
         flip: mirror pictures left to right at random.
         start: "black" (the paper), or "mixed": half of the episodes begin on a coarse copy of the picture, which is
-            what tiles of a large picture look like when finer strokes begin.
+            what tiles of a large picture look like when finer strokes begin. Evaluation always begins black.
     """
 
     name: ClassVar[str] = "Painting"
@@ -114,6 +114,11 @@ class Painting:
         require_choice("env.brush", self.brush, BRUSHES)
         require_choice("env.split", self.split, ("train", "test"))
         require_choice("env.start", self.start, ("black", "mixed"))
+
+    @staticmethod
+    def evaluation_options(options: dict[str, Any]) -> dict[str, Any]:
+        """Return a run's options for judging its painter: test pictures, unless env.split is chosen, from black."""
+        return {"split": "test", **options, "start": "black"}
 
     def make_vector(self, num_envs: int, **arguments: Any) -> PaintingVectorEnv:
         """Return the environments."""

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from envs.scenes import dead_leaves
+from renderers.photo import UNREADABLE, on_white, open_picture
 from rlsuite.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -36,7 +37,7 @@ SKIMAGE = (
 )
 SCENE_SIDE = 192  # of self-made pictures, before they are cropped
 CROPS_OF_SCENE = 40
-HELD_OUT = 10  # one picture in so many is kept for split=test
+HELD_OUT = 10  # one picture in so many, and of fewer the first, is kept for split=test
 
 
 @functools.lru_cache(maxsize=4)
@@ -51,7 +52,7 @@ def picture_pool(data: str, size: int, num_pictures: int, crop: float, split: st
         num_pictures: M at most. With crop=1 a folder gives each of its pictures once, as many as there are.
         crop: crops take this share of the shorter side or more, log-uniformly; 1 takes whole pictures, squeezed to a
             square, as the paper does.
-        split: "train" or "test", which share no picture.
+        split: "train" or "test", which share no picture, unless a folder holds a single one: then it is in both.
 
     Returns:
         (M, 3, W, W) uint8.
@@ -59,19 +60,19 @@ def picture_pool(data: str, size: int, num_pictures: int, crop: float, split: st
     Raises:
         UserError: if there is no such folder or it holds no picture, or the pool does not fit in memory.
     """
-    needed, free = num_pictures * 3 * size * size, psutil.virtual_memory().available
-    if needed > free:
-        fitting = int(0.5 * free / (3 * size * size))
-        raise UserError(
-            f"env.num_pictures={num_pictures} needs {needed} bytes and {free} are free; use {fitting} or fewer"
-        )
     random = np.random.default_rng([size, num_pictures, ("train", "test").index(split)])
     sources = _sources(data, num_pictures, crop, split)
     each = math.ceil(num_pictures / max(1, len(sources)))
     if crop >= 1.0:  # all crops of a picture would be the same
         each = 1
-    num_pictures = min(num_pictures, len(sources) * each)
-    pool = torch.empty((num_pictures, 3, size, size), dtype=torch.uint8)
+    kept = min(num_pictures, len(sources) * each)
+    needed, free = kept * 3 * size * size, psutil.virtual_memory().available
+    if needed > free:
+        fitting = int(0.5 * free / (3 * size * size))
+        raise UserError(
+            f"env.num_pictures={num_pictures} needs {needed} bytes and {free} are free; use {fitting} or fewer"
+        )
+    pool = torch.empty((kept, 3, size, size), dtype=torch.uint8)
     filled = 0
     for picture in sources.open():
         for _ in range(each):
@@ -81,7 +82,21 @@ def picture_pool(data: str, size: int, num_pictures: int, crop: float, split: st
             filled += 1
     if filled == 0:
         raise UserError(f"data={data} holds no picture that can be read; name a folder of {', '.join(SUFFIXES)} files")
-    return pool[torch.from_numpy(random.permutation(filled))].contiguous()
+    _reorder(pool.numpy(), random.permutation(filled))
+    return pool[:filled]
+
+
+def _reorder(rows: np.ndarray, order: np.ndarray) -> None:
+    """Put row order[i] in place i, for all i at once and in place: a shuffled copy would need the memory twice."""
+    done = np.zeros(len(order), bool)
+    for start in range(len(order)):
+        if done[start]:
+            continue
+        first, place = rows[start].copy(), start
+        while (source := order[place]) != start:
+            rows[place], done[place] = rows[source], True
+            place = source
+        rows[place], done[place] = first, True
 
 
 def _crop(picture: Image.Image, size: int, crop: float, random: np.random.Generator) -> Tensor:
@@ -111,10 +126,11 @@ class _Sources:
     def open(self) -> Iterator[Image.Image]:
         for path in self.files:
             try:
-                with Image.open(path) as picture:
-                    yield ImageOps.exif_transpose(picture).convert("RGB")
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+                with open_picture(path) as opened:
+                    picture = on_white(ImageOps.exif_transpose(opened))
+            except (*UNREADABLE, Image.DecompressionBombError):
                 continue  # a folder may hold other things
+            yield picture
         for seed in self.scenes:
             yield Image.fromarray(dead_leaves(SCENE_SIDE, np.random.default_rng(seed)))
 
@@ -142,6 +158,6 @@ def _sources(data: str, num_pictures: int, crop: float, split: str) -> _Sources:
 
 
 def _split(files: list[Path], split: str) -> list[Path]:
-    if len(files) < HELD_OUT:
+    if len(files) < 2:
         return files
     return [path for index, path in enumerate(files) if (index % HELD_OUT == 0) == (split == "test")]

@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from renderers.strokes import control_points, shape_for_brush
+from rlsuite.errors import require
 from rlsuite.threads import in_threads
 
-CIRCLES = 100
+CIRCLES, CIRCLES_AT_MOST = 100, 255
 _TABLE_BYTES = 8 * 2**20
 
 
@@ -35,11 +36,15 @@ def draw_exact(shape: Tensor, size: int, *, brush: str = "bezier", circles: int 
         shape: (..., 10), see renderers/strokes.py.
         size: W.
         brush: one of BRUSHES.
-        circles: circles along a curve, at most 255.
+        circles: circles along a curve, at most 255: their numbers are bytes.
 
     Returns:
         Opacity maps (..., W, W) in [0, 1]. (The official code returns 1 minus that, see `white_paper`.)
+
+    Raises:
+        UserError: if there are too many circles, or none.
     """
+    require(1 <= circles <= CIRCLES_AT_MOST, f"circles={circles}: use 1 to {CIRCLES_AT_MOST}")
     flat = shape_for_brush(shape.detach(), brush).reshape(-1, shape.shape[-1]).double()
     draw = _draw_triangles if brush == "triangle" else functools.partial(_draw_curves, circles=circles)
     return draw(flat, size).reshape(*shape.shape[:-1], size, size)
@@ -53,7 +58,7 @@ def white_paper(alpha: Tensor) -> Tensor:
 def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
     row, column, radius = circle_places(shape, size, circles)
     # A circle's opacity is linear in its number, so two sums over the four pixels tell their mean: how many are
-    # covered, and by which numbers. Both are packed into 16 bits: 512 * covered + number.
+    # covered, and by which numbers. Both are packed into 16 bits, 1024 * covered + number: numbers sum to 1020 at most.
     fraction = (shape[:, 9] - shape[:, 8]) / circles
     scale = torch.stack([shape[:, 8] - fraction, fraction], dim=1).float() / 4
     most = max(1, _TABLE_BYTES // (10 * (2 * size) ** 2))  # tables that stay in the cache are several times faster
@@ -63,11 +68,11 @@ def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
     def draw(index: int) -> Tensor:
         part = slice(index * step, (index + 1) * step)
         last = _last_circle(row[part], column[part], radius[part], 2 * size)  # (b, S, S) uint8
-        packed = last.to(torch.int16).add_((last > 0).to(torch.int16), alpha=512)
+        packed = last.to(torch.int16).add_((last > 0).to(torch.int16), alpha=1024)
         pair = packed.view(len(last), size, 2, 2 * size).sum(dim=2, dtype=torch.int16).view(torch.int32)
         total = (pair & 0xFFFF) + (pair >> 16)
-        alpha = (total >> 9) * scale[part, 0].view(-1, 1, 1)
-        return alpha.addcmul_(total & 511, scale[part, 1].view(-1, 1, 1))
+        alpha = (total >> 10) * scale[part, 0].view(-1, 1, 1)
+        return alpha.addcmul_(total & 1023, scale[part, 1].view(-1, 1, 1))
 
     return torch.cat(in_threads(draw, number)) if number else row.new_zeros((0, size, size), dtype=torch.float32)
 

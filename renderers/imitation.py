@@ -56,6 +56,8 @@ class ImitationConfig:
         for name in ("steps", "batch_size", "validation"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(1 <= self.circles <= 255, f"circles={self.circles}: use 1 to 255")
+        require(self.pool >= 0, f"pool={self.pool}: use 0 (strokes drawn anew) or more")
+        require_choice("device", self.device, ("cpu", "cuda"))
         require(
             len(self.learning_rates) == len(self.milestones) + 1,
             f"milestones={list(self.milestones)}: one fewer than learning_rates={list(self.learning_rates)}",

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from renderers.strokes import SHAPE_SIZE
+from renderers.strokes import BRUSHES, SHAPE_SIZE
 from rlsuite.errors import UserError, require
 
 FORMAT = "rlsuite neural renderer 1"
@@ -103,11 +103,11 @@ def load_renderer(path: Path | str, *, device: torch.device | str = "cpu") -> Ne
         with safe_open(str(path), "pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about.get("format") != FORMAT:
+        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("brush") not in BRUSHES:
             raise ValueError("it holds other weights")
         renderer = NeuralRenderer(about["size"], brush=about["brush"])
         renderer.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(
             f"renderer_weights={path}: no neural renderer can be read from it ({text}); make one with: "

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
+import contextlib
+import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from rlsuite.errors import UserError, require
 
 LARGEST_PIXELS = 300_000_000
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on damaged files
 SMALLEST_SIDE = 8
+_PILLOWS_LIMIT = threading.Lock()
 
 
 def read_photo(path: Path | str, long_side: int) -> Tensor:
@@ -28,20 +33,12 @@ def read_photo(path: Path | str, long_side: int) -> Tensor:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; name a picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                width, height = opened.size
-                require(
-                    width * height <= LARGEST_PIXELS,
-                    f"{path}: {width} x {height} pixels are more than {LARGEST_PIXELS:,}; reduce it first",
-                )
-                opened.draft("RGB", (long_side, long_side))  # a JPEG is decoded no larger than needed
-                picture = ImageOps.exif_transpose(opened)
-                picture = _on_white(picture)
-    except Image.DecompressionBombError:
-        raise UserError(f"{path}: more than {LARGEST_PIXELS:,} pixels; reduce it first") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+        with open_picture(path) as opened:
+            opened.draft("RGB", (long_side, long_side))  # a JPEG is decoded no larger than needed
+            picture = on_white(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: {error}; reduce it first") from None
+    except UNREADABLE as error:
         raise UserError(f"{path}: no picture can be read from it ({' '.join(str(error).split())[:100]})") from None
     factor = min(1.0, long_side / max(picture.size))
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
@@ -55,7 +52,28 @@ def read_photo(path: Path | str, long_side: int) -> Tensor:
     return torch.from_numpy(np.asarray(picture, np.float32) / 255.0).permute(2, 0, 1).contiguous()
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+@contextlib.contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of at most LARGEST_PIXELS, its pixels not yet read.
+
+    Raises:
+        Image.DecompressionBombError: if it is larger; `UNREADABLE` says what else reading it may raise.
+    """
+    # Pillow's own limit lies below ours, is one for the whole process, and is looked at while a file is opened.
+    with _PILLOWS_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            opened = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with opened:
+        width, height = opened.size
+        if width * height > LARGEST_PIXELS:
+            raise Image.DecompressionBombError(f"{width} x {height} pixels are more than {LARGEST_PIXELS:,}")
+        yield opened
+
+
+def on_white(picture: Image.Image) -> Image.Image:
     """Return a picture in RGB; 16-bit and float greys are scaled to bytes, transparent places become white."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, np.float64)

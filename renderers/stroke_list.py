@@ -22,7 +22,8 @@ from renderers.strokes import BRUSHES, SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.errors import UserError
 
 FORMAT = "rlsuite strokes 1"
-_CHUNK_PIXELS = 2**22  # of opacity maps drawn at a time
+_CHUNK_PIXELS = 2**22  # of opacity maps of several tiles drawn at a time
+_TILE_PIXELS = 2**23  # and of one tile's; a tile with more is painted some strokes after the others
 
 
 @dataclass
@@ -98,10 +99,16 @@ def draw_layer(canvas: Tensor, layer: Layer, scale: float, brush: str) -> None:
     for first in range(0, len(corners), each):
         part = slice(first, first + each)
         tiles = cut(canvas, corners[part], side)
-        strokes = layer.strokes[part]
-        alpha = draw_exact(strokes[..., :SHAPE_SIZE], side, brush=brush)
-        painted = composite(tiles, alpha, strokes[..., SHAPE_SIZE:])
-        paste(canvas, painted, corners[part], ends[part])
+        for strokes in layer.strokes[part].split(max(1, _TILE_PIXELS // (side * side)), dim=1):
+            alpha = draw_exact(strokes[..., :SHAPE_SIZE], side, brush=brush)
+            tiles = composite(tiles, alpha, strokes[..., SHAPE_SIZE:])
+        paste(canvas, tiles, corners[part], ends[part])
+
+
+def drawing_bytes(side: int) -> int:
+    """Return about how much memory drawing a painting takes, measured: its longer side has so many pixels."""
+    together = min(torch.get_num_threads(), max(1, _TILE_PIXELS // (side * side)))
+    return (80 + 60 * together) * side * side + 16 * _TILE_PIXELS
 
 
 def cut(picture: Tensor, corners: Tensor, side: int) -> Tensor:
@@ -154,15 +161,23 @@ def load_strokes(path: Path | str) -> StrokeList:
         found = json.loads(Path(path).read_text())
         if found["format"] != FORMAT or found["brush"] not in BRUSHES:
             raise ValueError("it is of another format")
-        layers = [
-            Layer(
-                int(layer["side"]),
-                torch.tensor([tile["corner"] for tile in layer["tiles"]], dtype=torch.int64).view(-1, 2),
-                torch.tensor([tile["strokes"] for tile in layer["tiles"]]).view(len(layer["tiles"]), -1, STROKE_SIZE),
-            )
-            for layer in found["layers"]
-        ]
-        return StrokeList(int(found["height"]), int(found["width"]), found["brush"], layers, found.get("about", {}))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        layers = [_layer(layer) for layer in found["layers"]]
+        height, width = int(found["height"]), int(found["width"])
+        if min(height, width) < 1:
+            raise ValueError(f"its picture has {height} x {width} pixels")
+        return StrokeList(height, width, found["brush"], layers, found.get("about", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         text = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: no list of strokes can be read from it ({text})") from None
+
+
+def _layer(found: dict[str, Any]) -> Layer:
+    """Return a layer as JSON has it; one of many errors where it is none."""
+    side, tiles = int(found["side"]), found["tiles"]
+    places = torch.tensor([tile["corner"] for tile in tiles], dtype=torch.int64).view(-1, 2)
+    strokes = torch.tensor([tile["strokes"] for tile in tiles], dtype=torch.float32).view(len(tiles), -1, STROKE_SIZE)
+    if side < 1 or strokes.numel() == 0:
+        raise ValueError(f"a layer has tiles of side {side} with {strokes.shape[1]} strokes")
+    if not bool(((strokes >= 0.0) & (strokes <= 1.0)).all()):  # NaN is neither
+        raise ValueError("a stroke's numbers lie outside of 0 to 1")
+    return Layer(side, places, strokes)

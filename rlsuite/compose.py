@@ -23,7 +23,7 @@ CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
 PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
 RUN_KEYS = ("run_dir", "resume")
-PATH_KEYS = ("run_dir", "resume", "output", "data", "env.data", "env.renderer_weights")
+PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
 PATH_LIST_KEYS = ("run", "runs")
 
 

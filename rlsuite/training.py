@@ -15,6 +15,7 @@ from rlsuite.config import TrainConfig, to_plain
 from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.evaluation import evaluate
+from rlsuite.experiment import commit
 from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.monitor import Monitor, check_finite
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
@@ -65,6 +66,7 @@ class Trainer:
         self.evaluation_s = 0.0  # the part of it that went into evaluations
         self.episodes_at_start = 0  # episodes ended when learning began
         self.steps_at_start: int | None = None  # environment steps when learning began
+        self.commits = [commit()]  # of the source that has trained this, in turn: a resumed run may have several
         self.metrics: dict[str, Tensor] = {}
         self.batch: Batch | None = None
         if checkpoint is not None:
@@ -270,6 +272,7 @@ class Trainer:
                 "elapsed_s": monitor.elapsed_s,
                 "evaluation_s": self.evaluation_s,
                 "busy": self.busy,
+                "commits": self.commits,
             },
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,
@@ -297,6 +300,8 @@ class Trainer:
         self.steps_at_start = metadata["steps_at_start"]
         self.elapsed_s = metadata["elapsed_s"]
         self.evaluation_s = metadata.get("evaluation_s", 0.0)
+        before = metadata.get("commits", ["unknown"])  # checkpoints had none once
+        self.commits = before if before[-1:] == self.commits else before + self.commits
         old = metadata["config"]
         rate = (self.config.train_ratio, self.config.updates_per_episode)
         if self.steps_at_start is not None and rate != (old["train_ratio"], old["updates_per_episode"]):

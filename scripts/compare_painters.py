@@ -26,7 +26,7 @@ from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.painter.baselines import even_plan, greedy_strokes, random_strokes
-from agents.painter.paint import make_plan, paint_picture, policy
+from agents.painter.paint import paint_picture, plan_for, policy
 from agents.painter.refine import RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
 from envs.pictures import SUFFIXES
@@ -36,6 +36,7 @@ from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import commit
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 
 
@@ -50,7 +51,7 @@ class CompareConfig:
         seconds: a picture.
         steps: of gradient descent on each level, for refined and gradient, if the seconds allow.
         long_side: pixels of the longer side.
-        smallest_tile: pixels of the finest tiles.
+        smallest_tile: pixels of the finest tiles; 0 for half the side of the painter's canvas.
         limit: pictures taken, in the order of their names; 0 for all.
         weights: a painter's file; default the suite's own.
         num_threads: of torch; 0 takes all cores.
@@ -62,15 +63,20 @@ class CompareConfig:
     seconds: float = 60.0
     steps: int = 60
     long_side: int = 512
-    smallest_tile: int = 16
+    smallest_tile: int = 0
     limit: int = 0
     weights: str = ""
     num_threads: int = 0
 
     def __post_init__(self) -> None:
         require(bool(self.data), "data= is missing; name a folder of pictures")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(
+            self.smallest_tile == 0 or self.smallest_tile >= 4,
+            f"smallest_tile={self.smallest_tile}: use 4 or more, or 0 for half of the painter's canvas",
+        )
 
 
 def main(arguments: list[str]) -> int:
@@ -82,6 +88,8 @@ def main(arguments: list[str]) -> int:
     paths = sorted(path for path in Path(config.data).glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UserError(f"data={config.data} holds no picture; name a folder of pictures")
+    if config.output:
+        require_writable(Path(config.output))
     torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
     torch.set_flush_denormal(True)
     painters = make_painters(config, read_photo(paths[0], config.long_side))
@@ -112,16 +120,17 @@ def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[
     def paint(propose: Any, picture: Tensor, steps: int, *, plain: bool = False) -> StrokeList:
         deadline = time.perf_counter() + config.seconds - RESERVE * config.seconds
         height, width = picture.shape[1:]
-        levels = make_plan(height, width, config.strokes, config.smallest_tile)
+        levels = plan_for(painter, height, width, config.strokes, config.smallest_tile)
         refinement = RefineConfig(steps=steps) if steps else None
         if plain:
             levels = even_plan(height, width, config.strokes)
             refinement = RefineConfig(steps=steps, learning_rate=0.01)
-        return paint_picture(picture, propose, levels, size=painter.size, refinement=refinement, deadline=deadline)
+        how: Any = {"size": painter.size, "brush": painter.brush, "refinement": refinement, "deadline": deadline}
+        return paint_picture(picture, propose, levels, **how)
 
-    paint(greedy_strokes(0, 1), example, 0)  # what is made once does not count
+    paint(greedy_strokes(0, 1, painter.brush), example, 0)  # what is made once does not count
     began = time.perf_counter()
-    paint(greedy_strokes(0, 4), example, 0)
+    paint(greedy_strokes(0, 4, painter.brush), example, 0)
     candidates = max(1, int(4 * 0.9 * config.seconds / (time.perf_counter() - began)))
     print(f"greedy search: {candidates} candidates a stroke")
     return {
@@ -129,7 +138,7 @@ def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[
         "refined": lambda picture: paint(policy(painter), picture, config.steps),
         "gradient": lambda picture: paint(random_strokes(0, coloured=False), picture, config.steps, plain=True),
         "planned": lambda picture: paint(random_strokes(0), picture, config.steps),
-        "greedy": lambda picture: paint(greedy_strokes(0, candidates), picture, 0),
+        "greedy": lambda picture: paint(greedy_strokes(0, candidates, painter.brush), picture, 0),
     }
 
 

@@ -54,6 +54,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights= is missing; make a renderer with: python scripts/train_renderer.py")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         for name in ("pictures", "strokes", "steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 

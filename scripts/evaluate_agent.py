@@ -18,7 +18,7 @@ from pathlib import Path
 import gymnasium
 import torch
 
-from agents.assembly import make_env, prepare_torch
+from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video else None
-    env = make_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
+    env = make_evaluation_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
 
     def policy(observation: torch.Tensor) -> torch.Tensor:
         return agent.act(observation, False)

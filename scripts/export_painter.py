@@ -1,13 +1,13 @@
 """Make a painter's weights file: ``python scripts/export_painter.py run=RUN_DIR output=painter.safetensors``.
 
-paint_image.py takes the file as weights=FILE. It holds the actor, and what made it: the run's config, steps and source
-commit, and the error it leaves on the run's test pictures, painted from black canvases by the exact rasterizer. The
-last line printed is JSON: path, bytes, mse, mse_black (of the empty canvases).
+paint_image.py takes the file as weights=FILE. It holds the actor, and what made it: the run's config, steps and the
+source commits that trained it, several where it was resumed with others; and the error it leaves on the run's test
+pictures, painted from black canvases by the exact rasterizer. The last line printed is JSON: path, bytes, mse,
+mse_black (of the empty canvases).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from typing import Any
 import torch
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
-from agents.assembly import load_agent, make_env
+from agents.assembly import load_agent, make_evaluation_env
 from agents.painter.agent import Painter
 from agents.painter.weights import save_painter
-from rlsuite.checkpoint import resolve_checkpoint
+from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.config import to_plain
 from rlsuite.errors import require
-from rlsuite.experiment import commit
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 
 PICTURES = 256
@@ -54,24 +54,25 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", *describe(ScriptConfig)]))
         return 0
     config: ScriptConfig = script_config(ScriptConfig, arguments)
+    path = Path(config.output)
+    require_writable(path)
     agent, run = load_agent(config.run[0])
     require(isinstance(agent, Painter), f"run={config.run[0]} is of agent={run.agent_name}; name one of agent=painter")
-    options = {**run.env.options, "split": "test", "renderer": "exact", "start": "black"}
-    env: Any = make_env(dataclasses.replace(run, env=dataclasses.replace(run.env, options=options)), PICTURES)
+    env: Any = make_evaluation_env(run, PICTURES, options={"split": "test", "renderer": "exact"})
     observation, _ = env.reset(seed=0)
     black, left = env.error.mean(), torch.zeros(PICTURES)
     for _ in range(env.max_episode_steps):
         observation, _, _, _, info = env.step(agent.act(observation, False))
         left = info["mse"]
     figures = {"mse": float(left.mean()), "mse_black": float(black)}
+    checkpoint = read_checkpoint(resolve_checkpoint(config.run[0]), parts=[])
     about = {
         **figures,
         "config": to_plain(run),
-        "steps": int(resolve_checkpoint(config.run[0]).name),
+        "steps": checkpoint.step,
         "updates": agent.num_updates,
-        "commit": commit(),
+        "commits": checkpoint.metadata.get("commits", ["unknown"]),
     }
-    path = Path(config.output)
     save_painter(agent, path, brush=env.options.brush, about=about)
     print(json.dumps({"path": str(path), "bytes": path.stat().st_size, **figures}))
     return 0

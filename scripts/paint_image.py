@@ -3,34 +3,39 @@
 Writes a folder (output=, default painted/<name>): painting.png, strokes.json, strokes.svg (layered; opens in a browser
 and in Inkscape) and painting.mp4, the painting as it grows. Weights come with the suite; another painter's go in as
 weights=FILE (see scripts/export_painter.py). The last line printed is JSON: psnr, mse (of the exact rasterizer's
-picture against the photo, at the size it was painted), strokes, seconds.
+picture against the photo, at the size it was painted), strokes, seconds (of painting, without writing the files).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
-from agents.painter.paint import divided_plan, make_plan, paint_picture, policy
+from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, load_painter
 from renderers.photo import read_photo
-from renderers.stroke_list import StrokeList, save_strokes
+from renderers.stroke_list import StrokeList, drawing_bytes, save_strokes
 from renderers.strokes import BRUSHES
 from renderers.svg import save_svg
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 from rlsuite.video import VideoWriter
 
@@ -46,11 +51,12 @@ class PaintConfig:
         output: the folder; default painted/<name of the picture>.
         strokes: at most.
         divide: 0 puts finer and finer tiles where the error is; d paints as the paper does, the whole picture and then
-            each of d x d tiles.
+            each square tile of a d-th of its longer side: d x d tiles, or fewer where the picture is no square.
         long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
-        smallest_tile: side of the finest tiles, in pixels.
-        brush: bezier, opaque, circle, triangle or line.
+        smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
+            suite's own.
+        brush: bezier, opaque, circle, triangle or line; without it the one that the painter learned to paint with.
         opaque: strokes hide what is under them.
         smallest_stroke: thinnest radius, 0 to 1 of the largest there is (a quarter of a tile).
         largest_stroke: thickest radius.
@@ -68,8 +74,8 @@ class PaintConfig:
     divide: int = 0
     long_side: int = 512
     output_size: int = 0
-    smallest_tile: int = 16
-    brush: str = "bezier"
+    smallest_tile: int = 0
+    brush: str = ""
     opaque: bool = False
     smallest_stroke: float = 0.0
     largest_stroke: float = 1.0
@@ -86,8 +92,12 @@ class PaintConfig:
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
         require(0 <= self.output_size <= 16384, f"output_size={self.output_size}: use 0 to 16384")
-        require(self.smallest_tile >= 4, f"smallest_tile={self.smallest_tile}: use 4 or more")
-        require_choice("brush", self.brush, BRUSHES)
+        require(
+            self.smallest_tile == 0 or self.smallest_tile >= 4,
+            f"smallest_tile={self.smallest_tile}: use 4 or more, or 0 for half of the painter's canvas",
+        )
+        if self.brush:
+            require_choice("brush", self.brush, BRUSHES)
         require_choice("video", self.video, ("mp4", "gif", "none"))
         require(
             0.0 <= self.smallest_stroke <= self.largest_stroke <= 1.0,
@@ -95,6 +105,13 @@ class PaintConfig:
         )
         require(self.seconds >= 0, f"seconds={self.seconds}: use 0 (no limit) or more")
         require(self.refine_steps >= 0, f"refine_steps={self.refine_steps}: use 0 or more")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files to write."""
+        video = [] if self.video == "none" else [f"painting.{self.video}"]
+        return ["painting.png", *video, "strokes.json", "strokes.svg"]
 
 
 def main(arguments: list[str]) -> int:
@@ -106,6 +123,8 @@ def main(arguments: list[str]) -> int:
     named = [argument for argument in arguments if not _is_option(argument)]
     require(len(named) <= 1, f"one picture at a time, not {len(named)}: {' '.join(named)}")
     options = [argument for argument in arguments if argument not in named]
+    twice = [option for option in options if named and option.startswith("image=")]
+    require(not twice, f"two pictures are named, {' '.join(named + twice)}; leave one out")
     config: PaintConfig = script_config(PaintConfig, [*options, *(["image='named'"] if named else [])])
     image = Path(named[0] if named else config.image)
     began = time.perf_counter()
@@ -118,19 +137,40 @@ def main(arguments: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
+    for name in config.names:
+        require_writable(folder / name)
+    require_memory(picture, config)
     painting = paint(picture, config, began)
     seconds = time.perf_counter() - began
-    drawn = write(painting, folder, config)
+    try:
+        drawn = write(painting, folder, config)
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"output={folder}: cannot be written ({error}); choose another folder") from None
     mse = float((drawn - picture).square().mean())
     figures = {"psnr": round(-10 * float(np.log10(max(mse, 1e-12))), 3), "mse": mse, "strokes": len(painting)}
-    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"{folder}: {', '.join(config.names)}")
     print(json.dumps({**figures, "seconds": round(seconds, 2)}))
     return 0
 
 
 def _is_option(argument: str) -> bool:
+    """Say whether an argument is key=value and no picture; UserError where it is neither."""
     key, equals, _ = argument.partition("=")
-    return bool(equals) and key in PaintConfig.__dataclass_fields__
+    known = PaintConfig.__dataclass_fields__
+    if not equals or key in known or Path(argument).is_file() or not re.fullmatch(r"[\w.+~-]+", key):
+        return bool(equals) and key in known
+    raise UserError(f"unknown key '{key}'{near_matches(key, known)}")
+
+
+def require_memory(picture: Tensor, config: PaintConfig) -> None:
+    """Raise UserError where painting.png would be too large to be drawn, before anything is painted."""
+    side, free = config.output_size or max(picture.shape[1:]), psutil.virtual_memory().available
+    key = "output_size" if config.output_size else "long_side"
+    require(
+        drawing_bytes(side) < 0.9 * free,
+        f"{key}={side}: drawing so large a picture takes {drawing_bytes(side) / 1e9:.1f} GB and {free / 1e9:.1f} are "
+        f"free; use {int(side * (0.8 * free / drawing_bytes(side)) ** 0.5)} or less",
+    )
 
 
 def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
@@ -140,14 +180,13 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
     if config.divide:
         levels = divided_plan(height, width, config.strokes, config.divide)
     else:
-        levels = make_plan(height, width, config.strokes, config.smallest_tile)
-    columns = (
-        TextColumn("painting"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} strokes"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, transient=True) as progress:
+        levels = plan_for(painter, height, width, config.strokes, config.smallest_tile)
+    brush = config.brush or painter.brush
+    limits = Limits(config.smallest_stroke, config.largest_stroke, config.opaque)
+    if brush == "triangle":
+        unused = config.smallest_stroke > 0.0 or config.largest_stroke < 1.0
+        require(not unused, "smallest_stroke, largest_stroke: triangles have no radius; leave them out")
+    with progress_bar("strokes") as progress:
         task = progress.add_task("painting", total=None)
 
         def report(done: int, total: int) -> None:
@@ -155,17 +194,23 @@ def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
 
         painting = paint_picture(
             picture,
-            policy(painter),
+            policy(painter, brush, limits),
             levels,
             size=painter.size,
-            brush=config.brush,
+            brush=brush,
             refinement=RefineConfig(steps=config.refine_steps) if config.refine else None,
-            limits=Limits(config.smallest_stroke, config.largest_stroke, config.opaque),
+            limits=limits,
             report=report,
             deadline=began + config.seconds if config.seconds else None,
         )
     painting.about = {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
     return painting
+
+
+def progress_bar(what: str) -> Progress:
+    """Return a progress bar that counts `what`."""
+    counted = TextColumn(f"{{task.description}} {{task.completed}}/{{task.total}} {what}")
+    return Progress(counted, BarColumn(), TimeElapsedColumn(), transient=True)
 
 
 def write(painting: StrokeList, folder: Path, config: PaintConfig) -> Tensor:
@@ -174,18 +219,30 @@ def write(painting: StrokeList, folder: Path, config: PaintConfig) -> Tensor:
     scale = config.output_size / longer if config.output_size else 1.0
     save_strokes(painting, folder / "strokes.json")
     save_svg(painting, folder / "strokes.svg")
-    Image.fromarray(as_bytes(painting.draw(scale))).save(folder / "painting.png")
+    drawn = as_bytes(painting.draw(scale))
+    Image.fromarray(drawn).save(folder / "painting.png")
     if config.video == "mp4":
         with VideoWriter(folder / "painting.mp4", frames_per_second=FRAME_RATE) as video:
-            for frame in painting.frames(FRAMES, scale):
-                last = as_bytes(frame)
+            for frame in shown_frames(painting, FRAMES, scale):
+                last = frame
                 video.add(last)
             for _ in range(FRAME_RATE):
                 video.add(last)
     elif config.video == "gif":
-        frames = [Image.fromarray(as_bytes(frame)) for frame in painting.frames(FRAMES // 3, scale)]
-        frames[0].save(folder / "painting.gif", save_all=True, append_images=frames[1:], duration=80, loop=0)
-    return torch.from_numpy(as_bytes(painting.draw())).permute(2, 0, 1) / 255.0
+        frames = (Image.fromarray(frame) for frame in shown_frames(painting, FRAMES // 3, scale))
+        next(frames).save(folder / "painting.gif", save_all=True, append_images=frames, duration=80, loop=0)
+    if scale != 1.0:
+        drawn = as_bytes(painting.draw())
+    return torch.from_numpy(drawn).permute(2, 0, 1) / 255.0
+
+
+def shown_frames(painting: StrokeList, number: int, scale: float) -> Iterator[np.ndarray]:
+    """Yield a video's frames (H, W, 3) uint8, showing a progress bar."""
+    with progress_bar("frames") as progress:
+        task = progress.add_task("video", total=number)
+        for frame in painting.frames(number, scale):
+            yield as_bytes(frame)
+            progress.advance(task)
 
 
 def as_bytes(picture: Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from agents.assembly import make_agent, make_env, prepare_torch
+from agents.assembly import make_agent, make_env, make_evaluation_env, prepare_torch
 from envs.failures import Failure, save_failure
 from rlsuite.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
@@ -102,7 +102,7 @@ def make_trainer(
     stack.callback(env.close)
 
     def evaluation_env() -> Any:
-        made = make_env(config, config.evaluate.episodes)
+        made = make_evaluation_env(config, config.evaluate.episodes)
         stack.callback(made.close)
         return made
 

@@ -25,7 +25,7 @@ import torch
 import yaml
 
 import envs
-from agents.assembly import choose_device, make_env, prepare_torch
+from agents.assembly import choose_device, make_evaluation_env, prepare_torch
 from rlsuite.cli import run_script
 from rlsuite.compose import compose_train, plain_values
 from rlsuite.config import TrainConfig, to_plain
@@ -132,7 +132,7 @@ def train(config: PeerConfig, stop: GracefulStop) -> int:
         raise UserError(f"run_dir={folder} already holds a run, and a peer cannot be resumed; choose another run_dir=")
     prepare_torch(run)
     model = make_peer(config)
-    evaluation_env = make_env(run, run.evaluate.episodes)
+    evaluation_env = make_evaluation_env(run, run.evaluate.episodes)
     with RunLock(folder), Monitor(folder, total_steps=run.steps) as monitor:
         (folder / "config.yaml").write_text(yaml.safe_dump(to_record(config, model), sort_keys=False))
         callback = make_callback(run, evaluation_env, monitor, stop)

@@ -2,8 +2,9 @@
 
 It learns to draw what the exact rasterizer draws; the painter can then learn through it with env.renderer=neural
 env.renderer_weights=FILE (the soft rasterizer, the default, needs no training). The defaults are the paper's: 128
-pixels, 500,000 minibatches of 64 strokes drawn anew. On two cores use pool=20000 learning_rates=[3e-4,1e-4]. The last
-line printed is JSON: path, bytes, mse (on strokes it has not seen), variance (the error of the mean picture), seconds.
+pixels, 500,000 minibatches of 64 strokes drawn anew. On two cores use steps=4000 pool=20000
+learning_rates=[3e-4,1e-4] milestones=[3200]. The last line printed is JSON: path, bytes, mse (on strokes it has not
+seen), variance (the error of the mean picture), seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
+from agents.assembly import choose_device
 from renderers.bezier import draw_exact
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
@@ -24,6 +26,7 @@ from renderers.strokes import SHAPE_SIZE
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
 from rlsuite.errors import require
+from rlsuite.files import require_writable
 from rlsuite.help import describe
 
 
@@ -44,6 +47,7 @@ class ScriptConfig(ImitationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.output), "output= is missing; name a file, such as output=renderer.safetensors")
+        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(self.report_every >= 1, f"report_every={self.report_every}: use 1 or more")
 
 
@@ -55,8 +59,9 @@ def main(arguments: list[str]) -> int:
     config: ScriptConfig = script_config(ScriptConfig, arguments)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    choose_device(config.device)
     path = Path(config.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(path)
     began = time.perf_counter()
 
     def report(step: int, error: float) -> None:

@@ -21,7 +21,8 @@ _CHUNK = 400  # candidates drawn at a time
 
 
 def even_plan(height: int, width: int, strokes: int, each: int = 20) -> list[Level]:
-    """Return one level of tiles that cover the picture, `each` strokes on every one: no tile is preferred."""
+    """Return one level of tiles that cover the picture, at most `each` strokes on every one: no tile is preferred."""
+    each = min(each, strokes)
     side = max(1, math.isqrt(height * width * each // strokes))
     while len(grid(height, width, side, (0, 0))) * each > strokes:
         side += 1
@@ -46,7 +47,7 @@ def random_strokes(seed: int, *, coloured: bool = True) -> Proposal:
     return propose
 
 
-def greedy_strokes(seed: int, candidates: int) -> Proposal:
+def greedy_strokes(seed: int, candidates: int, brush: str = "bezier") -> Proposal:
     """Return a proposal that adds, one by one, the best of c random strokes, each in its best colour.
 
     A stroke's best colour is the one with the smallest squared error, channel by channel: the sum over pixels of
@@ -57,7 +58,7 @@ def greedy_strokes(seed: int, candidates: int) -> Proposal:
     def best(canvas: Tensor, target: Tensor) -> Tensor:
         size = target.shape[-1]
         shape = torch.rand(len(target), candidates, SHAPE_SIZE, generator=generator)
-        alpha = draw_exact(shape, size).unsqueeze(2)  # (m, c, 1, S, S)
+        alpha = draw_exact(shape, size, brush=brush).unsqueeze(2)  # (m, c, 1, S, S)
         under = canvas.unsqueeze(1) * (1.0 - alpha)
         missing = target.unsqueeze(1) - under
         colour = (alpha * missing).sum(dim=(3, 4)) / alpha.square().sum(dim=(3, 4)).clamp_min(1e-6)
@@ -71,7 +72,7 @@ def greedy_strokes(seed: int, candidates: int) -> Proposal:
         for _ in range(strokes):
             parts = [best(canvas[i : i + each], target[i : i + each]) for i in range(0, len(target), each)]
             stroke = torch.cat(parts)
-            alpha = draw_exact(stroke[:, None, :SHAPE_SIZE], target.shape[-1])
+            alpha = draw_exact(stroke[:, None, :SHAPE_SIZE], target.shape[-1], brush=brush)
             canvas = composite(canvas, alpha, stroke[:, None, SHAPE_SIZE:])
             chosen.append(stroke)
         return torch.stack(chosen, dim=1)

@@ -72,7 +72,8 @@ class ModelFreePainterConfig(PainterConfig):
     """The paper's baselines, which do not look through the renderer.
 
     Attributes:
-        patches: PatchQ: rewards and values of each patch of the picture, instead of one of the whole.
+        patches: PatchQ: rewards and values of each patch of 16 x 16 pixels, instead of one of the whole picture;
+            env.size is a multiple of 16.
     """
 
     exploration_noise: float = 0.05

@@ -5,7 +5,6 @@ The weights that come with the suite lie in shipped/; scripts/export_painter.py 
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from agents.painter.agent import ACTOR_CHANNELS, Painter, actor_state
 from agents.painter.networks import PictureNetwork, coordinate_maps
 from envs.painting import unpack
-from renderers.soft import draw_soft
+from renderers.strokes import BRUSHES, STROKE_SIZE
 from rlsuite.errors import UserError
 
 FORMAT = "rlsuite painter 1"
@@ -30,13 +29,18 @@ class PolicyPainter(nn.Module):
 
     Args:
         about: "size" W, "action_size" 13 k, "episode_length" T, "network" and "width" of the actor, "brush".
+
+    Attributes:
+        strokes: of an episode, k T.
+        brush: whose strokes it learned to paint with.
     """
 
     def __init__(self, about: dict[str, Any]) -> None:
         super().__init__()
         self.about = about
         self.size, self.action_size = int(about["size"]), int(about["action_size"])
-        self.episode_length = int(about["episode_length"])
+        self.episode_length, self.brush = int(about["episode_length"]), str(about["brush"])
+        self.strokes = self.action_size // STROKE_SIZE * self.episode_length
         self.actor = PictureNetwork(
             ACTOR_CHANNELS,
             self.action_size,
@@ -46,7 +50,6 @@ class PolicyPainter(nn.Module):
             batch_norm=True,
             squash=torch.sigmoid,
         )
-        self.renderer = functools.partial(draw_soft, size=self.size, brush=about["brush"])
         self.register_buffer("coordinates", coordinate_maps(self.size), persistent=False)
         self.coordinates: Tensor
         self.eval().requires_grad_(False)
@@ -82,11 +85,14 @@ def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
         with safe_open(str(path), "pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about.get("format") != FORMAT:
+        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("brush") not in BRUSHES:
             raise ValueError("it holds other weights")
+        sizes = [int(about[name]) for name in ("size", "action_size", "episode_length", "width")]
+        if min(sizes) < 1 or sizes[1] % STROKE_SIZE:
+            raise ValueError(f"sizes {sizes} are no painter's")
         painter = PolicyPainter(about)
         painter.actor.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
         text = " ".join(str(error).split())[:160]
         raise UserError(
             f"weights={path}: no painter can be read from it ({text}); make one with scripts/export_painter.py"

@@ -6,6 +6,9 @@ and model-free DDPG, each with the same number of updates; and bundles of one st
 
 Claims: the model-based painter's error is at most `model_based_bar` and at most `share_bar` of the model-free one's;
 its strokes, drawn by the exact rasterizer, keep it below `exact_bar`; bundles of five end lower than single strokes.
+
+"Drawn exactly" is with the 100 circles along a curve that every other user of the exact rasterizer draws, while the
+neural renderer imitates `renderer_circles` of them, the card's 40: what it cannot know of the others is in its figures.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from agents.assembly import load_agent, make_env, prepare_torch
+from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from experiments.training_runs import train_all
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
@@ -29,6 +32,10 @@ from rlsuite.errors import UserError, require
 from rlsuite.experiment import Claim, Result
 
 SIZE, TRAIN, TEST = 32, 1500, 297
+FULL_SCALE = (
+    "python scripts/train_renderer.py output=renderer.safetensors && python scripts/train_agent.py agent=painter "
+    "env=Painting preset=paper env.renderer_weights=renderer.safetensors data=<CelebA folder>"
+)
 AGENTS = {
     "model-based": "painter",
     "model-based-soft": "painter",
@@ -125,7 +132,7 @@ def run(config: dict[str, Any]) -> Result:
             "renderer_mse": renderer_error,
             "blank_canvas_mse": blank_error(folder / "digits" / "test"),
         },
-        full_scale="python scripts/train_agent.py agent=painter env=Painting preset=paper data=<CelebA folder>",
+        full_scale=FULL_SCALE,
     )
 
 
@@ -216,8 +223,7 @@ def measure(folder: Path, renderer: str = "") -> float:
     """
     agent, config = load_agent(folder)
     prepare_torch(config)
-    options = {**config.env.options, "split": "test"} | ({"renderer": renderer} if renderer else {})
-    env: Any = make_env(dataclasses.replace(config, env=dataclasses.replace(config.env, options=options)), TEST)
+    env: Any = make_evaluation_env(config, TEST, options={"renderer": renderer} if renderer else {})
     observation, _ = env.reset_to(env.pool)
     mse = torch.zeros(TEST)
     for _ in range(env.max_episode_steps):

@@ -123,6 +123,53 @@ def test_folders_named_train_and_test_are_the_splits(tmp_path):
                 assert int(picture_pool(str(tmp_path), 8, 6, 1.0, name)[0, 0, 0, 0]) == wanted
 
 
+def test_training_pictures_are_read_as_photos_are(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)).save(tmp_path / "train" / "grey16.png")
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "train" / "transparent.png")
+    pool = picture_pool(str(tmp_path), 8, 10, 1.0, "train")
+    assert sorted(pool[:, 0, 0, 0].tolist()) == [128, 255]
+    for error in (SyntaxError, ValueError, EOFError, OSError):
+        (tmp_path / "test" / f"{error.__name__}.png").write_bytes(b"")
+    Image.new("RGB", (8, 8), (7, 7, 7)).save(tmp_path / "test" / "whole.png")
+    plain_open = Image.open
+
+    def damaged(path):
+        name = str(path).rpartition("/")[2].removesuffix(".png")
+        kinds = {error.__name__: error for error in (SyntaxError, ValueError, EOFError, OSError)}
+        if name in kinds:
+            raise kinds[name]("damaged")
+        return plain_open(path)
+
+    monkeypatch.setattr(Image, "open", damaged)
+    assert picture_pool(str(tmp_path), 8, 10, 1.0, "test")[:, 0, 0, 0].tolist() == [7]
+
+
+@pytest.mark.parametrize(("number", "held_out"), [(1, 1), (2, 1), (9, 1), (11, 2)])
+def test_small_folders_too_hold_pictures_out(tmp_path, number, held_out):
+    for index in range(number):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
+    # Memory is judged by the pictures that there are.
+    train, test = (
+        set(picture_pool(str(tmp_path), 8, 10**12, 1.0, split)[:, 0, 0, 0].tolist()) for split in ("train", "test")
+    )
+    assert len(test) == held_out
+    assert train | test == set(range(number))
+    assert not train & test or number == 1
+
+
+def test_a_pool_is_shuffled_in_place_as_by_its_permutation(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    for index in range(20):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "train" / f"{index:02}.png")
+    order = np.random.default_rng([8, 30, 0]).permutation(20)
+    pool = picture_pool(str(tmp_path), 8, 30, 1.0, "train")
+    assert pool[:, 0, 3, 3].tolist() == order.tolist()
+    assert pool.untyped_storage().nbytes() == pool.numel()  # no copy
+
+
 def test_scenes_cover_the_canvas_and_differ():
     one, other = (dead_leaves(48, np.random.default_rng(seed)) for seed in (0, 1))
     assert one.shape == (48, 48, 3)

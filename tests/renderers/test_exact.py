@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from renderers.bezier import draw_exact, half_widths, white_paper
 from renderers.plain import draw_stroke
+from rlsuite.errors import UserError
 
 UNIT = st.floats(0.0, 1.0, width=32)
 
@@ -16,12 +17,27 @@ def plain(shapes, size, circles=100):
     return np.stack([draw_stroke(shape.double().numpy(), size, circles=circles) for shape in shapes])
 
 
-@pytest.mark.parametrize(("size", "circles"), [(8, 100), (32, 40), (33, 100), (128, 100)])
+@pytest.mark.parametrize(
+    ("size", "circles"), [(8, 100), (32, 40), (33, 100), (128, 100), (16, 1), (16, 127), (16, 128), (16, 255)]
+)
 def test_it_equals_the_plain_loop(size, circles):
     shapes = torch.rand(30, 10, generator=torch.Generator().manual_seed(size))
     drawn = draw_exact(shapes, size, circles=circles)
     assert drawn.shape == (30, size, size)
     np.testing.assert_allclose(drawn, plain(shapes, size, circles), atol=3e-7)
+
+
+@pytest.mark.parametrize("circles", [127, 128, 255])
+def test_the_last_of_many_circles_is_kept_in_all_four_pixels(circles):
+    """A stroke that stays in place, opacity from 0 to 1: its last circle's is left, 1 - 1 / n."""
+    shape = torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 1.0]])
+    assert float(draw_exact(shape, 32, circles=circles)[0, 16, 16]) == pytest.approx(1 - 1 / circles)
+
+
+def test_more_circles_than_a_byte_counts_are_refused():
+    for circles in (0, 256):
+        with pytest.raises(UserError, match=f"circles={circles}: use 1 to 255"):
+            draw_exact(torch.rand(1, 10), 16, circles=circles)
 
 
 @settings(max_examples=100, deadline=None)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from renderers import photo
 from renderers.photo import read_photo
 from rlsuite.errors import UserError
 
@@ -67,5 +68,15 @@ def test_what_cannot_be_painted_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         read_photo(tmp_path, 512)
     Image.new("1", (30000, 20000)).save(tmp_path / "huge.png")
-    with pytest.raises(UserError, match="reduce it first"):
+    with pytest.raises(UserError, match="30000 x 20000 pixels are more than 300,000,000; reduce it first"):
         read_photo(tmp_path / "huge.png", 512)
+
+
+def test_our_limit_of_pixels_holds_and_not_pillows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow refuses twice as many
+    Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
+    assert read_photo(tmp_path / "large.png", 512).shape == (3, 30, 40)
+    assert Image.MAX_IMAGE_PIXELS == 500
+    monkeypatch.setattr(photo, "LARGEST_PIXELS", 1199)
+    with pytest.raises(UserError, match="40 x 30 pixels are more than 1,199"):
+        read_photo(tmp_path / "large.png", 512)

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import torch
 
+from renderers import stroke_list
 from renderers.bezier import draw_exact
 from renderers.stroke_list import Layer, StrokeList, cut, load_strokes, paste, save_strokes
 from renderers.strokes import composite
@@ -86,7 +87,36 @@ def test_svg_has_every_stroke_in_its_layer(tmp_path, brush):
 def test_other_files_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         load_strokes(tmp_path / "nowhere.json")
-    for text in ("{", "{}", json.dumps({"format": "other"}), "[1]"):
+    save_strokes(painting(), tmp_path / "good.json")
+    good = (tmp_path / "good.json").read_text()
+
+    def changed(**entries):
+        return json.dumps({**json.loads(good), **entries})
+
+    layers = json.loads(good)["layers"]
+    first = layers[0]["tiles"][0]["strokes"][0]
+    texts = ["{", "{}", json.dumps({"format": "other"}), "[1]", changed(height=0), changed(width=None)]
+    texts += [changed(layers=found) for found in ([None], [{**layers[0], "side": 0}], [{"side": 3, "tiles": []}])]
+    for number in (1.5, -0.1, float("nan"), float("inf"), "red"):
+        texts.append(changed(layers=[{"side": 30, "tiles": [{"corner": [0, 0], "strokes": [[number, *first[1:]]]}]}]))
+    for text in texts:
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(UserError, match="no list of strokes"):
+        with pytest.raises(UserError, match="no list of strokes") as refusal:
             load_strokes(tmp_path / "bad.json")
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_tile_is_painted_a_few_strokes_at_a_time_where_it_is_large(monkeypatch):
+    strokes, most = painting(), []
+    whole = strokes.draw()
+
+    def counted(shape, size, **options):
+        most.append(shape.shape[-2] * size * size)
+        return draw_exact(shape, size, **options)
+
+    monkeypatch.setattr(stroke_list, "draw_exact", counted)
+    monkeypatch.setattr(stroke_list, "_TILE_PIXELS", 2 * 30 * 30)
+    torch.testing.assert_close(strokes.draw(), whole, atol=1e-6, rtol=0.0)
+    assert max(most) == 2 * 30 * 30
+    monkeypatch.setattr(stroke_list, "_TILE_PIXELS", 3 * 30 * 30)
+    assert torch.equal(strokes.draw(), whole)  # all at once, as ever

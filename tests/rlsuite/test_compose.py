@@ -120,7 +120,12 @@ def test_paper_presets_of_painters_are_the_cards():
     for name in ("painter", "painter_ddpg"):
         config, _ = compose_train([f"agent={name}", "env=Painting", "preset=paper"])
         agent, env = config.agent, config.env.options
-        assert (config.steps, config.num_envs, config.replay.capacity, agent.batch_size) == (2_000_000, 96, 32_000, 96)
+        assert (config.num_envs, config.replay.capacity, agent.batch_size) == (96, 32_000, 96)
+        # Steps are counted in every environment: 20,000 episodes of 40 bundles in 96 environments.
+        assert config.steps == 20_000 * 40 * 96
+        assert config.learning_starts == 400 * 96
+        assert config.steps * config.train_ratio == pytest.approx(200_000)
+        assert config.steps * config.train_ratio >= agent.milestones[-1]
         assert config.train_ratio * 96 * 40 == pytest.approx(10)  # updates after each 40 bundles in every environment
         assert (env["size"], env["max_episode_steps"], env["crop"], env["start"]) == (128, 40, 1.0, "black")
         assert (agent.reward, agent.network, agent.width, agent.target_rate) == ("wgan", "resnet18", 64, 0.001)

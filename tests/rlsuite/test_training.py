@@ -277,6 +277,18 @@ def test_a_rate_changed_on_resume_holds_from_there_on(tmp_path):
     assert second.updates == first.updates + 40
 
 
+def test_checkpoints_name_every_source_that_trained_them(tmp_path, monkeypatch):
+    checkpoint, found = None, []
+    for steps, source in ((40, "a"), (80, "a"), (120, "b")):
+        monkeypatch.setattr("rlsuite.training.commit", lambda source=source: source)
+        run(make(configure(steps=steps), tmp_path, checkpoint=checkpoint))
+        checkpoint = read_checkpoint(tmp_path / "checkpoints" / str(steps))
+        found.append(checkpoint.metadata["commits"])
+    assert found == [["a"], ["a"], ["a", "b"]]
+    del checkpoint.metadata["commits"]  # as older ones are
+    assert make(configure(), tmp_path, checkpoint=checkpoint).commits == ["unknown", "b"]
+
+
 def test_environments_that_cannot_resume_truncate_what_was_open(tmp_path):
     agent = DDPG | {"reward_scaling": "returns", "exploration": NOISE}
     config = configure(agent, checkpoint={"every": 40, "keep": 1})

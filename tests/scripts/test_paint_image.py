@@ -1,14 +1,22 @@
 """paint_image.py, train_renderer.py and export_painter.py as a user runs them."""
 
+import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
+from agents.painter.agent import Painter
+from agents.painter.config import PainterConfig
+from agents.painter.weights import load_painter, save_painter
 from renderers.neural import load_renderer
-from renderers.stroke_list import load_strokes
+from renderers.soft import draw_soft
+from renderers.stroke_list import StrokeList, load_strokes
+from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
 
 
@@ -73,8 +81,28 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
     assert load_strokes(tmp_path / "3/strokes.json").width == 32
 
 
-def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys):
+def test_strokes_are_those_of_the_brush_that_the_painter_learned_with(photo, tmp_path):
+    painter = Painter(
+        6 * 256 + 1,
+        torch.zeros(65),
+        torch.ones(65),
+        PainterConfig(network="small", width=4),
+        renderer=functools.partial(draw_soft, size=16, brush="circle"),
+        episode_length=4,
+    )
+    weights = tmp_path / "circles.safetensors"
+    save_painter(painter, weights, brush="circle", about={})
+    options = [f"weights={weights}", "strokes=40", "refine=false", "video=none", "num_threads=1"]
+    for brush, arguments in (("circle", []), ("line", ["brush=line"])):
+        assert paint(photo, f"output={tmp_path / brush}", *options, *arguments) == 0
+        assert load_strokes(tmp_path / brush / "strokes.json").brush == brush
+
+
+def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "taken" / "painting.mp4").mkdir(parents=True)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=30e9))
+    monkeypatch.chdir(tmp_path)
     for arguments, message in (
         ([], "no picture is named"),
         ([tmp_path / "nowhere.png"], "there is no such file"),
@@ -85,8 +113,60 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys):
         ([photo, "weights=nowhere"], "no painter can be read"),
         ([photo, "smallest_stroke=0.5", "largest_stroke=0.1"], "in this order"),
         ([photo, f"output={photo}"], "choose another folder"),
+        ([photo, "output=/proc/self"], "cannot be written"),
+        ([photo, f"output={tmp_path / 'taken'}"], "painting.mp4: cannot be written (Is a directory)"),
+        ([photo, "num_threads=-1"], "num_threads=-1: use 0"),
+        ([photo, "image=nope.png"], "two pictures are named"),
+        ([photo, "storkes=100"], "unknown key 'storkes'; did you mean 'strokes'?"),
+        (["image=no (such) one.png"], "no (such) one.png: there is no such file"),
+        ([photo, "weights=no (such) one"], "weights=no (such) one: no painter can be read"),
+        ([photo, "brush=triangle", "smallest_stroke=0.9"], "triangles have no radius"),
+        ([photo, "output_size=16384"], "output_size=16384: drawing so large a picture takes"),
     ):
         assert paint(*arguments) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert message in lines[0]
+
+
+def test_what_fails_while_files_are_written_is_one_line_too(photo, tmp_path, capsys, monkeypatch):
+    import paint_image
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(paint_image, "save_svg", full)
+    options = ["strokes=20", "refine=false", "num_threads=1"]
+    assert paint(photo, f"output={tmp_path / 'out'}", *options) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "No space left on device" in lines[0]
+
+
+def test_only_the_files_written_are_listed_and_a_picture_is_drawn_once(photo, tmp_path, capsys, monkeypatch):
+    drawn = []
+    plain_draw = StrokeList.draw
+    monkeypatch.setattr(StrokeList, "draw", lambda self, scale=1.0: drawn.append(scale) or plain_draw(self, scale))
+    options = [f"output={tmp_path}", "strokes=20", "refine=false", "num_threads=1"]
+    (tmp_path / "painting.mp4").write_text("old")
+    assert paint(photo, *options, "video=none") == 0
+    assert capsys.readouterr().out.splitlines()[-2] == f"{tmp_path}: painting.png, strokes.json, strokes.svg"
+    assert drawn == [1.0]
+    assert paint(photo, *options, "video=none", "output_size=180") == 0
+    assert drawn == [1.0, 2.0, 1.0]
+
+
+def test_a_renderers_bad_input_is_refused_before_it_trains(tmp_path, capsys):
+    import train_renderer
+
+    for arguments, message in (
+        ([f"output={tmp_path}"], "cannot be written (Is a directory)"),
+        (["pool=-1"], "pool=-1: use 0"),
+        (["device=foo"], "device=foo: use cpu, cuda"),
+        (["num_threads=-1"], "num_threads=-1: use 0"),
+    ):
+        output = [] if arguments[0].startswith("output") else [f"output={tmp_path / 'renderer'}"]
+        assert run_script(train_renderer.main, [*arguments, *output, "size=32", "steps=1"]) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1
         assert message in lines[0]
@@ -117,6 +197,9 @@ def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo,
     painter = tmp_path / "painter.safetensors"
     assert run_script(export_painter.main, [f"run={run}", f"output={painter}"]) == 0
     assert last_json(capsys)["mse_black"] > 0
+    assert (
+        load_painter(painter).about["commits"] == read_checkpoint(resolve_checkpoint(run), parts=[]).metadata["commits"]
+    )
     out = f"output={tmp_path / 'out'}"
     assert paint(photo, f"weights={painter}", out, "strokes=50", "refine=false", "video=none", "num_threads=1") == 0
 

@@ -7,7 +7,8 @@ import reproduce
 import train_agent
 from experiments import painting
 
-from rlsuite.compose import compose_train
+from agents.assembly import check_fit, make_env
+from rlsuite.compose import compose_train, script_config
 from rlsuite.config import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
@@ -48,6 +49,30 @@ def test_arms_differ_in_what_is_compared_alone(tmp_path):
         "model-free": "neural",
         "one-stroke": "neural",
     }
+
+
+def test_the_full_scale_commands_are_accepted(tmp_path):
+    """The words of the two commands, at a tiny size: the renderer's file is what the second one needs."""
+    import train_renderer
+
+    weights = tmp_path / "renderer.safetensors"
+    text = painting.FULL_SCALE.replace("=renderer.safetensors", f"={weights}").replace("<CelebA folder>", "X")
+    first, second = (command.split()[2:] for command in text.split("&&"))
+    assert train_renderer.main([*first, "size=32", "steps=1", "validation=2", "batch_size=2"]) == 0
+    config, _ = compose_train([*second, "data=scenes", "env.size=32", "num_envs=2", "device=cpu"])
+    assert config.env.options["renderer_weights"] == str(weights)
+    env = make_env(config, 2)
+    assert env.options.renderer == "neural"
+    check_fit(config, env)
+
+
+def test_the_advised_numbers_of_the_renderer_go_together():
+    import train_renderer
+
+    text = " ".join((train_renderer.__doc__ or "").split())
+    words = text.partition("On two cores use ")[2].partition(". ")[0].split()
+    config = script_config(train_renderer.ScriptConfig, [*words, "output=x"])
+    assert (config.pool, config.learning_rates, config.milestones) == (20_000, (3e-4, 1e-4), (3200,))
 
 
 def train_here(runs, folder, parallel):

@@ -233,6 +233,10 @@ def test_model_free_painters_explore_with_noise_of_each_episode():
         (["agent=ace", "env=Painting"], "use agent=painter"),
         (["agent=painter", "env=Hopper"], "use env=Painting"),
         (["agent=painter", "env=Painting", "env.renderer=exact"], "no gradients"),
+        (
+            ["agent=painter_ddpg", "env=Painting", "env.size=40", "agent.patches=true", "agent.network=resnet18"],
+            "env.size=40: agent.patches=true has patches of 16 pixels; use a multiple of 16",
+        ),
     ],
 )
 def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message):
@@ -241,6 +245,31 @@ def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message
     config, _ = compose_train([*arguments, "device=cpu"])
     with pytest.raises(UserError, match=message):
         check_fit(config, make_env(config, 1))
+
+
+def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
+    import contextlib
+
+    import train_agent
+
+    from agents.assembly import make_evaluation_env
+
+    arguments = ["agent=painter", "env=Painting", "preset=debug", "device=cpu", "env.start=mixed"]
+    config, _ = compose_train(arguments)
+    env = make_evaluation_env(config, 2, options={"renderer": "exact"})
+    assert (env.options.split, env.options.start, env.options.renderer) == ("test", "black", "exact")
+    assert env.options.size == config.env.options["size"]
+    assert config.env.options["start"] == "mixed"  # the run's own stay
+    with contextlib.ExitStack() as stack:
+        trainer = train_agent.make_trainer(config, tmp_path, stack)
+        assert trainer.env.options.split == "train"
+        assert trainer.env.options.start == "mixed"
+        judge = trainer.make_evaluation_env()
+        assert (judge.options.split, judge.options.start, judge.num_envs) == ("test", "black", config.evaluate.episodes)
+    chosen, _ = compose_train([*arguments, "env.split=train"])
+    assert make_evaluation_env(chosen, 1).options.split == "train"
+    hopper, _ = compose_train(["agent=ddpg", "env=Hopper", "device=cpu"])
+    assert make_evaluation_env(hopper, 1, num_threads=1).max_episode_steps == 1000  # others have nothing to change
 
 
 def test_bad_numbers_are_refused():
