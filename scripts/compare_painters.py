@@ -129,9 +129,11 @@ def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[
         return paint_picture(picture, propose, levels, **how)
 
     paint(greedy_strokes(0, 1, painter.brush), example, 0)  # what is made once does not count
-    began = time.perf_counter()
-    paint(greedy_strokes(0, 4, painter.brush), example, 0)
-    candidates = max(1, int(4 * 0.9 * config.seconds / (time.perf_counter() - began)))
+    candidates = 4
+    for _ in range(2):  # the first guess is from few candidates, whose seconds are mostly other work
+        began = time.perf_counter()
+        paint(greedy_strokes(0, candidates, painter.brush), example, 0)
+        candidates = max(1, int(candidates * 0.95 * config.seconds / (time.perf_counter() - began)))
     print(f"greedy search: {candidates} candidates a stroke")
     return {
         "policy": lambda picture: paint(policy(painter), picture, 0),
