@@ -1,8 +1,9 @@
 """ACE (arXiv:1712.08987, card "Small B"): do the critics of separately trained DDPG pairs choose well among actors?
 
-pairs * repeats DDPG runs that differ in the seed alone, in `repeats` disjoint ensembles of `pairs`. All are evaluated
-on the same episodes: every member alone (A1C0), all actors with the first critic (AxC1), all with all (AxCx), and the
-member that was best on other episodes (A1C0-best; the five trainings it is chosen from cost what the ensemble costs).
+pairs * repeats DDPG runs that differ in the seed alone, in `repeats` disjoint ensembles of `pairs`; or, with
+source=snapshots, `repeats` runs, and of each the last `pairs` checkpoints as its ensemble. All are evaluated on the
+same episodes: every member alone (A1C0), all actors with the first critic (AxC1), all with all (AxCx), and the
+member that was best on other episodes (A1C0-best; the trainings it is chosen from cost what the ensemble costs).
 
 Claims, as means over the repeats: AxCx returns at least `bar` times its members' mean, and ends early (before
 `early_step` steps) no more often than its members do.
@@ -20,14 +21,17 @@ import torch
 
 from agents.assembly import make_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
+from agents.members import member_checkpoints
 from envs import VectorEnv
-from experiments.training_runs import train_all
+from experiments.training_runs import train_all, training_minutes
+from rlsuite.compose import compose_train
 from rlsuite.config import TrainConfig, build
 from rlsuite.errors import require, require_finite
 from rlsuite.evaluation import Evaluation, evaluate
 from rlsuite.experiment import Claim, Result
 from rlsuite.seeding import derive_seed
 
+SOURCES = ("runs", "snapshots")
 EVALUATION_SEED, SELECTION_SEED = derive_seed(0, "ace evaluation"), derive_seed(0, "ace selection")
 
 
@@ -36,6 +40,7 @@ class Numbers:
     """What rlsuite/conf/paper/ace.yaml holds, and explains."""
 
     task: str
+    source: str
     steps: int
     pairs: int
     repeats: int
@@ -48,6 +53,7 @@ class Numbers:
     runs: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        require(self.source in SOURCES, f"source={self.source}: use {' or '.join(SOURCES)}")
         require(self.pairs >= 2, f"pairs={self.pairs}: use 2 or more")
         for name in ("repeats", "episodes", "early_step", "parallel"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
@@ -57,7 +63,7 @@ class Numbers:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of every run."""
-        return tuple(range(self.pairs * self.repeats))
+        return tuple(range(self.repeats if self.source == "snapshots" else self.pairs * self.repeats))
 
     def arguments(self, seed: int) -> list[str]:
         """Return the arguments of train_agent.py for one run."""
@@ -70,7 +76,8 @@ class Numbers:
             "num_threads=1",
             f"agent.actor.hidden_sizes={sizes}",
             f"agent.critic.hidden_sizes={sizes}",
-            f"checkpoint.every={max(1, self.steps // 6)}",
+            f"checkpoint.every={max(1, self.steps // (self.pairs + 1))}",
+            f"checkpoint.keep_agents={max(10, self.pairs)}",
             *self.overrides,
         ]
 
@@ -79,23 +86,42 @@ def run(config: dict[str, Any]) -> Result:
     """Train, evaluate, and test the claims."""
     numbers: Numbers = build(Numbers, config)
     runs = {f"s{seed}": numbers.arguments(seed) for seed in numbers.seeds}
+    evaluation_env(compose_train(numbers.arguments(0))[0], numbers).close()  # it refuses numbers before the trainings
     folders = train_all(runs, Path(numbers.runs[0]), numbers.parallel)
     repeats = []
-    for first in range(0, len(numbers.seeds), numbers.pairs):
-        seeds = numbers.seeds[first : first + numbers.pairs]
-        repeats.append(measure([folders[f"s{seed}"] for seed in seeds], seeds, numbers))
+    for members, seeds in ensembles(folders, numbers):
+        repeats.append(measure(members, seeds, numbers))
         print("\n".join(table(repeats[-1])), flush=True)
     return Result(
         paper="ace",
         seeds=numbers.seeds,
         claims=claims(repeats, numbers),
-        figures={"numbers": config, "repeats": repeats},
+        figures={
+            "numbers": config,
+            "minutes_of_training": {name: training_minutes(folder) for name, folder in folders.items()},
+            "repeats": repeats,
+        },
         full_scale=(
             "python scripts/reproduce.py paper=ace steps=2500000 pairs=10 episodes=100 hidden_sizes=[800,400] "
             "runs=runs/paper-ace-full 'overrides=[\"preset=paper\"]' "
             "(the paper's task, Learning to Run, is not in the suite yet; on it: task=<its name>)"
         ),
     )
+
+
+def ensembles(folders: Mapping[str, Path], numbers: Numbers) -> list[tuple[list[Path], tuple[int, ...]]]:
+    """Return the members of every ensemble, as runs or checkpoints, and the seeds of their runs.
+
+    Raises:
+        UserError: if a run has kept fewer checkpoints than an ensemble takes.
+    """
+    if numbers.source == "snapshots":
+        return [
+            (member_checkpoints([str(folders[f"s{seed}"])], "snapshots", numbers.pairs), (seed,) * numbers.pairs)
+            for seed in numbers.seeds
+        ]
+    groups = [numbers.seeds[first : first + numbers.pairs] for first in range(0, len(numbers.seeds), numbers.pairs)]
+    return [([folders[f"s{seed}"] for seed in seeds], seeds) for seeds in groups]
 
 
 def claims(repeats: Sequence[Mapping[str, Any]], numbers: Numbers) -> tuple[Claim, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -93,6 +94,13 @@ def finished(path: Path, config: TrainConfig) -> bool:
         return False
     latest = read_checkpoint(resolve_checkpoint(path), parts=[])
     return latest.step >= config.steps and not latest.metadata.get("busy", False)
+
+
+def training_minutes(path: Path) -> float:
+    """Return the wall clock that a finished run took; without its evaluations, if it ended with one."""
+    *_, last = (path / "metrics.jsonl").read_text().splitlines()
+    row = json.loads(last)
+    return round(row.get("train_s", row["time_s"]) / 60, 2)
 
 
 def log_path(path: Path) -> Path:

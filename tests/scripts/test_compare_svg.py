@@ -1,4 +1,4 @@
-"""The SVG against the picture: a stand-in for the browser has known screenshots; a real one draws, where there is one."""
+"""The SVG against the picture: a stand-in for a browser has known screenshots; a real one draws, where there is one."""
 
 import json
 import shutil

@@ -87,6 +87,7 @@ def test_the_seeds_are_disjoint_and_the_full_scale_command_composes(monkeypatch)
         return compared | {"chosen_shares": {"A5C5": [0.2] * 5}}
 
     monkeypatch.setattr(ace, "measure", measure)
+    monkeypatch.setattr(ace, "training_minutes", lambda folder: 1.0)
     result = ace.run(reproduce.read_numbers("ace", {}))
     assert seen == [[f"s{5 * repeat + member}" for member in range(5)] for repeat in range(3)]
     assert result.claims[0].figures == (2.0, 2.0, 2.0)
@@ -103,6 +104,8 @@ def test_bad_numbers_are_one_line(tmp_path, capsys):
         (["steps=many"], "whole number"),
         (["hidden_size=[8]"], "hidden_sizes"),
         (["task=Hoper"], "Hopper"),
+        (["early_step=1001"], "time limit of 1000"),
+        (["source=mixed"], "runs or snapshots"),
         (["overrides=['agent.batchsize=3']"], "agent.batch_size"),
     ):
         assert run_script(reproduce.main, ["paper=ace", f"runs={tmp_path / 'runs'}", *arguments]) == 2
@@ -154,6 +157,32 @@ def test_members_and_ensemble_are_evaluated_on_the_same_episodes(finished):
         found.append(float(result.returns.mean()))
         env.close()
     assert [repeat["members"][0]["mean"], repeat["members"][1]["mean"], repeat["A2C2"]["mean"]] == found
+
+
+def test_snapshots_of_a_run_are_an_ensemble(finished, tmp_path):
+    runs = tmp_path / "runs"
+    subprocess.run(["cp", "-r", finished / "runs", runs], check=True)
+    arguments = [*TINY, "source=snapshots", "repeats=2", f"runs={runs}", f"output={tmp_path}"]
+    assert run_script(reproduce.main, arguments) == 0
+    result = json.loads((tmp_path / "ace.json").read_text())
+    assert result["seeds"] == [0, 1]
+    assert set(result["figures"]["minutes_of_training"]) == {"s0", "s1"}
+    assert all(minutes >= 0 for minutes in result["figures"]["minutes_of_training"].values())
+    for repeat, seed in zip(result["figures"]["repeats"], (0, 1), strict=True):
+        assert [member["seed"] for member in repeat["members"]] == [seed, seed]
+        agent = load_policy(PolicyConfig(run=(str(runs / f"s{seed}"),), source="snapshots", num_members=2))[0]
+        env = envs.make_vector("rlsuite/InvertedPendulum", 3)
+        found = evaluate(lambda observation, agent=agent: agent.act(observation, False), env, seed=ace.EVALUATION_SEED)
+        env.close()
+        assert repeat["A2C2"]["mean"] == float(found.returns.mean())
+
+
+def test_minutes_of_training_leave_out_the_evaluation(tmp_path):
+    lines = [{"time_s": 60.0}, {"time_s": 150.0, "train_s": 120.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert training_runs.training_minutes(tmp_path) == 2.0
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    assert training_runs.training_minutes(tmp_path) == 1.0
 
 
 def test_finished_runs_are_reused_and_give_the_same_result(finished, tmp_path, capsys, monkeypatch):
