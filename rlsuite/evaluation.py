@@ -32,12 +32,13 @@ class Evaluation:
     successes: np.ndarray | None = None
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
-        """Return mean, std, bootstrap interval of the mean, and lengths, ready for JSON."""
+        """Return mean, std, bootstrap interval of the mean, and every return and length, ready for JSON."""
         low, high = bootstrap_interval(self.returns, level=level)
         summary = {
             "mean": float(self.returns.mean()),
             "std": float(self.returns.std()),
             "interval": [float(low), float(high)],
+            "returns": [round(float(value), 3) for value in self.returns],
             "lengths": [int(length) for length in self.lengths],
         }
         return summary if self.successes is None else summary | {"success_rate": float(self.successes.mean())}

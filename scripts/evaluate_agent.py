@@ -1,6 +1,6 @@
 """Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
 
-The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), lengths; for tasks with goals also
+The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), returns, lengths; for tasks with goals also
 success_rate, the share of episodes whose goal is reached at the last step.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
