@@ -39,7 +39,8 @@ class ACEConfig(DDPGConfig):
         train_with_ensemble: bootstrap from the ensemble's chosen action, and let actors ascend the mean of all
             critics (the paper's second use).
         bootstrap_from: "pair" (the smallest value of the pair's own critics) or "neighbours" (the smallest of its
-            own and the next pair's: TD3's clipped double Q, of critics that are there anyway).
+            own and the next pair's: TD3's clipped double Q, of critics that are there anyway; a single pair has no
+            neighbour).
         normalize_scores: standardize each critic's scores over the proposals before the mean; wanted where
             members have different discounts.
         collect_with: "members" (episode k follows pair k mod K: varied data) or "ensemble" (the chosen
@@ -113,23 +114,25 @@ class ACE(DDPG):
         proposals = self.propose(observation, explore)[: self.num_actors]
         if self.num_scoring_critics == 0 or self.num_actors == 1:
             return proposals[0], None
-        scores = self.mean_scores(observation, proposals, self.num_scoring_critics)
+        scores = self.mean_scores(observation, proposals, self.num_scoring_critics, explore)
         return choose(proposals, scores), scores
 
-    def mean_scores(self, observation: Tensor, proposals: Tensor, num_critics: int) -> Tensor:
+    def mean_scores(self, observation: Tensor, proposals: Tensor, num_critics: int, explore: bool = False) -> Tensor:
         """Score proposals: q_i = (1/M) sum_j Q_j(s, a_i) (card, Method 3).
 
         Args:
             observation: (R, D) raw.
             proposals: (N, R, A) in [-1, 1].
             num_critics: M, the first M pairs' critics score.
+            explore: whether the proposals are of the actors that explore, which are never the slow copies.
 
         Returns:
             (N, R).
         """
         observation = self.normalize(observation)  # (R, D), or (K, R, D) where members have their own statistics
         observation = self.for_members(observation, self.config.num_pairs)[:num_critics]
-        return self._mean_scores(observation, proposals, self._critics(slow=self.config.act_with_targets))
+        critics = self._critics(slow=self.config.act_with_targets and not explore)
+        return self._mean_scores(observation, proposals, critics)
 
     def _critics(self, *, slow: bool) -> Critics:
         return self.target_critics if slow and not self.critics.joint_batches else self.critics
@@ -138,7 +141,7 @@ class ACE(DDPG):
         """Score proposals (N, R, A) in states (M, R, D), as the first M pairs see them: (N, R)."""
         num_critics, (num_actors, num_rows, _) = len(observation), proposals.shape
         rows = observation[:, None].expand(-1, num_actors, -1, -1)
-        inputs = torch.cat([rows, proposals.expand(num_critics, -1, -1, -1)], dim=-1).flatten(1, 2)
+        inputs = join(rows, proposals.expand(num_critics, -1, -1, -1)).flatten(1, 2)
         scores = self.pair_values(inputs, critics).unflatten(1, (num_actors, num_rows))
         if self.config.normalize_scores:
             scores = standardize(scores)

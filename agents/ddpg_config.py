@@ -119,6 +119,10 @@ class DDPGConfig:
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")
+        require(
+            start == 0.0 or share < 1.0,
+            f"agent.learning_rate_decay_start={start}: the rates stay; use agent.final_learning_rate_share below 1",
+        )
         require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
         require(
             not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
@@ -139,6 +143,13 @@ class DDPGConfig:
                 self.reward_scale == 1.0,
                 f"agent.reward_scale={self.reward_scale}: agent.reward_scaling=returns finds the scale itself; use 1",
             )
+        require(
+            self.critic.loss == "categorical"
+            or self.reward_scaling == "returns"
+            or support == [_DEFAULT.value_min, _DEFAULT.value_max],
+            f"agent.critic.value_min={support[0]} and value_max={support[1]}: squared errors have no support; use "
+            "agent.critic.loss=categorical",
+        )
         if self.critic.loss == "categorical":
             require(
                 self.reward_scaling == "constant" or support[0] == -support[1],

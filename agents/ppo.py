@@ -210,12 +210,14 @@ class PPO(nn.Module):
         value = self.value(observation).unflatten(0, (steps, envs))
         next_value = self.value(self.normalize(batch.next_observation.flatten(0, 1))).unflatten(0, (steps, envs))
         reward = self.return_scaler(batch.reward) if config.scale_rewards else batch.reward
+        ended = batch.terminated | batch.truncated
+        ended[:-1] |= batch.failed[1:]  # what came of a failed step is no consequence of the one before
         advantage = generalized_advantages(
             reward,
             value,
             next_value,
             batch.terminated,
-            batch.terminated | batch.truncated,
+            ended,
             discount=config.discount,
             trace_decay=config.trace_decay,
         )

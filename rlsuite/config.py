@@ -141,8 +141,6 @@ class TrainConfig:
             "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
             "agent.normalizer.source=steps",
         )
-        require_finite("replay.priority_exponent", self.replay.priority_exponent, low=0.0)
-        require_finite("replay.importance_exponent", self.replay.importance_exponent, low=0.0)
         keep_agents = self.checkpoint.keep_agents
         require(keep_agents >= 0, f"checkpoint.keep_agents={keep_agents}: use 0 or more")
         require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")

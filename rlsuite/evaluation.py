@@ -25,11 +25,15 @@ Policy = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of E episodes, and of tasks with goals whether each was reached at its end."""
+    """Returns and lengths of E episodes, and of tasks with goals whether each was reached at its end.
+
+    `failed` counts episodes that a simulation's failure cut short; they count as far as they went.
+    """
 
     returns: np.ndarray
     lengths: np.ndarray
     successes: np.ndarray | None = None
+    failed: int = 0
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return mean, std, bootstrap interval of the mean, and every return and length, ready for JSON."""
@@ -41,6 +45,8 @@ class Evaluation:
             "returns": [round(float(value), 3) for value in self.returns],
             "lengths": [int(length) for length in self.lengths],
         }
+        if self.failed:
+            summary["failed"] = self.failed
         return summary if self.successes is None else summary | {"success_rate": float(self.successes.mean())}
 
     def scalars(self) -> dict[str, float]:
@@ -49,7 +55,7 @@ class Evaluation:
         low, high = summary["interval"]
         length = float(self.lengths.mean())
         scalars = {"mean": summary["mean"], "std": summary["std"], "low": low, "high": high, "length": length}
-        return scalars if self.successes is None else scalars | {"success_rate": summary["success_rate"]}
+        return scalars | {name: summary[name] for name in ("failed", "success_rate") if name in summary}
 
 
 @torch.no_grad()
@@ -78,6 +84,7 @@ def evaluate(
     running = torch.ones(env.num_envs, dtype=torch.bool, device=device)
     returns = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
     lengths = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+    failed = torch.zeros_like(running)
     successes: Tensor | None = None
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
@@ -87,6 +94,7 @@ def evaluate(
         observation, reward, terminated, truncated, info = env.step(action)
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
+        failed |= running & info["failed"]
         if "is_success" in info:
             last = torch.zeros_like(returns) if successes is None else successes
             successes = torch.where(running, info["is_success"].to(returns), last)
@@ -94,4 +102,4 @@ def evaluate(
         if not running.any():
             break
     reached = None if successes is None else successes.cpu().numpy()
-    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached)
+    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached, int(failed.sum()))

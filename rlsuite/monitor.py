@@ -211,16 +211,21 @@ def check_finite(values: Mapping[str, float | Tensor]) -> list[str]:
 
 
 def _truncate(path: Path, last_step: int) -> None:
-    """Rewrite metrics.jsonl without records after `last_step` and without torn lines."""
-    temporary = path.with_name(path.name + ".tmp")
+    """Rewrite metrics.jsonl without records after `last_step`, which go to metrics.jsonl.abandoned, and torn lines."""
+    temporary, abandoned = path.with_name(path.name + ".tmp"), []
     with open(path, encoding="utf-8", errors="replace") as old, open(temporary, "w", encoding="utf-8") as new:
         for line in old:
             try:
                 keep = line.endswith("\n") and json.loads(line)["step"] <= last_step
             except (ValueError, KeyError, TypeError):
-                keep = False
+                continue
             if keep:
                 new.write(line)
+            elif line.endswith("\n"):
+                abandoned.append(line)
         new.flush()
         os.fsync(new.fileno())
+    if abandoned:
+        with open(path.with_name(path.name + ".abandoned"), "a", encoding="utf-8") as kept:
+            kept.writelines(abandoned)
     os.replace(temporary, path)

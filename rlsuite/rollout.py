@@ -56,13 +56,16 @@ class RolloutWorker:
         Returns:
             The transition, its next observation the true one also where an episode ended.
         """
-        begin, device = time.perf_counter(), self.observation.device
+        device = self.observation.device
+        _wait_for(device)  # the updates before it are not the step's time
+        begin = time.perf_counter()
         if random:
             draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
             action = torch.lerp(self.low, self.high, draw).to(device)
         else:
             with few_threads_for(self.observation):
                 action = self.agent.act(self.observation, True)
+        _wait_for(device)  # the environments do so anyway
         chosen = time.perf_counter()
         # Where a policy's actions have no bounds, the environment's hold.
         low, high = self.bounds
@@ -138,3 +141,9 @@ class RolloutWorker:
             self.episode_length.copy_(tensors["episode_length"])
         else:
             self.observation = self.env.observation()
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let the host wait until an accelerator has done what it was told, so that its time counts where it belongs."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

@@ -112,8 +112,8 @@ class Trainer:
 
     @property
     def busy(self) -> bool:
-        """Whether work on what has been collected is left that would change the agent; never with a replay."""
-        return False
+        """Whether work on what has been collected is left that would change the agent: updates that are due."""
+        return self.steps_at_start is not None and self.updates < self._updates_due()
 
     def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
@@ -135,7 +135,7 @@ class Trainer:
             finished = worker.steps >= config.steps and not should_stop()
             if finished or _crossed(before, worker.steps, config.log.every):
                 self._log(monitor)
-            if not self.busy and self._evaluation_due(before):
+            if self._evaluation_due(before) and not self.busy:
                 self._evaluate(monitor)
             if finished or _crossed(before, worker.steps, config.checkpoint.every):
                 saved = self._save(monitor)
@@ -155,10 +155,13 @@ class Trainer:
         observation = self.replay.fresh_observations()
         if observation is not None:
             self.agent.observe_relabelled(observation)
-        for failure in self.env.failures:
-            path = self.run_dir / "failures" / f"environment{failure.env_index}-step{self.worker.steps}"
+        self._note_failures(monitor, self.env, "environment")
+
+    def _note_failures(self, monitor: Monitor, env: VectorEnv, name: str) -> None:
+        for failure in env.failures:
+            path = self.run_dir / "failures" / f"{name}{failure.env_index}-step{self.worker.steps}"
             monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
-        self.env.failures.clear()
+        env.failures.clear()
 
     def _update(self, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
@@ -166,10 +169,7 @@ class Trainer:
             if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes or not self.replay:
                 return
             self._count_updates_from_here()
-        assert self.steps_at_start is not None
-        due = self.updates_at_start + int(config.train_ratio * (worker.steps - self.steps_at_start))
-        if config.updates_per_episode:
-            due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
+        due = self._updates_due()
         if self.updates < due:
             self.agent.anneal(worker.steps / config.steps)
         while self.updates < due and not should_stop():
@@ -178,6 +178,15 @@ class Trainer:
             self.replay.update_priorities(self.batch.index, metrics.pop("td_error"))
             self.metrics |= metrics
             self.updates += 1
+
+    def _updates_due(self) -> int:
+        """Return how many updates the steps and episodes so far call for; learning has begun."""
+        config, worker = self.config, self.worker
+        assert self.steps_at_start is not None
+        due = self.updates_at_start + int(config.train_ratio * (worker.steps - self.steps_at_start))
+        if config.updates_per_episode:  # `episodes` is a transfer from the device
+            due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
+        return due
 
     def _count_updates_from_here(self) -> None:
         worker = self.worker
@@ -188,6 +197,11 @@ class Trainer:
     def _begin_interval(self) -> None:
         worker = self.worker
         self._interval = (time.perf_counter(), worker.steps, worker.step_seconds, worker.act_seconds)
+
+    def _leave_out(self, began: float) -> None:
+        """Take the time since `began` out of the interval that steps per second are of."""
+        start, *counts = self._interval
+        self._interval = (start + time.perf_counter() - began, *counts)
 
     def _log(self, monitor: Monitor) -> None:
         worker = self.worker
@@ -244,11 +258,14 @@ class Trainer:
         gallery = getattr(self.evaluation_env, "gallery", None)
         if gallery is not None:
             monitor.image(self.worker.steps, "evaluate/gallery", gallery())
+        self._note_failures(monitor, self.evaluation_env, "evaluation")
         self.evaluation_s += time.perf_counter() - began
+        self._leave_out(began)
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 
     def _save(self, monitor: Monitor) -> tuple[int, int]:
+        began = time.perf_counter()
         self._refuse_nonfinite(check_finite(self.metrics))
         monitor.flush()
         config = self.config
@@ -277,6 +294,7 @@ class Trainer:
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,
         )
+        self._leave_out(began)
         return self.worker.steps, self.updates
 
     def _load(self, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,8 @@
 """Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
 
-The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), returns, lengths; for tasks with goals also
-success_rate, the share of episodes whose goal is reached at the last step.
+The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), returns, lengths; for tasks with goals
+also success_rate, the share of episodes whose goal is reached at the last step; and failed, the number of episodes that
+a simulation's failure cut short, if there are any.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -80,6 +81,8 @@ def main(arguments: list[str]) -> int:
         print(f"video: {path}")
     else:
         result = evaluate(policy, env, seed=seed)
+    for failure in env.failures:
+        print(f"failed: {failure.message}", file=sys.stderr)
     env.close()
     chosen = agent.diagnostics().get("chosen_actor")
     if chosen is not None:

@@ -90,6 +90,7 @@ def continue_run(path: Path, arguments: list[str], stop: GracefulStop) -> int:
         )
         prepare_torch(config)
         trainer = make_trainer(config, folder, stack, checkpoint)
+        del checkpoint  # its tensors are its files: pruned ones would keep their place on the disk
         write_config(config, folder)
         return train(trainer, stack, stop)
 

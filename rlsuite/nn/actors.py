@@ -75,6 +75,10 @@ class ActorConfig:
             f"agent.actor.output_limit={self.output_limit}: it is for agent.actor.distribution=deterministic; use 0",
         )
         require(
+            self.log_std == "clamp" or self.distribution == "squashed_gaussian",
+            f"agent.actor.log_std={self.log_std}: only agent.actor.distribution=squashed_gaussian has one; use clamp",
+        )
+        require(
             not self.bottleneck or self.distribution == "squashed_gaussian",
             "agent.actor.bottleneck=true: only agent.actor.distribution=squashed_gaussian has heads behind it",
         )

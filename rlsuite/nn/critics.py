@@ -117,7 +117,7 @@ class BranchedCritic(nn.Module):
             hidden = self.activation(layer(hidden, members))
         action = self.activation(self.action_layer(inputs[..., self.observation_size :], members))
         hidden = self.activation(self.joint_layer(torch.cat([hidden, action], dim=-1), members))
-        return self.output_layer(hidden, members)
+        return self.output_layer(hidden.float(), members)  # values keep their digits
 
 
 class Critics(nn.Module):

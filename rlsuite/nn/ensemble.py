@@ -50,8 +50,8 @@ class EnsembleLinear(nn.Module):
         initialization: "uniform" (bound 1/sqrt(I), what torch.nn.Linear draws), "orthogonal" (gain 1),
             "normal" (standard deviation 0.05, zero bias) or "xavier" (bound sqrt(6 / (I + O)), zero bias; Glorot and
             Bengio 2010).
-        generator: random stream the weights are drawn from; members are drawn one after another, so the
-            first members do not depend on how many follow.
+        generator: random stream the weights are drawn from, one member after another: the first ones of a layer do not
+            depend on how many follow (those of a network do, from its second layer on).
     """
 
     def __init__(

@@ -116,6 +116,13 @@ class ReplayConfig:
     hindsight: HindsightConfig = field(default_factory=HindsightConfig)
 
     def __post_init__(self) -> None:
+        for name, default in (("priority_exponent", 0.6), ("importance_exponent", 0.4)):
+            value = getattr(self, name)
+            require_finite(f"replay.{name}", value, low=0.0)
+            require(
+                value == default or self.prioritized,
+                f"replay.{name}={value}: sampling is uniform; use replay.prioritized=true",
+            )
         if self.hindsight.strategy == "none":
             return
         require(self.n_step == 1, f"replay.n_step={self.n_step}: relabelled goals change every reward; use 1")

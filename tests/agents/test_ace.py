@@ -226,6 +226,25 @@ def test_critics_bootstrap_from_the_ensembles_choice_by_brute_force():
 
 
 @torch.no_grad()
+def test_the_ensembles_choice_is_scored_in_the_updates_precision():
+    agent, seen = ensemble_agent(precision="bfloat16"), []
+    agent.target_critics.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+    agent.bootstrap_action(torch.randn(3, 8, 3).bfloat16())
+    assert seen == [torch.bfloat16]
+
+
+@torch.no_grad()
+def test_exploring_proposals_are_scored_by_the_critics_of_their_actors():
+    agent = ensemble_agent(act_with_targets=True)
+    observation = torch.randn(8, 3)
+    for explore, critics in ((True, agent.critics), (False, agent.target_critics)):
+        proposals, scores = agent.propose(observation, explore), agent.decide(observation, explore)[1]
+        rows = torch.cat([observation.expand(3, -1, -1), proposals], dim=-1)
+        expected = torch.stack([critics(row.expand(3, -1, -1)).squeeze(-1).mean(0) for row in rows])
+        torch.testing.assert_close(scores, expected)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(
     "keys",
     [{"num_critics": 2}, {"num_actors": 2}, {"num_scoring_critics": 2}, {"normalize_scores": True}],

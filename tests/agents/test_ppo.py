@@ -174,6 +174,22 @@ def test_failed_transitions_are_not_learned_from():
     assert usable.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
+def test_the_steps_before_a_failure_are_not_blamed_for_it():
+    """Rewards 1 and values 100 at a discount of 0.99: every advantage is 0, but the failed step's own."""
+    failed = torch.zeros(5, 2, dtype=torch.bool)
+    failed[3, 1] = True
+    agent = make(discount=0.99, scale_rewards=False)
+    agent.value = lambda observation: torch.full((len(observation),), 100.0)
+    none = torch.zeros_like(failed)
+    batch = rollout_of(agent, failed=failed)._replace(
+        reward=(~failed).float(), terminated=none, truncated=failed.clone()
+    )
+    prepared, usable = agent._prepare(batch)
+    torch.testing.assert_close(prepared.advantage[usable], torch.zeros(9), rtol=0, atol=1e-5)
+    assert prepared.advantage[7] == pytest.approx(-1.0)
+    assert torch.equal(batch.truncated, failed)  # what was collected is left as it was
+
+
 def test_an_update_ends_where_the_policy_has_gone_far_enough():
     fast = {"learning_rate": 0.05, "passes": 20}
     free, held = make(**fast), make(**fast, target_divergence=0.01)

@@ -100,7 +100,8 @@ def test_explores_by_its_own_law_and_acts_greedily_by_its_mean():
 @pytest.mark.parametrize("loss", ["squared_error", "categorical"])
 @pytest.mark.parametrize("critics", [1, 2])
 def test_pairs_bootstrap_from_the_smallest_of_their_own_and_the_next_pairs_critics(critics, loss):
-    critic = CriticConfig(hidden_sizes=(8,), loss=loss, num_atoms=7, value_max=6.0)
+    support = {"value_max": 6.0} if loss == "categorical" else {}
+    critic = CriticConfig(hidden_sizes=(8,), loss=loss, num_atoms=7, **support)
     keys = {"num_pairs": 3, "num_critics": critics, "actor": GAUSSIAN, "critic": critic, "bootstrap_from": "neighbours"}
     agent = ACE(3, LOW, LOW + 2.0, ACEConfig(**(SMALL | keys)))
     following, action = torch.randn(3, 16, 3), torch.rand(3, 16, 2) * 2 - 1

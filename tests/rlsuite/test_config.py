@@ -97,6 +97,13 @@ def test_more_values_out_of_range_are_refused_by_name(key, value):
         with_value(key, value)
 
 
+@pytest.mark.parametrize("key", ["priority_exponent", "importance_exponent"])
+def test_exponents_of_uniform_sampling_are_refused(key):
+    with pytest.raises(UserError, match=rf"^replay\.{key}=0\.7: .* use replay\.prioritized=true"):
+        train_config(PLAIN | {"replay": {key: 0.7}})
+    train_config(PLAIN | {"replay": {key: 0.7, "prioritized": True}})
+
+
 OUT_OF_RANGE_OF_AGENT = [
     {"target_noise": -1.0},
     {"target_noise_clip": -1.0},
@@ -114,6 +121,9 @@ OUT_OF_RANGE_OF_AGENT = [
     {"critic": {"loss": "categorical"}},
     {"critic": {"loss": "categorical", "value_min": 0.0}, "reward_scaling": "returns"},
     {"reward_scaling": "returns", "reward_scale": 2.0},
+    {"critic": {"value_max": 6.0}},
+    {"actor": {"log_std": "tanh"}},
+    {"learning_rate_decay_start": 0.5},
     {"critic": {"loss": "categorical", "value_min": 1.0, "value_max": 0.0}},
     {"exploration": {"std": -1.0}},
     {"exploration": {"hold": 0}},

@@ -84,6 +84,8 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path):
     assert lines(tmp_path)[-1]["time_s"] >= 500
     assert curve(tmp_path, "train/x") == [(10, 10.0), (20, 20.0), (25, -1.0)]
     assert not list(tmp_path.glob("*.tmp"))
+    left = (tmp_path / "metrics.jsonl.abandoned").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in left] == [30, 40]  # nothing is lost
 
 
 @pytest.mark.parametrize("torn", ['{"step": 1', '{"step": 10, "time_s": 1.0}', "7\n", '{"kind": "train"}\n', "\n"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from toy_environments import PointEnv
 
+from rlsuite import training
 from rlsuite.checkpoint import latest_checkpoint, list_checkpoints, read_checkpoint
 from rlsuite.config import load_agent_class, train_config
 from rlsuite.errors import UserError
@@ -268,6 +269,20 @@ def test_a_run_stopped_between_two_updates_resumes_to_the_same_bytes(tmp_path, u
     assert final_bytes(tmp_path / "whole", 120)["agent"] == final_bytes(tmp_path / "parts", 120)["agent"]
 
 
+@pytest.mark.parametrize(("updates", "logged"), [(75, []), (195, [60])], ids=["the first", "the last"])
+def test_a_stop_among_an_evaluations_updates_leaves_it_to_the_resumed_run(tmp_path, updates, logged):
+    config = configure(train_ratio=2.0)
+    run(make(config, tmp_path / "whole"))
+    first = make(config, tmp_path / "parts")
+    assert not run(first, lambda: first.updates >= updates)
+    assert [record["step"] for record in records_of(tmp_path / "parts", "evaluate")] == logged
+    checkpoint = read_checkpoint(latest_checkpoint(tmp_path / "parts"))
+    assert checkpoint.metadata["busy"]
+    assert run(make(config, tmp_path / "parts", agent=make_agent(config, seed=99), checkpoint=checkpoint))
+    whole, parts = (records_of(tmp_path / name, "evaluate") for name in ("whole", "parts"))
+    assert [(record["step"], record["mean"]) for record in whole] == [(r["step"], r["mean"]) for r in parts]
+
+
 def test_a_rate_changed_on_resume_holds_from_there_on(tmp_path):
     first = make(configure(train_ratio=0.25), tmp_path)
     run(first, lambda: first.worker.steps >= 80)
@@ -357,6 +372,42 @@ def test_a_failing_environment_is_noted_and_recorded_and_training_goes_on(tmp_pa
     assert invalid.sum() <= 1
     assert trainer.replay.buffer.has_invalid
     assert trainer.worker.steps == 120
+
+
+def test_a_failing_evaluation_is_counted_noted_and_recorded(tmp_path, capsys):
+    records = []
+    trainer = make(configure(), tmp_path, records=records)
+    trainer.make_evaluation_env = lambda: PointEnv(3, fail_at=2)
+    with Monitor(tmp_path, total_steps=120) as monitor:
+        assert trainer.run(monitor)
+    assert [record.get("failed") for record in records_of(tmp_path, "evaluate")] == [1, None]
+    ((failure, path),) = records
+    assert path == tmp_path / "failures" / "evaluation0-step60"
+    assert f"{failure.message}; recorded" in capsys.readouterr().out
+    assert trainer.evaluation_env.failures == []
+
+
+def test_steps_per_second_leave_evaluations_and_checkpoints_out(tmp_path, monkeypatch):
+    clock, save = [0.0], training.save_checkpoint
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    class Slow(PointEnv):
+        seconds = 1.0
+
+        def step(self, actions):
+            clock[0] += self.seconds
+            return super().step(actions)
+
+    def slow_save(*arguments, **keys):
+        clock[0] += 50.0
+        save(*arguments, **keys)
+
+    monkeypatch.setattr(training, "save_checkpoint", slow_save)
+    trainer = make(configure(), tmp_path, env=Slow(4))
+    trainer.make_evaluation_env = lambda: Slow(3)
+    run(trainer)
+    assert clock[0] == 30 + 2 * 20 + 3 * 50
+    assert [record["steps_per_second_update"] for record in records_of(tmp_path, "train")] == [4.0] * 6
 
 
 def test_a_non_finite_loss_leaves_a_post_mortem_and_stops_in_one_line(tmp_path):

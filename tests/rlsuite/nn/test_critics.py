@@ -101,6 +101,9 @@ def test_branched_critic_equals_the_diagram_in_plain_torch(generator):
         branch = nn.functional.selu(linear(network.action_layer, action[member]))
         joined = nn.functional.selu(linear(network.joint_layer, torch.cat([hidden, branch], dim=1)))
         torch.testing.assert_close(output[member], linear(network.output_layer, joined))
+    low = critics(torch.cat([observation, action], dim=-1).bfloat16())
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, output, rtol=0.05, atol=1e-3)
     shapes = [tuple(layer.weight.shape[1:]) for layer in network.observation_layers]
     assert shapes == [(4, 8), (8, 5)]
     assert network.action_layer.weight.shape == (2, 3, 5)

@@ -291,6 +291,16 @@ def test_only_the_nearest_neighbour_covers_by_hand():
     torch.testing.assert_close(found, torch.tensor([[0.0, near, 0.0], [near, 0.0, far], [0.0, 0.0, 0.0]]))
 
 
+def test_near_goals_are_told_apart():
+    """Beside goals a hundred times farther apart, 128 in all: rounding would decide otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.15] * 64 + [2e-4] * 64).unsqueeze(1)
+    goals = torch.tensor([1.3, 0.75, 0.42]) + spread * torch.rand(128, 3, generator=generator)
+    exact = (goals.double()[:, None] - goals.double()).norm(dim=-1).fill_diagonal_(math.inf)
+    found = nearest_neighbour_similarity(goals[None])[0]
+    assert torch.equal(found.argmax(dim=0), exact.argmin(dim=0))
+
+
 def test_curriculum_picks_by_hand():
     """Without the distance term and with every candidate tried, the first pick covers most."""
     desired = torch.tensor([[0.0], [1.0], [3.0], [100.0]])  # 1 covers 0 and 3; 3 covers 100
