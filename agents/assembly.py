@@ -148,12 +148,11 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
                 getattr(config, unused) == default,
                 f"{unused}: agent={name} learns from each rollout once and does not use it; leave it out",
             )
-        steps = agent.rollout_length * config.num_envs
-        require(config.steps >= steps, f"steps={config.steps}: agent={name} learns every {steps}; use that or more")
     if hasattr(agent, "dynamics"):
         require(
             env.known_reward is not None,
-            f"agent={name} needs a task whose reward is known, such as env=FixedHorizonHalfCheetah",
+            f"agent={name} needs a task whose reward is a known function, such as env=FixedHorizonHalfCheetah, or one "
+            "of your own with known_reward (docs/pombu.md)",
         )
         require(
             limit == agent.horizon,
@@ -174,6 +173,9 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
             f"agent.decay_iterations={agent.decay_iterations}: the learning rate would be 0 after "
             f"{rollout * agent.decay_iterations} steps; use {-(-config.steps // rollout)} or more",
         )
+    if hasattr(agent, "rollout_length"):
+        steps = agent.rollout_length * config.num_envs
+        require(config.steps >= steps, f"steps={config.steps}: agent={name} learns every {steps}; use that or more")
 
 
 def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:

@@ -116,6 +116,14 @@ class DDPGConfig:
             f"agent.target_entropy={self.target_entropy}: agent.temperature_learning_rate=0 keeps the temperature; use "
             "a rate above 0",
         )
+        if self.actor.distribution == "deterministic":
+            for name in ("target_entropy", "initial_temperature", "temperature_learning_rate"):
+                value, default = getattr(self, name), DDPGConfig.__dataclass_fields__[name].default
+                require(
+                    value == default,
+                    f"agent.{name}={value}: deterministic actors have no temperature; use "
+                    "agent.actor.distribution=squashed_gaussian",
+                )
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")

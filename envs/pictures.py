@@ -80,6 +80,11 @@ def picture_pool(data: str, size: int, num_pictures: int, crop: float, split: st
                 break
             pool[filled] = _crop(picture, size, crop, random)
             filled += 1
+    if filled == 0 and sources.files:
+        raise UserError(
+            f"data={data}: none of its {len(sources.files)} pictures for split={split} can be read, such as "
+            f"{sources.files[0].name}; mend or remove them"
+        )
     if filled == 0:
         raise UserError(f"data={data} holds no picture that can be read; name a folder of {', '.join(SUFFIXES)} files")
     _reorder(pool.numpy(), random.permutation(filled))

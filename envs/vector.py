@@ -21,7 +21,7 @@ from torch import Tensor
 
 from envs.failures import Failure
 from envs.task import KnownReward
-from rlsuite.errors import NonFiniteActionError
+from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.goals import GoalSpec
 
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}
@@ -75,7 +75,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if dtype not in _NUMPY_DTYPE:
             raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float64")
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode={render_mode!r} must be 'rgb_array' or None")
+            raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
         self.spec_id = spec_id
         self.num_envs = num_envs
         self.device = torch.device(device)

@@ -31,7 +31,8 @@ def read_photo(path: Path | str, long_side: int) -> Tensor:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; name a picture")
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"{path}: {what}; name a picture")
     try:
         with open_picture(path) as opened:
             opened.draft("RGB", (long_side, long_side))  # a JPEG is decoded no larger than needed

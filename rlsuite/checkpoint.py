@@ -84,12 +84,13 @@ def save_checkpoint(
     *,
     keep: int = 1,
     keep_agents: int = 0,
+    continued_from: int | None = None,
 ) -> Path:
     """Write ``run_dir/checkpoints/<step>/`` so that it is there whole or not at all, then prune older ones.
 
     A step that is already there is replaced; its earlier content survives until the new one is complete.
-    Later steps (the run was continued from an earlier checkpoint) are renamed to ``<step>.abandoned``: out
-    of the way of `latest`, but not deleted.
+    Later steps, and those later than `continued_from` (the run was continued from an earlier checkpoint), are
+    renamed to ``<step>.abandoned``: out of the way of `latest` and of ensembles, but not deleted.
 
     Args:
         run_dir: the run's directory; made if missing.
@@ -98,6 +99,7 @@ def save_checkpoint(
         metadata: JSON-able: configuration, seed, counters.
         keep: how many of the newest checkpoints stay whole, >= 1.
         keep_agents: how many of the next older ones are cut down to ``agent.safetensors``, >= 0.
+        continued_from: step of the checkpoint that a run began with, if this is the first one since.
 
     Returns:
         The directory written.
@@ -134,7 +136,7 @@ def save_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     with contextlib.suppress(OSError):  # the checkpoint is safe; what could not be pruned is at the next save
-        _prune(folder, step, keep, keep_agents)
+        _prune(folder, step, keep, keep_agents, step if continued_from is None else continued_from)
     return final
 
 
@@ -185,9 +187,9 @@ def _clear_leftovers(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _prune(folder: Path, step: int, keep: int, keep_agents: int) -> None:
+def _prune(folder: Path, step: int, keep: int, keep_agents: int, after: int) -> None:
     found = _step_directories(folder)
-    for later in [other for other in found if other > step]:
+    for later in [other for other in found if other > after and other != step]:
         path = found.pop(later)
         aside = path.with_name(f"{later}.abandoned")
         if os.path.lexists(aside):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,17 @@ def group_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def parse(arguments: Sequence[str]) -> list[Override]:
-    """Parse key=value arguments.
+def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps=100000") -> list[Override]:
+    """Parse key=value arguments; `example` of them is for messages.
 
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
     """
     for argument in arguments:
         if argument.partition("=")[0] in ("", argument):
-            raise UserError(f"'{argument}' is not key=value; for example: agent=ace env=Humanoid steps=100000")
+            raise UserError(f"'{argument}' is not key=value; for example: {example}")
+        if argument.startswith("-"):
+            raise UserError(f"'{argument}': keys have no dashes here; write {argument.lstrip('-')}")
     try:
         overrides = OverridesParser.create().parse_overrides([quote_path(argument) for argument in arguments])
     except HydraException as error:
@@ -51,7 +55,9 @@ def parse(arguments: Sequence[str]) -> list[Override]:
             for name in choices(override):
                 if name not in group_options(key):
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
-                    raise UserError(f"unknown {kind} '{name}'{near_matches(name, group_options(key))}")
+                    foreign = key == "env" and re.search(r"-v\d+$", name)
+                    hint = f"; for Gymnasium's own write env=gymnasium env.id={name}" if foreign else ""
+                    raise UserError(f"unknown {kind} '{name}'{hint or near_matches(name, group_options(key))}")
     return overrides
 
 
@@ -159,7 +165,8 @@ def script_config(cls: Any, arguments: Sequence[str]) -> Any:
         UserError: for an unknown key or a bad value.
     """
     plain: dict[str, Any] = {}
-    for override in parse(arguments):
+    example = f"{dataclasses.fields(cls)[0].name}=..."
+    for override in parse(arguments, example):
         value = choices(override) if override.is_sweep_override() else override.value()
         plain[override.key_or_group] = value
     return build(cls, plain)

@@ -293,3 +293,20 @@ def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
         except UserError as refused:
             error = refused
     raise error
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return key -> (old value, new value) where two plain configs differ, keys dotted."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found |= differences(before, value, f"{prefix}{name}.")
+        elif value != before:
+            found[prefix + name] = before, value
+    return found
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two plain configs in words, such as "num_envs=3 (it was 4)"."""
+    return [f"{key}={value} (it was {before})" for key, (before, value) in differences(old, new).items()]

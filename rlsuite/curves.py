@@ -230,19 +230,51 @@ def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
         runs: the runs.
         metric: a key of METRICS.
 
+    Returns:
+        A curve for each group whose runs share a step; `left_out` tells what they lack.
+
     Raises:
-        UserError: if the runs of a group share no step, or a run has no such metric.
+        UserError: if no group's runs share a step, or a run has no such metric.
     """
+    found = grouped(runs)
+    curves = [
+        _curve(label, task, members, common_steps(members), metric)
+        for (task, label), members in sorted(found.items())
+        if common_steps(members)
+    ]
+    if not curves:
+        raise UserError("; ".join(left_out(runs)))
+    return curves
+
+
+def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Return the runs by task and label."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.task, run.label), []).append(run)
-    return [_curve(label, task, members, metric) for (task, label), members in sorted(groups.items())]
+    return groups
 
 
-def _curve(label: str, task: str, runs: list[Run], metric: str) -> Curve:
-    common = sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
-    if not common:
-        raise UserError(f"the runs of '{label}' on {task} were evaluated at no common step; use one evaluate.every")
+def common_steps(runs: Sequence[Run]) -> list[int]:
+    """Return the steps that all of the runs were evaluated at."""
+    return sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
+
+
+def left_out(runs: Sequence[Run]) -> list[str]:
+    """Return a line for each group with evaluations that its curve cannot hold, naming the runs that are to blame."""
+    lines = []
+    for (task, label), members in sorted(grouped(runs).items()):
+        common, ends = common_steps(members), [int(run.steps[-1]) for run in members]
+        if not common:
+            steps = ", ".join(f"{run.name} (to {end:,})" for run, end in zip(members, ends, strict=True))
+            lines.append(f"{label} on {task} is left out: no step is common to the evaluations of {steps}")
+        elif common[-1] < max(ends):
+            short = [run.name for run in members if common[-1] == run.steps[-1]] or [run.name for run in members]
+            lines.append(f"{label} on {task} is drawn to step {common[-1]:,} of {max(ends):,}, for {', '.join(short)}")
+    return lines
+
+
+def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
     steps = np.array(common)
     places = [np.searchsorted(run.steps, steps) for run in runs]
     returns = np.array([run.metric(metric)[place] for run, place in zip(runs, places, strict=True)])

@@ -58,6 +58,7 @@ class Result:
         claims: what was tested.
         figures: every other figure worth keeping, JSON-able.
         full_scale: the command that runs the claim at the paper's own size.
+        training_minutes: wall clock of each training run, some of which earlier calls may have made.
     """
 
     paper: str
@@ -65,6 +66,7 @@ class Result:
     claims: tuple[Claim, ...]
     figures: Mapping[str, Any] = field(default_factory=dict)
     full_scale: str = ""
+    training_minutes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -100,6 +102,7 @@ class Result:
             "figures": dict(self.figures),
             "full_scale": self.full_scale,
             "minutes": round(minutes, 2),
+            "training_minutes": dict(self.training_minutes),
             "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
             "versions": versions(),
             "commit": commit(),
@@ -127,7 +130,9 @@ def read_state(paper: str, folder: Path) -> str:
     path = folder / f"{paper}.json"
     try:
         result = json.loads(path.read_text())
-        return f"{result['verdict']} ({result['date']}, {result['minutes']} minutes, commit {result['commit'][:9]})"
+        trained = sum(result.get("training_minutes", {}).values())
+        took = f"{trained:.0f} minutes of trainings" if trained else f"{result['minutes']} minutes"
+        return f"{result['verdict']} ({result['date']}, {took}, commit {result['commit'][:9]})"
     except FileNotFoundError:
         return "not run yet"
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,16 +6,18 @@ import dataclasses
 import re
 from typing import Any
 
-from rlsuite.compose import CONF, group_options
-from rlsuite.config import EnvConfig, TrainConfig, load_agent_class
+from rlsuite.compose import compose_train, group_options
+from rlsuite.config import EnvConfig, TrainConfig, differences, to_plain
+
+_AGENT, _TASK = "ace", "Hopper"  # no file of its own: the general recipe
 
 
 def help_text(introduction: str) -> str:
-    """Return the whole help of train_agent.py."""
-    import yaml
-
+    """Return the whole help of train_agent.py, with the defaults that each agent's YAML composes."""
+    configs = {name: compose_train([f"agent={name}", f"env={_TASK}"])[0] for name in group_options("agent")}
+    usual = configs[_AGENT]
     parts = [introduction.strip(), ""]
-    parts += [f"agents:  {', '.join(group_options('agent'))}"]
+    parts += [f"agents:  {', '.join(configs)}"]
     parts += [f"tasks:   {', '.join(group_options('env'))}"]
     parts += [f"presets: {', '.join(group_options('preset'))}", ""]
     parts += ["run_dir=<directory>: where the run is kept (default runs/<task>-<agent>-s<seed>-<time>)"]
@@ -24,24 +26,44 @@ def help_text(introduction: str) -> str:
         "",
     ]
     parts += [
-        "keys of a run:",
-        *describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env")),
+        f"keys of a run, with the defaults of agent={_AGENT} env={_TASK} (a task may have others):",
+        *describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env"), values=usual),
         "",
     ]
     parts += ["keys of the environment (and its own options, such as env.reset_noise_scale):"]
     parts += [*describe(EnvConfig, "env."), ""]
-    shown: set[Any] = set()
-    for name in group_options("agent"):
-        target = yaml.safe_load((CONF / "agent" / f"{name}.yaml").read_text())["agent"]["target"]
-        config = load_agent_class(target).Config
-        if config not in shown:
-            parts += [f"keys of agent={name}:", *describe(config, "agent."), ""]
-            shown.add(config)
+    shown: dict[Any, str] = {}
+    for name, config in configs.items():
+        kind = type(config.agent)
+        if kind in shown:
+            first = shown[kind]
+            parts += [f"agent={name} has the keys of agent={first}; defaults that differ from its:"]
+            parts += [*_lines(configs[first], config), ""]
+            continue
+        shown[kind] = name
+        parts += [f"keys of agent={name}:", *describe(kind, "agent.", values=config.agent)]
+        others = [line for line in _lines(usual, config) if not line.startswith("  agent.")]
+        parts += ["and its defaults of the keys of a run:", *others] if others else []
+        parts += [""]
     return "\n".join(parts)
 
 
-def describe(cls: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """Return a line for each field of a config dataclass, nested ones included."""
+def _lines(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Return the keys with other defaults, and these."""
+    found = differences(to_plain(old), to_plain(new))
+    return [
+        f"  {key.replace('env.options.', 'env.')}={_text(value)}"
+        for key, (_, value) in found.items()
+        if key not in ("agent.name", "agent.target")
+    ]
+
+
+def _text(value: Any) -> str:
+    return str(list(value) if isinstance(value, tuple) else value).replace(" ", "")
+
+
+def describe(cls: Any, prefix: str = "", skip: tuple[str, ...] = (), values: Any = None) -> list[str]:
+    """Return a line for each field of a config dataclass, nested ones included, with its default or its value."""
     meanings = attribute_docs(cls)
     lines = []
     for entry in dataclasses.fields(cls):
@@ -49,12 +71,11 @@ def describe(cls: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str
             continue
         factory = entry.default_factory
         if isinstance(factory, type) and dataclasses.is_dataclass(factory):
-            lines += describe(factory, f"{prefix}{entry.name}.")
+            lines += describe(factory, f"{prefix}{entry.name}.", values=getattr(values, entry.name, None))
             continue
         default: Any = entry.default if entry.default is not dataclasses.MISSING else ""
-        if isinstance(default, tuple):
-            default = list(default)
-        lines.append(f"  {prefix}{entry.name}={str(default).replace(' ', '')}  {meanings.get(entry.name, '')}".rstrip())
+        shown = getattr(values, entry.name, default)
+        lines.append(f"  {prefix}{entry.name}={_text(shown)}  {meanings.get(entry.name, '')}".rstrip())
     return lines
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.checkpoint import Checkpoint, save_checkpoint
-from rlsuite.config import TrainConfig, to_plain
+from rlsuite.config import TrainConfig, changes, to_plain
 from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.evaluation import evaluate
@@ -74,6 +74,7 @@ class Trainer:
         on_cuda = self.worker.observation.is_cuda
         self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
         self.resume_step = None if checkpoint is None else checkpoint.step
+        self._continued_from = self.resume_step  # until the first checkpoint since
 
     def _make_experience(self) -> Replay:
         """Return where transitions go and come from."""
@@ -120,6 +121,7 @@ class Trainer:
         if config.evaluate.every:
             began = time.perf_counter()
             self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
+            self.evaluation_env.reset(seed=self._evaluation_seed)
             self.evaluation_s += time.perf_counter() - began
         self._begin_interval()
         was_busy = self.busy
@@ -242,6 +244,10 @@ class Trainer:
             f" look at them with: python scripts/replay_failure.py {path}"
         )
 
+    @property
+    def _evaluation_seed(self) -> int:
+        return derive_seed(self.config.seed, "evaluation")
+
     def _evaluate(self, monitor: Monitor) -> None:
         began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
         if self.evaluation_env is None:
@@ -250,7 +256,7 @@ class Trainer:
         result = evaluate(
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
-            seed=derive_seed(self.config.seed, "evaluation"),
+            seed=self._evaluation_seed,
         )
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
@@ -293,7 +299,9 @@ class Trainer:
             },
             keep=config.checkpoint.keep,
             keep_agents=config.checkpoint.keep_agents,
+            continued_from=self._continued_from,
         )
+        self._continued_from = None
         self._leave_out(began)
         return self.worker.steps, self.updates
 
@@ -310,7 +318,9 @@ class Trainer:
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"
-            raise UserError(f"{checkpoint.path} does not fit this configuration: {text[:200]}") from None
+            changed = changes(metadata["config"], to_plain(self.config))
+            why = f"{', '.join(changed)}; leave that out, or start a new run" if changed else text[:200]
+            raise UserError(f"{checkpoint.path} does not fit this configuration: {why}") from None
         self.updates = metadata["updates"]
         self._saved_state = (checkpoint.step, self.updates)
         self.updates_at_start = metadata["updates_at_start"]

@@ -52,6 +52,9 @@ class EvaluateScriptConfig(PolicyConfig):
         super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require(
+            not self.output or self.video, f"output={self.output}: only the video is written to a file; add video=true"
+        )
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 

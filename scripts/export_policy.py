@@ -20,7 +20,7 @@ from agents.export import difference_in_onnxruntime, export_onnx, require_packag
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.errors import UserError, require_finite
+from rlsuite.errors import UserError, require, require_finite
 from rlsuite.help import describe
 
 
@@ -39,6 +39,9 @@ class ExportConfig(PolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_finite("tolerance", self.tolerance, low=0.0)
+        require(
+            not self.output or self.output.endswith(".onnx"), f"output={self.output}: use a name that ends with .onnx"
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ picture against the photo, at the size it was painted), strokes, seconds (of pai
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -48,7 +49,7 @@ class PaintConfig:
 
     Attributes:
         image: the picture, also as the first argument without image=.
-        output: the folder; default painted/<name of the picture>.
+        output: the folder; default painted/<name of the picture>, with a number where there is one already.
         strokes: at most.
         divide: 0 puts finer and finer tiles where the error is; d paints as the paper does, the whole picture and then
             each square tile of a d-th of its longer side: d x d tiles, or fewer where the picture is no square.
@@ -105,6 +106,13 @@ class PaintConfig:
         )
         require(self.seconds >= 0, f"seconds={self.seconds}: use 0 (no limit) or more")
         require(self.refine_steps >= 0, f"refine_steps={self.refine_steps}: use 0 or more")
+        for name, default in (("refine_steps", 80), ("seconds", 0.0)):
+            value = getattr(self, name)
+            require(self.refine or value == default, f"{name}={value}: it is for refining; leave out refine=false")
+        require(
+            self.divide == 0 or self.smallest_tile == 0,
+            f"smallest_tile={self.smallest_tile}: divide={self.divide} names the tiles already; leave one of them out",
+        )
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
 
     @property
@@ -132,13 +140,16 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(config.num_threads)
     torch.set_flush_denormal(True)
     picture = read_photo(image, config.long_side)
-    folder = Path(config.output) if config.output else Path("painted") / image.stem
+    folder = Path(config.output) if config.output else unused(Path("painted") / image.stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
     for name in config.names:
         require_writable(folder / name)
+    for name in {"painting.mp4", "painting.gif"}.difference(config.names):
+        if (folder / name).is_file():  # of another painting
+            (folder / name).unlink()
     require_memory(picture, config)
     painting = paint(picture, config, began)
     seconds = time.perf_counter() - began
@@ -151,6 +162,12 @@ def main(arguments: list[str]) -> int:
     print(f"{folder}: {', '.join(config.names)}")
     print(json.dumps({**figures, "seconds": round(seconds, 2)}))
     return 0
+
+
+def unused(folder: Path) -> Path:
+    """Return a folder without a painting: this one, or it with the first number from 2 on."""
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(folder.with_name, names) if not (path / "painting.png").exists())
 
 
 def _is_option(argument: str) -> bool:

@@ -2,7 +2,8 @@
 
 A panel for each task: the interquartile mean over seeds with its 95 % bootstrap band, over environment steps or, with
 x=minutes, over the wall clock of training. With several tasks also performance profiles of the last evaluations, each
-task's returns divided by the best group's. by= groups runs, such as by=agent.name,agent.num_pairs. A table is printed.
+task's returns divided by the best group's. by= groups runs, such as by=agent.name,agent.num_pairs. A table is printed,
+how likely a run of one group ends above one of another, and what could not be drawn.
 
 The evaluations of every run go to a data file (data=), from which alone the figure can be drawn again:
 ``python scripts/plot_curves.py runs=curves.json output=again.png``.
@@ -10,6 +11,7 @@ The evaluations of every run go to a data file (data=), from which alone the fig
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +22,18 @@ import numpy as np
 
 from rlsuite.cli import run_script
 from rlsuite.compose import script_config
-from rlsuite.curves import METRICS, Curve, make_curves, read_runs, write_data
+from rlsuite.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.help import describe
-from rlsuite.statistics import performance_profile
+from rlsuite.statistics import (
+    performance_profile,
+    probability_of_improvement,
+    probability_of_improvement_interval,
+)
 
 AXES = {"steps": "environment steps", "minutes": "minutes of training"}
 MAX_COLUMNS = 4
+MAX_PAIRS = 10  # of groups compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +72,7 @@ def main(arguments: list[str]) -> int:
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
     curves = make_curves(runs, script.y)
-    print("\n".join(table(curves, 1 if script.y == "return" else 3)))
+    print("\n".join([*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]))
     old = [run.name for run in runs if run.with_evaluation]
     if old:
         print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {old[0]}")
@@ -93,6 +100,24 @@ def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
             f"{f'[{low}, {high}]':>18} {middle:>8} {curve.minutes[-1]:>8.1f}"
         )
     return lines
+
+
+def improvements(curves: Sequence[Curve]) -> list[str]:
+    """Return, for every two groups that ran on the same tasks, how likely a run of one ends above one of the other."""
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for curve in curves:
+        scores.setdefault(curve.label, {})[curve.task] = curve.returns[:, -1]
+    lines = []
+    for first, second in itertools.combinations(scores, 2):
+        if scores[first].keys() != scores[second].keys():
+            continue
+        one, two = (
+            np.stack([of[task][: min(map(len, of.values()))] for task in sorted(of)], axis=1)
+            for of in (scores[first], scores[second])
+        )
+        chance, (low, high) = probability_of_improvement(one, two), probability_of_improvement_interval(one, two)
+        lines.append(f"P({first} > {second}) = {chance:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
+    return lines[:MAX_PAIRS]
 
 
 def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "return") -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 import time
@@ -18,7 +19,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from agents.assembly import make_agent, make_env, make_evaluation_env, prepare_torch
+from agents.assembly import check_fit, make_agent, make_env, make_evaluation_env, prepare_torch
 from envs.failures import Failure, save_failure
 from rlsuite.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
@@ -32,7 +33,7 @@ from rlsuite.compose import (
     parse,
     read_config,
 )
-from rlsuite.config import TrainConfig, to_plain, train_config
+from rlsuite.config import TrainConfig, changes, to_plain, train_config
 from rlsuite.errors import UserError, require
 from rlsuite.help import help_text
 from rlsuite.monitor import Monitor
@@ -88,6 +89,13 @@ def continue_run(path: Path, arguments: list[str], stop: GracefulStop) -> int:
             config.steps >= checkpoint.step or config.steps == checkpoint.metadata["config"]["steps"],
             f"steps={config.steps}: the run is already at step {checkpoint.step}; use more, or leave it out",
         )
+        done = config.steps <= checkpoint.step and not checkpoint.metadata.get("busy", False)
+        changed = changes(checkpoint.metadata["config"], to_plain(config))
+        require(
+            not (done and changed),
+            f"the run is finished at step {checkpoint.step}, so {', '.join(changed)} would change nothing; use more "
+            f"than steps={config.steps}",
+        )
         prepare_torch(config)
         trainer = make_trainer(config, folder, stack, checkpoint)
         del checkpoint  # its tensors are its files: pruned ones would keep their place on the disk
@@ -131,13 +139,16 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> 
     )
     stack.enter_context(monitor)
     monitor.note(f"run directory: {trainer.run_dir} (tensorboard --logdir {shlex.quote(str(trainer.run_dir))})")
+    if config.steps < config.num_envs:
+        monitor.note(f"num_envs={config.num_envs}: one step of all of them is more than steps={config.steps}")
     if config.steps <= config.learning_starts:
         monitor.note(f"steps={config.steps} end before learning starts; lower learning_starts={config.learning_starts}")
     finished = trainer.run(monitor, lambda: stop.requested)
     monitor.close()  # before the last word, so that the table does not stand below it
     path = shlex.quote(str(trainer.run_dir))
     if finished and trainer.updates == 0:
-        print(f"no update was made: the agent is as it was drawn; use more than steps={config.steps}{earlier(config)}")
+        steps = trainer.worker.steps  # of whole steps of all environments
+        print(f"no update was made: the agent is as it was drawn; use more than steps={steps}{earlier(config)}")
     if finished:
         print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={path}")
     else:
@@ -190,8 +201,7 @@ def sweep(arguments: list[str], stop: GracefulStop) -> int:
     overrides = parse([argument for argument in arguments if not argument.startswith("hydra")])
     if any(override.key_or_group == "resume" for override in overrides):
         raise UserError("resume= continues one run; leave out -m")
-    for combination in expand(overrides):
-        compose_train(combination)  # refuse the whole sweep before the first run if one of them is wrong
+    refuse_impossible([compose_train(combination)[0] for combination in expand(overrides)])
     for folder in (str(override.value()) for override in overrides if override.key_or_group == "run_dir"):
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -212,7 +222,23 @@ def sweep(arguments: list[str], stop: GracefulStop) -> int:
             return 2
 
     hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_one)()
+    for error in failed:  # once more, where they are not lost among the runs
+        print(f"failed: {error}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def refuse_impossible(configs: list[TrainConfig]) -> None:
+    """Raise UserError, before the first run, if agent and environment of one do not go together."""
+    seen: list[TrainConfig] = []
+    for config in configs:
+        config = dataclasses.replace(config, seed=0)  # seeds fit alike
+        if config not in seen:
+            seen.append(config)
+            env = make_env(config, 1)
+            try:
+                check_fit(config, env)
+            finally:
+                env.close()
 
 
 def run_swept(composed: DictConfig, stop: GracefulStop) -> int:

@@ -93,7 +93,7 @@ def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
         painter = PolicyPainter(about)
         painter.actor.load_state_dict(tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
-        text = " ".join(str(error).split())[:160]
+        text = "it is a folder" if Path(path).is_dir() else " ".join(str(error).split())[:160]
         raise UserError(
             f"weights={path}: no painter can be read from it ({text}); make one with scripts/export_painter.py"
         ) from None

@@ -6,6 +6,8 @@ import gymnasium
 import numpy
 import onnxruntime
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 policy, env = onnxruntime.InferenceSession(sys.argv[1]), gymnasium.make(sys.argv[2])
 for seed in range(int((sys.argv[3:] or ["1"])[0])):
     observation, _ = env.reset(seed=seed)

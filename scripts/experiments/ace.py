@@ -96,11 +96,8 @@ def run(config: dict[str, Any]) -> Result:
         paper="ace",
         seeds=numbers.seeds,
         claims=claims(repeats, numbers),
-        figures={
-            "numbers": config,
-            "minutes_of_training": {name: training_minutes(folder) for name, folder in folders.items()},
-            "repeats": repeats,
-        },
+        figures={"numbers": config, "repeats": repeats},
+        training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
         full_scale=(
             "python scripts/reproduce.py paper=ace steps=2500000 pairs=10 episodes=100 hidden_sizes=[800,400] "
             "runs=runs/paper-ace-full 'overrides=[\"preset=paper\"]' "

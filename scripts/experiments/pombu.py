@@ -21,7 +21,7 @@ from typing import Any
 
 from agents.assembly import load_agent, make_env, prepare_torch
 from experiments.pombu_bound import point_check, tabular_check
-from experiments.training_runs import train_all
+from experiments.training_runs import train_all, training_minutes
 from rlsuite.config import build
 from rlsuite.curves import read_run
 from rlsuite.errors import require
@@ -116,6 +116,7 @@ def run(config: dict[str, Any]) -> Result:
             "drop": {arm: [outcome.drop for outcome in found] for arm, found in outcomes.items()},
             "curves": curves,
         },
+        training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
         full_scale=(
             "python scripts/reproduce.py paper=pombu seeds=4 steps=200000 overrides=[] runs=runs/paper-pombu-full "
             "(the paper's other tasks: train_agent.py agent=pombu env=FixedHorizon<Body>)"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.assembly import load_agent, make_env, prepare_torch
-from experiments.training_runs import train_all
+from experiments.training_runs import train_all, training_minutes
 from rlsuite.config import build
 from rlsuite.curves import read_run
 from rlsuite.errors import require
@@ -96,6 +96,7 @@ def run(config: dict[str, Any]) -> Result:
             "success_sampled": sampled,
             "curves": {name: curve(folder) for name, folder in folders.items()},
         },
+        training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
         full_scale=(
             "python scripts/reproduce.py paper=sher seeds=5 push_steps=2000000 runs=runs/paper-sher-full "
             "(and push_task=FetchSlide or FetchPickAndPlace)"

@@ -37,7 +37,7 @@ GOALS = object()
         (["agent=ppo", "env=Hopper", "learning_starts=500"], {}, "learning_starts: agent=ppo learns from each rollout"),
         (["agent=ppo", "env=Hopper", "warmup_random=true"], {}, "warmup_random: agent=ppo learns from each rollout"),
         (["agent=ppo", "env=Hopper", "steps=1000"], {}, "steps=1000: agent=ppo learns every 2048; use that or more"),
-        (["agent=pombu", "env=Hopper"], {}, "needs a task whose reward is known, such as env=FixedHorizonHalfCheetah"),
+        (["agent=pombu", "env=Hopper", "steps=600"], {}, "a task whose reward is a known function, such as env=Fixed"),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max}, "agent.horizon=200: the environment's"),
         (
             ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.held_out=0.999"],

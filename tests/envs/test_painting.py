@@ -104,6 +104,9 @@ def test_folders_are_read_split_and_refused(tmp_path):
     assert reds[1] == [0, 10]  # every tenth file; the third of them is broken
     assert len(picture_pool(str(tmp_path), 8, 100, 0.5, "train")) == 100  # several crops of each
     assert torch.equal(train, picture_pool.__wrapped__(str(tmp_path), 8, 100, 1.0, "train"))
+    (tmp_path / "00.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"none of its 1 pictures for split=test can be read, such as 00\.png"):
+        picture_pool(str(tmp_path), 8, 1, 1.0, "test")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no picture"):
         picture_pool(str(tmp_path / "empty"), 8, 10, 1.0, "train")

@@ -249,6 +249,15 @@ def test_going_on_from_an_earlier_step_sets_later_ones_aside(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["150"]
 
 
+def test_going_on_from_an_earlier_step_sets_aside_what_is_later_than_that(tmp_path):
+    for value in (100, 200, 300):
+        save(tmp_path, value, keep=9)
+    save(tmp_path, 250, keep=9, continued_from=100)
+    assert names(tmp_path) == ["100", "200.abandoned", "250", "300.abandoned", "latest"]
+    save(tmp_path, 270, keep=9)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["100", "250", "270"]
+
+
 def test_leftovers_of_killed_runs_are_removed(tmp_path):
     folder = tmp_path / "checkpoints"
     (folder / ".tmp-3").mkdir(parents=True)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rlsuite.cli import run_script
-from rlsuite.curves import find_runs, make_curves, read_data, read_run, read_runs, to_columns, write_data
+from rlsuite.curves import find_runs, left_out, make_curves, read_data, read_run, read_runs, to_columns, write_data
 from rlsuite.errors import UserError
 
 
@@ -44,6 +44,21 @@ def test_a_group_has_the_interquartile_mean_on_the_steps_all_share(tmp_path):
     assert curve.returns.tolist() == [[0, 0], [10, 20], [20, 40], [1000, 2000]]
     assert curve.last_mean == pytest.approx(515.0)
     assert 0.0 <= curve.last_interval.low <= 515.0 <= curve.last_interval.high <= 2000.0
+
+
+def test_what_a_curve_cannot_hold_is_said_and_costs_no_other_group(tmp_path):
+    write_run(tmp_path, "short", {100: 1.0, 200: 2.0})
+    write_run(tmp_path, "long", {100: 1.0, 200: 2.0, 300: 3.0})
+    for step in (150, 250):
+        write_run(tmp_path, f"odd{step}", {step: 1.0}, agent="ddpg")
+    runs = read_runs([str(tmp_path)])
+    assert [(curve.label, curve.steps.tolist()) for curve in make_curves(runs)] == [("ace", [100, 200])]
+    ace, ddpg = left_out(runs)
+    assert ace.startswith("ace on Hopper is drawn to step 200 of 300, for ")
+    assert ace.endswith("/short")
+    assert "ddpg on Hopper is left out: no step is common" in ddpg
+    assert "/odd150 (to 150), " in ddpg
+    assert left_out([run for run in runs if run.name.endswith("long")]) == []
 
 
 def test_groups_are_made_by_task_and_keys_and_a_repeated_step_counts_once(tmp_path):
@@ -108,7 +123,7 @@ def test_what_cannot_be_plotted_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no evaluation yet"):
         read_run(path)
     runs = [read_run(write_run(tmp_path, f"far{step}", {step: 1.0})) for step in (100, 200)]
-    with pytest.raises(UserError, match="no common step"):
+    with pytest.raises(UserError, match="no step is common"):
         make_curves(runs)
     (path / "config.yaml").write_text("[")
     with pytest.raises(UserError, match="cannot be read"):
@@ -132,6 +147,8 @@ def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_pat
     assert "interval" in printed
     assert "2.5 [2.0, 3.0]" in " ".join(printed.split())  # ace on Hopper: 2 and 3
     assert "8 runs include their evaluations" in printed
+    # Of ace's 2 and 3 and ddpg's 1 and 2, on both tasks alike, three of four pairs are above and one is level.
+    assert "P(ace > ddpg) = 0.88, 95 % interval [" in printed
     picture = np.asarray(Image.open(output).convert("RGB"))
     assert picture.shape[1] > 2.5 * picture.shape[0]  # three panels
     assert len(json.loads(output.with_suffix(".json").read_text())) == 8

@@ -387,6 +387,18 @@ def test_a_failing_evaluation_is_counted_noted_and_recorded(tmp_path, capsys):
     assert trainer.evaluation_env.failures == []
 
 
+def test_an_evaluation_environment_that_cannot_begin_costs_no_training(tmp_path):
+    class Broken(PointEnv):
+        def reset(self, **keys):
+            raise UserError("no picture can be read")
+
+    trainer = make(configure(), tmp_path)
+    trainer.make_evaluation_env = lambda: Broken(3)
+    with pytest.raises(UserError, match="no picture can be read"):
+        run(trainer)
+    assert trainer.worker.steps == 0
+
+
 def test_steps_per_second_leave_evaluations_and_checkpoints_out(tmp_path, monkeypatch):
     clock, save = [0.0], training.save_checkpoint
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])

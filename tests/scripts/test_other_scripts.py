@@ -100,6 +100,9 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
         ([f"run={runs / 'a'}", "source=snapshots", "num_members=99"], "99"),
         ([f"run={runs / 'a'}", "num_members=2"], "source=latest is one checkpoint; add source=snapshots"),
         ([f"run={runs / 'a'}", "epsiodes=3"], "episodes"),
+        ([f"run={runs / 'a'}", "output=film.mp4"], "add video=true"),
+        ([str(runs / "a")], "is not key=value; for example: run=..."),
+        (["--run=a"], "write run=a"),
     ):
         assert run_script(evaluate_agent.main, arguments) == 2
         assert word in error_line(capsys), arguments

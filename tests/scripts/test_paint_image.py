@@ -60,6 +60,22 @@ def test_a_photo_becomes_a_folder_of_files(photo, tmp_path, capsys):
     assert np.abs(again - shown).mean() < 1 / 255
 
 
+def test_no_painting_is_overwritten_unless_its_folder_is_named(photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quick = ["strokes=10", "refine=false", "num_threads=1"]
+    for options in (["video=gif"], ["video=none"], ["video=none"]):
+        assert paint(photo, *quick, *options) == 0
+    assert sorted(path.name for path in (tmp_path / "painted").iterdir()) == [
+        photo.stem,
+        f"{photo.stem}-2",
+        f"{photo.stem}-3",
+    ]
+    first = tmp_path / "painted" / photo.stem
+    assert (first / "painting.gif").exists()
+    assert paint(photo, *quick, "video=none", f"output={first}") == 0
+    assert not (first / "painting.gif").exists()  # it was of the painting before
+
+
 def test_options_that_people_ask_for(photo, tmp_path, capsys):
     for number, options in enumerate(
         (
@@ -106,6 +122,11 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
     for arguments, message in (
         ([], "no picture is named"),
         ([tmp_path / "nowhere.png"], "there is no such file"),
+        ([tmp_path / "taken"], "it is a folder"),
+        ([photo, f"weights={tmp_path}"], "no painter can be read from it (it is a folder)"),
+        ([photo, "refine=false", "refine_steps=3"], "refine_steps=3: it is for refining"),
+        ([photo, "refine=false", "seconds=3"], "seconds=3.0: it is for refining"),
+        ([photo, "divide=3", "smallest_tile=8"], "leave one of them out"),
         ([tmp_path / "text.png"], "no picture can be read"),
         ([photo, photo.with_name("other.png")], "one picture at a time"),
         ([photo, "strokes=3"], "use 5 or more"),

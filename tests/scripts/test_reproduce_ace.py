@@ -166,8 +166,8 @@ def test_snapshots_of_a_run_are_an_ensemble(finished, tmp_path):
     assert run_script(reproduce.main, arguments) == 0
     result = json.loads((tmp_path / "ace.json").read_text())
     assert result["seeds"] == [0, 1]
-    assert set(result["figures"]["minutes_of_training"]) == {"s0", "s1"}
-    assert all(minutes >= 0 for minutes in result["figures"]["minutes_of_training"].values())
+    assert set(result["training_minutes"]) == {"s0", "s1"}
+    assert all(minutes >= 0 for minutes in result["training_minutes"].values())
     for repeat, seed in zip(result["figures"]["repeats"], (0, 1), strict=True):
         assert [member["seed"] for member in repeat["members"]] == [seed, seed]
         agent = load_policy(PolicyConfig(run=(str(runs / f"s{seed}"),), source="snapshots", num_members=2))[0]

@@ -54,6 +54,9 @@ def copied(run_dir, tmp_path):
 # -- help, and what a run leaves behind ---------------------------------------------------------------------
 
 
+HEADS = "keys of agent=ace:", "agent=td3 has the keys of agent=ddpg; defaults that differ from its:"
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag) == 0
@@ -68,8 +71,16 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "-m",
     ):
         assert word in text
-    for key in ("steps=1000000", "replay.capacity=", "agent.critic.block=plain", "agent.num_actors=0", "env.id="):
+    for key in ("steps=1000000", "replay.capacity=", "agent.critic.block=layer_norm", "agent.num_actors=0", "env.id="):
         assert key in text
+    # What an agent's YAML says, and not the textbook's defaults of its dataclass.
+    ace, td3 = (text.partition(f"\n{head}\n")[2].partition("\n\n")[0] for head in HEADS)
+    assert "  agent.num_pairs=2  " in ace
+    assert {line.strip() for line in td3.splitlines()} == {
+        "agent.num_critics=2",
+        "agent.policy_delay=2",
+        "agent.target_noise=0.2",
+    }
 
 
 def test_a_run_directory_holds_what_was_promised(run_dir):
@@ -121,6 +132,11 @@ def test_the_default_run_directory_says_what_it_is(tmp_path, monkeypatch):
         (["steps=many"], ["steps=many", "a whole number"]),
         (["replay.prioritized=3"], ["replay.prioritized=3", "true or false"]),
         (["steps"], ["'steps' is not key=value"]),
+        (["--steps=4"], ["'--steps=4'", "write steps=4"]),
+        (["env=Pendulum-v1"], ["unknown task 'Pendulum-v1'", "env=gymnasium env.id=Pendulum-v1"]),
+        (["env.render_mode=human"], ["env.render_mode=human: use rgb_array"]),
+        (["agent.target_entropy=-3"], ["deterministic actors have no temperature"]),
+        (["-m", "agent=ddpg,sher"], ["env=FetchPush"]),
         (["agent=td3", "preset=paper"], ["preset=paper is not made for agent=td3", "ace, ddpg"]),
         (["replay.capacity=1e12"], ["replay.capacity=1000000000000 needs", "bytes", "use replay.capacity="]),
         (["device=gpu"], ["device=gpu", "auto, cpu or cuda"]),
@@ -221,12 +237,22 @@ def test_a_checkpoint_without_its_config_is_refused(capsys, copied):
         "steps.foo=3",
         "replay.capacity=8",
         "steps=1",
+        "agent.actor_learning_rate=1e-5",  # it is finished: nothing would be learned with that
     ],
 )
 def test_resume_refuses_what_does_not_fit(capsys, copied, argument):
     before = (copied / "config.yaml").read_bytes()
     refused(capsys, f"resume={copied}", argument)
     assert (copied / "config.yaml").read_bytes() == before
+
+
+def test_what_does_not_fit_is_named_with_what_the_run_has(capsys, copied):
+    error = refused(capsys, f"resume={copied}", "steps=96", "num_envs=2", "agent.actor.hidden_sizes=[3,3]")
+    had = yaml.safe_load((copied / "config.yaml").read_text())
+    sizes = had["agent"]["actor"]["hidden_sizes"]
+    assert f"num_envs=2 (it was {had['num_envs']})" in error
+    assert f"agent.actor.hidden_sizes=[3, 3] (it was {sizes})" in error
+    assert "leave that out, or start a new run" in error
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_never_overwritten(capsys, tmp_path):
@@ -379,6 +405,10 @@ def test_the_thread_count_changes_nothing(tmp_path, arguments):
 def test_a_run_too_short_to_learn_says_so(tmp_path, capsys):
     assert cli(*TINY, "steps=8", "learning_starts=100", f"run_dir={tmp_path / 'short'}") == 0
     assert "steps=8 end before learning starts; lower learning_starts=100" in " ".join(capsys.readouterr().out.split())
+    assert cli(*TINY, "steps=8", "num_envs=40", f"run_dir={tmp_path / 'wide'}") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "num_envs=40: one step of all of them is more than steps=8" in said
+    assert "use more than steps=40" in said
     debug = ["preset=debug", "steps=200", "learning_starts=0"]
     assert cli("agent=sher", "env=FetchReach", *debug, f"run_dir={tmp_path / 'goals'}") == 0
     said = "no update was made: the agent is as it was drawn; use more than steps=200, or less than warmup_episodes=4"
