@@ -295,11 +295,14 @@ def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
     raise error
 
 
+ABSENT = object()
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return key -> (old value, new value) where two plain configs differ, keys dotted."""
+    """Return key -> (old value or ABSENT, new value) where two plain configs differ, keys dotted."""
     found: dict[str, tuple[Any, Any]] = {}
     for name, value in new.items():
-        before = old.get(name)
+        before = old.get(name, ABSENT)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found |= differences(before, value, f"{prefix}{name}.")
         elif value != before:
@@ -308,5 +311,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two plain configs in words, such as "num_envs=3 (it was 4)"."""
-    return [f"{key}={value} (it was {before})" for key, (before, value) in differences(old, new).items()]
+    """Return what differs between two plain configs in words, such as "num_envs=3 (it was 4)".
+
+    Keys that the old one lacks, written by an older version, are left out.
+    """
+    found = differences(old, new)
+    return [f"{key}={value} (it was {before})" for key, (before, value) in found.items() if before is not ABSENT]

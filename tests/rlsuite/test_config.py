@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rlsuite.compose import compose_train, group_options
-from rlsuite.config import TrainConfig, build, to_plain, train_config
+from rlsuite.config import TrainConfig, build, changes, differences, to_plain, train_config
 from rlsuite.errors import UserError, near_matches
 
 PRESETS = {"none": group_options("agent"), "debug": group_options("agent"), "paper": ["ace", "ddpg"]}
@@ -95,6 +95,13 @@ MORE_OUT_OF_RANGE = [
 def test_more_values_out_of_range_are_refused_by_name(key, value):
     with pytest.raises(UserError, match=rf"^{key}={value}: use "):
         with_value(key, value)
+
+
+def test_changes_name_the_key_and_both_values():
+    old = {"a": 1, "b": {"c": None, "d": [1, 2]}, "gone": 3}
+    new = {"a": 1, "b": {"c": 0.5, "d": [3], "newer": 1}}
+    assert changes(old, new) == ["b.c=0.5 (it was None)", "b.d=[3] (it was [1, 2])"]
+    assert set(differences(old, new)) == {"b.c", "b.d", "b.newer"}
 
 
 @pytest.mark.parametrize("key", ["priority_exponent", "importance_exponent"])
