@@ -88,7 +88,7 @@ class ACE(DDPG):
         self.num_scoring_critics = self.config.num_pairs if critics < 0 else critics
         self.chosen_count: Tensor
         self.score_margin: Tensor
-        device = self.action_center.device
+        device = self.action_range.center.device
         # Diagnostics of the log, not state of the agent: they do not travel with checkpoints.
         self.register_buffer("chosen_count", torch.zeros(self.num_actors, device=device), persistent=False)
         self.register_buffer("score_margin", torch.zeros(2, device=device), persistent=False)
@@ -103,11 +103,11 @@ class ACE(DDPG):
         action, scores = self.decide(observation, explore)
         if scores is not None:
             self._record_choice(scores)
-        return self.to_environment(self.exploration(action) if explore else action)
+        return self.action_range.to_environment(self.exploration(action) if explore else action)
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the ensemble's actions (R, A): a pure function of the weights, which can be exported."""
-        return self.to_environment(self.decide(observation, False)[0])
+        return self.action_range.to_environment(self.decide(observation, False)[0])
 
     def decide(self, observation: Tensor, explore: bool) -> tuple[Tensor, Tensor | None]:
         """Return the chosen actions (R, A) in [-1, 1] and the scores (N, R); None where nothing is to choose."""
@@ -245,20 +245,17 @@ class ACE(DDPG):
                         "normalize_scores=true"
                     )
             same_task = all(
-                torch.equal(getattr(first, name), getattr(member, name))
-                for name in ("action_center", "action_half_range")
+                torch.equal(one, other)
+                for one, other in zip(first.action_range.bounds, member.action_range.bounds, strict=True)
             )
             if not same_task or _shapes(first) != _shapes(member):
                 raise UserError("members differ in sizes or action bounds; take runs of one agent config and one task")
-        low, high = (
-            first.action_center - first.action_half_range,
-            first.action_center + first.action_half_range,
-        )
+        low, high = first.action_range.bounds
         size = first.observation_size
-        ensemble = cls(size, low, high, config, device=first.action_center.device)
+        ensemble = cls(size, low, high, config, device=low.device)
         # Each member goes on seeing observations standardized by the statistics it was trained with.
         normalizer = RunningNormalizer(size, config.normalizer, num_sets=config.num_pairs)
-        ensemble.normalizer = normalizer.to(first.action_center.device)
+        ensemble.normalizer = normalizer.to(low.device)
         state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
         own = ensemble.state_dict()
         if any(own[name].shape != tensor.shape for name, tensor in state.items()):

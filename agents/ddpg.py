@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from agents.ddpg_config import DDPGConfig
 from rlsuite.goals import GoalSpec
+from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Actors, Temperature
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.exploration import GaussianExploration, RandomStream
@@ -86,10 +87,7 @@ class DDPG(nn.Module):
         self.target_critics.eval()
         self.normalizer = RunningNormalizer(observation_size, config.normalizer)
         self.return_scaler = ReturnScaler(num_envs, config.discount, abs(config.critic.value_max))
-        self.action_center: Tensor
-        self.action_half_range: Tensor
-        self.register_buffer("action_center", (action_high + action_low).float() / 2)
-        self.register_buffer("action_half_range", (action_high - action_low).float() / 2)
+        self.action_range = ActionRange(action_low, action_high)
         self.to(device)
         self.exploration = GaussianExploration(num_envs, action_size, config.exploration, seed=seed + 1, device=device)
         self.turn_period = math.lcm(pairs, num_envs, len(config.exploration.episode_multipliers))
@@ -136,11 +134,11 @@ class DDPG(nn.Module):
         # equal length, a pair would meet the same ones for ever.
         episode = self.exploration.episode
         pair = (episode + episode // self.turn_period) % self.config.num_pairs
-        return self.to_environment(self.exploration(proposals[pair, row]))
+        return self.action_range.to_environment(self.exploration(proposals[pair, row]))
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the deterministic policy's actions (N, A): a pure function of the weights, which can be exported."""
-        return self.to_environment(self.propose(observation, False)[0])
+        return self.action_range.to_environment(self.propose(observation, False)[0])
 
     def propose(self, observation: Tensor, explore: bool) -> Tensor:
         """Return every actor's action (K, N, A) in [-1, 1] for observations (N, D)."""
@@ -172,10 +170,6 @@ class DDPG(nn.Module):
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
         observation = observation[..., : self.observation_size]
         return self.normalizer(observation) if self.config.normalize_observations else observation
-
-    def to_environment(self, action: Tensor) -> Tensor:
-        """Map actions in [-1, 1] to the environment's bounds."""
-        return torch.addcmul(self.action_center, action, self.action_half_range)
 
     @staticmethod
     def for_members(rows: Tensor, num_members: int) -> Tensor:
@@ -224,7 +218,7 @@ class DDPG(nn.Module):
         observation, action, reward, discount, next_observation, weight, _ = rows
         observation = self.normalize(observation).to(self.update_dtype)
         next_observation = self.normalize(next_observation).to(self.update_dtype)
-        action = (action - self.action_center) / self.action_half_range
+        action = self.action_range.to_policy(action)
         return observation, self._update_critics(observation, action, reward, discount, next_observation, weight)
 
     def update_generators(self) -> list[torch.Generator]:

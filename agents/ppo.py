@@ -22,6 +22,7 @@ from agents.ppo_config import PPOConfig
 from rlsuite.advantages import generalized_advantages
 from rlsuite.errors import UserError
 from rlsuite.goals import GoalSpec
+from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
@@ -87,10 +88,7 @@ class PPO(nn.Module):
         self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
         self.normalizer = RunningNormalizer(observation_size, config.normalizer)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
-        self.action_center: Tensor
-        self.action_half_range: Tensor
-        self.register_buffer("action_center", (action_high + action_low).float() / 2)
-        self.register_buffer("action_half_range", (action_high - action_low).float() / 2)
+        self.action_range = ActionRange(action_low, action_high)
         self.to(device)
         self.stream = RandomStream(seed + 1, device)
         self.policy_parameters: list[Tensor] = [*self.actor.parameters(), self.log_std, *self.critic.parameters()]
@@ -127,11 +125,11 @@ class PPO(nn.Module):
             return self.greedy(observation)
         mean = self.mean(self.normalize(observation))
         noise = torch.randn(mean.shape, generator=self.stream.generator, device=mean.device)
-        return self.to_environment(torch.addcmul(mean, self.log_std.exp(), noise))
+        return self.action_range.to_environment(torch.addcmul(mean, self.log_std.exp(), noise))
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the mean's actions (N, A), within the bounds: a pure function of the weights."""
-        return self.to_environment(self.mean(self.normalize(observation)).clamp(-1.0, 1.0))
+        return self.action_range.to_environment(self.mean(self.normalize(observation)).clamp(-1.0, 1.0))
 
     def mean(self, observation: Tensor) -> Tensor:
         """Return the Gaussian's mean (R, A), in half action ranges, for standardized observations (R, D)."""
@@ -145,10 +143,6 @@ class PPO(nn.Module):
     def value(self, observation: Tensor) -> Tensor:
         """Return V (R,) in units of scaled rewards for standardized observations (R, D)."""
         return self.critic(observation.unsqueeze(0))[0, :, 0]
-
-    def to_environment(self, action: Tensor) -> Tensor:
-        """Map actions in half ranges to the environment's units."""
-        return torch.addcmul(self.action_center, action, self.action_half_range)
 
     def normalize(self, observation: Tensor) -> Tensor:
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
@@ -221,7 +215,7 @@ class PPO(nn.Module):
             discount=config.discount,
             trace_decay=config.trace_decay,
         )
-        action = ((batch.action - self.action_center) / self.action_half_range).flatten(0, 1)
+        action = self.action_range.to_policy(batch.action).flatten(0, 1)
         prepared = Minibatch(
             observation=observation,
             action=action,

@@ -72,12 +72,12 @@ class SHER(DDPG):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.evaluation_stream = RandomStream(kwargs.get("seed", 0) + 4, self.action_center.device)
+        self.evaluation_stream = RandomStream(kwargs.get("seed", 0) + 4, self.action_range.center.device)
         self.values: EnsembleMLP | None = None
         if self.config.value == "action":
             return
         generator = torch.Generator().manual_seed(kwargs.get("seed", 0) + 3)
-        device = self.action_center.device
+        device = self.action_range.center.device
         self.values, self.target_values = (self._make_values(generator).to(device) for _ in range(2))
         self.target_values.load_state_dict(self.values.state_dict())
         self.target_values.requires_grad_(False)
@@ -109,7 +109,7 @@ class SHER(DDPG):
         rows = self.for_members(self.normalize(observation), self.config.num_pairs)
         generator = self.evaluation_stream.generator  # evaluations leave training's streams alone
         sampled = self.actors.sample(rows, generator).action[0]
-        return self.to_environment(self.exploration.sometimes_random(sampled, generator))
+        return self.action_range.to_environment(self.exploration.sometimes_random(sampled, generator))
 
     # -- update -------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class SHER(DDPG):
         """Return the action to bootstrap from and what entropy adds; V' needs neither."""
         if self.values is None:
             return super().bootstrap_action(next_observation)
-        return next_observation.new_zeros((*next_observation.shape[:2], self.action_center.numel())), None
+        return next_observation.new_zeros((*next_observation.shape[:2], self.action_range.size)), None
 
     def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
         """Return V'(s', g) (K * C, B, 1): y_Q = clip(r + gamma V'(s', g), -1 / (1 - gamma), 0)."""

@@ -36,6 +36,7 @@ from agents.pombu.policies import Policies
 from agents.pombu.policy_step import scaled_advantage_and_sigma, targets
 from agents.pombu.values import Values
 from rlsuite.errors import UserError
+from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
@@ -69,8 +70,6 @@ class POMBU(nn.Module):
 
     Config: ClassVar[type[POMBUConfig]] = POMBUConfig
     Batch: ClassVar[type[Transition]] = Transition
-    action_center: Tensor
-    action_half_range: Tensor
     starts: Tensor
     fresh: Tensor
     alpha: Tensor
@@ -97,12 +96,11 @@ class POMBU(nn.Module):
         self.values = Values(observation_size, config.hidden_sizes, generator, see_time=config.values_see_time)
         self.normalizer = RunningNormalizer(observation_size)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
+        self.action_range = ActionRange(action_low, action_high)
         self.dynamics = Dynamics(observation_size, action_size, config.dynamics, seed=seed, device=device)
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.stage, self.iteration, self.updates_left, self.starts_stored = COLLECTING, 0, 0, 0
         buffers = {
-            "action_center": (action_high + action_low).float() / 2,
-            "action_half_range": (action_high - action_low).float() / 2,
             "starts": torch.zeros(config.dynamics.capacity // config.horizon + num_envs, observation_size),
             "fresh": torch.ones(num_envs, dtype=torch.bool),
             "alpha": torch.tensor(config.alpha),
@@ -128,7 +126,7 @@ class POMBU(nn.Module):
         if not explore:
             return self.greedy(observation)
         action = self.explorers.sample(self.normalizer(observation).unsqueeze(1), self.stream.generator)[:, 0]
-        return torch.addcmul(self.action_center, action, self.action_half_range)
+        return self.action_range.to_environment(action)
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the policy's mean actions (N, A): a pure function of the weights."""
@@ -136,7 +134,7 @@ class POMBU(nn.Module):
 
     def to_environment(self, action: Tensor) -> Tensor:
         """Map actions in half ranges to the environment's units, clipped to its bounds."""
-        return torch.addcmul(self.action_center, action.clamp(-1.0, 1.0), self.action_half_range)
+        return self.action_range.to_environment(action.clamp(-1.0, 1.0))
 
     def observe(self, transition: Transition) -> None:
         """Learn how large returns are."""
@@ -159,7 +157,7 @@ class POMBU(nn.Module):
     def update(self, batch: Transition) -> dict[str, Tensor]:
         """Take in one real episode of every environment, tensors (H, N, ...); `advance` does the work."""
         whole = (~batch.failed).all(dim=0)  # a trajectory with a failed simulation in it teaches the models nonsense
-        action = (batch.action - self.action_center) / self.action_half_range
+        action = self.action_range.to_policy(batch.action)
         rows = [tensor[:, whole] for tensor in (batch.observation, action.clamp(-1.0, 1.0), batch.next_observation)]
         if not self.dynamics.count and not whole.any():
             raise UserError("every simulation of the first rollout failed; check the environment (see failures/)")

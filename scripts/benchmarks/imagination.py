@@ -183,7 +183,7 @@ def imagine_in_a_loop(agent: POMBU, models: Sequence[Model], policy: Model, valu
 def _matmul(agent: POMBU) -> Callable[[], None]:
     """Return a run of all matrix products of one imagination."""
     config, device = agent.config, agent.starts.device
-    size, action_size = agent.starts.shape[1], agent.action_center.numel()
+    size, action_size = agent.starts.shape[1], agent.action_range.size
     members, rows = config.dynamics.num_members, config.trajectories
     products: list[tuple[Tensor, Tensor, Tensor]] = []
 

@@ -164,7 +164,7 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
     """
     config = agent.config
     batch, pairs, critics = config.batch_size, config.num_pairs, config.num_pairs * config.num_critics
-    size, action_size = agent.normalizer.mean.shape[-1], agent.action_center.numel()
+    size, action_size = agent.normalizer.mean.shape[-1], agent.action_range.size
     actor = [size, *config.actor.hidden_sizes, action_size]
     critic = [
         size + action_size,
@@ -196,7 +196,7 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
 
 def _matmul(agent: DDPG, updates: int) -> Contestant:
     """The same arithmetic, in the updates' dtype, as one chain of batched matrix products into ready-made memory."""
-    options: dict[str, Any] = {"device": agent.action_center.device, "dtype": agent.update_dtype}
+    options: dict[str, Any] = {"device": agent.action_range.center.device, "dtype": agent.update_dtype}
     products = []
     for count, rows, inner, columns, times in matmul_shapes(agent):
         left = torch.randn(count, rows, inner, **options)

@@ -28,7 +28,7 @@ class Reference:
     def __init__(self, agent, pair=0):
         self.config = config = agent.config
         count = config.num_critics
-        self.center, self.half = agent.action_center, agent.action_half_range
+        self.center, self.half = agent.action_range.center, agent.action_range.half_range
         critics = range(pair * count, (pair + 1) * count)
         self.actor = sequential(agent.actors.network, pair)
         self.critics = nn.ModuleList(sequential(agent.critics.network, place) for place in critics)

@@ -43,7 +43,7 @@ def greedy_by_loop(agent, observation, actors, critics):
             inputs = torch.cat([row, proposal]).expand(agent.config.num_pairs, 1, -1)
             scores.append(sum(agent.critics(inputs)[m, 0, 0].item() for m in range(critics)) / critics)
         best = max(range(actors), key=lambda n: (scores[n], -n))  # ties: the lowest index
-        rows.append(agent.to_environment(proposals[best]))
+        rows.append(agent.action_range.to_environment(proposals[best]))
         all_scores.append(scores)
         picks.append(best)
     return torch.stack(rows), torch.tensor(all_scores).T, torch.tensor(picks)
@@ -75,7 +75,7 @@ def test_on_a_known_quadratic_the_choice_equals_brute_force(actors, critics):
     center = torch.tanh(observation @ agent.critics.network.matrix[:num_critics])  # (M, R, A)
     proposals = agent.propose(observation, False)[:num_actors]
     scores = -(proposals[None] - center[:, None]).square().sum(-1).mean(0)  # (N, R)
-    expected = agent.to_environment(proposals[scores.argmax(0), torch.arange(64)])
+    expected = agent.action_range.to_environment(proposals[scores.argmax(0), torch.arange(64)])
     assert torch.equal(agent.act(observation, False), expected)
     assert len(scores.argmax(0).unique()) > 1  # the choice is not always the same actor
 
@@ -125,7 +125,9 @@ def test_one_pair_reproduces_ddpg_bit_for_bit_over_a_training(collect_with):
 def test_no_critics_means_the_first_actor_alone():
     agent = make(num_scoring_critics=0)
     observation = torch.randn(9, 3)
-    assert torch.equal(agent.act(observation, False), agent.to_environment(agent.propose(observation, False)[0]))
+    assert torch.equal(
+        agent.act(observation, False), agent.action_range.to_environment(agent.propose(observation, False)[0])
+    )
     assert agent.diagnostics() == {}
 
 
@@ -193,7 +195,7 @@ def test_collecting_with_the_ensemble_is_its_choice_with_noise():
     assert torch.equal(agent.act(observation, True), agent.act(observation, False))
     noisy = make(collect_with="ensemble", num_envs=2000, exploration=ExplorationConfig(std=0.01))
     many = observation[:1].expand(2000, -1)
-    difference = (noisy.act(many, True) - noisy.act(many, False)) / noisy.action_half_range
+    difference = (noisy.act(many, True) - noisy.act(many, False)) / noisy.action_range.half_range
     assert difference.std().item() == pytest.approx(0.01, rel=0.1)
 
 
@@ -256,7 +258,7 @@ def test_critics_bootstrap_from_what_the_ensemble_would_do(keys):
     acting.load_state_dict(agent.state_dict())
     following = torch.randn(3, 40, 3)
     chosen = agent.bootstrap_action(following)[0].flatten(0, 1)
-    torch.testing.assert_close(acting.to_environment(chosen), acting.act(following.flatten(0, 1), False))
+    torch.testing.assert_close(acting.action_range.to_environment(chosen), acting.act(following.flatten(0, 1), False))
 
 
 def test_actors_ascend_the_mean_of_all_critics_by_brute_force():
@@ -322,7 +324,7 @@ def test_members_keep_their_own_normalizers_proposals_and_scores():
                 rows = torch.cat([member.normalize(observation), proposal], -1)
                 by_hand[number] += member.critics(rows.expand(member.config.num_pairs, -1, -1))[pair, :, 0] / 4
     torch.testing.assert_close(scores, by_hand)
-    expected = ensemble.to_environment(own[by_hand.argmax(0), torch.arange(11)])
+    expected = ensemble.action_range.to_environment(own[by_hand.argmax(0), torch.arange(11)])
     torch.testing.assert_close(ensemble.act(observation, False), expected)
 
 
@@ -443,7 +445,7 @@ def test_every_pair_meets_every_environment_and_noise_level(pairs, multipliers):
     agent.propose = lambda observation, explore: (
         asked.append(None) or torch.arange(float(pairs)).view(-1, 1, 1).expand(pairs, 8, 2)
     )
-    agent.to_environment, agent.exploration.forward = lambda action: action, lambda action: action
+    agent.action_range.to_environment, agent.exploration.forward = lambda action: action, lambda action: action
     rounds = 2 * pairs * pairs * len(multipliers)
     for _ in range(rounds):
         pair = agent.act(torch.zeros(8, 3), True)[:, 0].long()

@@ -116,7 +116,7 @@ def test_discount_zero_cuts_the_bootstrap_and_another_does_not():
         agent = make()
         drawn = batch_of(agent, 3)
         batch = drawn._replace(reward=torch.full((16,), 2.0), discount=torch.full((16,), factor))
-        action = (batch.action - agent.action_center) / agent.action_half_range
+        action = (batch.action - agent.action_range.center) / agent.action_range.half_range
         value = agent.critics(torch.cat([batch.observation, action], 1)[None])[0, :, 0]
         following = agent.target_actors(batch.next_observation[None])[0]
         after = agent.target_critics(torch.cat([batch.next_observation, following], 1)[None])[0, :, 0]
@@ -207,7 +207,7 @@ def test_batch_norm_critics_see_current_and_next_in_one_joint_batch():
     batch = batch_of(agent, 1)
     errors = agent.update(batch)["td_error"]
     with torch.no_grad():
-        action = (batch.action - twin.action_center) / twin.action_half_range
+        action = (batch.action - twin.action_range.center) / twin.action_range.half_range
         following = twin.target_actors(batch.next_observation[None])[0]
         now = torch.cat([batch.observation, action], 1)
         after = torch.cat([batch.next_observation, following], 1)
@@ -263,7 +263,7 @@ def test_actions_fill_the_bounds():
 def test_environment_n_follows_pair_n_mod_k_while_exploring():
     agent = make(num_pairs=2, num_envs=5, exploration=ExplorationConfig(std=0.0))
     observation = torch.randn(5, 3)
-    proposals = agent.to_environment(agent.propose(observation, True))
+    proposals = agent.action_range.to_environment(agent.propose(observation, True))
     action = agent.act(observation, True)
     for env in range(5):
         assert torch.equal(action[env], proposals[env % 2, env])
@@ -284,9 +284,11 @@ def test_act_with_targets_is_for_greedy_acting_only():
     for parameter in agent.target_actors.parameters():
         parameter.data.normal_()
     observation = torch.randn(2, 3)
-    greedy = agent.to_environment(agent.target_actors(observation[None])[0])
+    greedy = agent.action_range.to_environment(agent.target_actors(observation[None])[0])
     assert torch.equal(agent.act(observation, False), greedy)
-    assert torch.equal(agent.act(observation, True), agent.to_environment(agent.actors(observation[None])[0]))
+    assert torch.equal(
+        agent.act(observation, True), agent.action_range.to_environment(agent.actors(observation[None])[0])
+    )
 
 
 def test_observe_feeds_the_normalizer_only_where_asked():
@@ -388,8 +390,8 @@ def test_pre_activation_penalty_by_autograd():
     batch = batch_of(agent, 0)
     reference = make(pre_activation_penalty=0.3)
     reference._update_critics(
-        *(rows.unflatten(0, (1, -1)) for rows in (batch.observation, (batch.action - agent.action_center)
-          / agent.action_half_range, batch.reward, batch.discount, batch.next_observation, batch.weight))
+        *(rows.unflatten(0, (1, -1)) for rows in (batch.observation, (batch.action - agent.action_range.center)
+          / agent.action_range.half_range, batch.reward, batch.discount, batch.next_observation, batch.weight))
     )  # fmt: skip
     before = [parameter.detach().clone() for parameter in reference.actors.parameters()]
     inner = reference.actors.network(batch.observation[None])

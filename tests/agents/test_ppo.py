@@ -71,7 +71,7 @@ def test_densities_and_bounds():
     assert (greedy <= HIGH).all()
     explored = torch.cat([agent.act(observation, True) for _ in range(200)])
     assert (explored > HIGH).any()  # unclipped: the density is of what was drawn
-    assert abs(float(((explored - agent.action_center) / agent.action_half_range)[:, 1].std()) - math.exp(-0.5)) < 0.06
+    assert abs(float(agent.action_range.to_policy(explored)[:, 1].std()) - math.exp(-0.5)) < 0.06
 
 
 def test_the_first_ratio_is_one_even_though_more_is_observed():
@@ -83,7 +83,7 @@ def test_the_first_ratio_is_one_even_though_more_is_observed():
     for _ in range(5):
         observation = 3.0 + torch.randn(2, 3, generator=generator)  # far from what the statistics know
         action = agent.act(observation, True)
-        scaled = (action - agent.action_center) / agent.action_half_range
+        scaled = (action - agent.action_range.center) / agent.action_range.half_range
         collected.append(agent.log_prob(agent.mean(agent.normalize(observation)), scaled))
         rows.append(Transition(observation, action, torch.randn(2, generator=generator), no, no, observation, no))
         agent.observe(rows[-1])
@@ -111,7 +111,10 @@ def test_update_equals_plain_torch():
     batch, start = rollout_of(agent), copy.deepcopy(agent)
     actor, critic = plain(start.actor), plain(start.critic)
     log_std = nn.Parameter(start.log_std.detach().clone())
-    flat, action = batch.observation.flatten(0, 1), (batch.action - agent.action_center) / agent.action_half_range
+    flat, action = (
+        batch.observation.flatten(0, 1),
+        (batch.action - agent.action_range.center) / agent.action_range.half_range,
+    )
     action = action.flatten(0, 1)
     with torch.no_grad():
         value = critic(flat)[:, 0].unflatten(0, (5, 2))

@@ -46,7 +46,7 @@ def test_update_equals_the_written_out_one():
     """Critic: y = r + gamma (min Q'(s', a') - alpha log pi(a'|s')); actor: alpha log pi - min Q; alpha: eq. 18."""
     agent = sac(initial_temperature=0.3, temperature_learning_rate=1e-2)
     batch, start = batch_of(agent, 0), copy.deepcopy(agent)
-    action = ((batch.action - agent.action_center) / agent.action_half_range)[None]
+    action = ((batch.action - agent.action_range.center) / agent.action_range.half_range)[None]
     stream = torch.Generator()
     stream.set_state(agent.stream.generator.get_state())
 

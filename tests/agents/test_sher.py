@@ -85,7 +85,7 @@ def test_update_equals_the_written_out_one():
         agent.target_values.layers[-1].weight.mul_(40.0)
     batch, start = batch_of(agent, 0), copy.deepcopy(agent)
     seen, after = batch.observation[None, :, :5], batch.next_observation[None, :, :5]
-    action = ((batch.action - agent.action_center) / agent.action_half_range)[None]
+    action = ((batch.action - agent.action_range.center) / agent.action_range.half_range)[None]
     stream = torch.Generator()
     stream.set_state(agent.stream.generator.get_state())
 
@@ -252,7 +252,8 @@ def test_log_std_by_tanh_and_the_bottleneck(generator):
 
 
 def test_action_penalty_by_hand():
-    agent = make(DDPG, actor=ActorConfig(hidden_sizes=(8, 8)), action_penalty=0.7)
+    no_temperature = {"initial_temperature": 1.0, "temperature_learning_rate": 3e-4}  # the defaults
+    agent = make(DDPG, actor=ActorConfig(hidden_sizes=(8, 8)), action_penalty=0.7, **no_temperature)
     batch, start = batch_of(agent, 0), copy.deepcopy(agent)
     metrics = agent.update(batch)
     seen = batch.observation[None, :, :5]
