@@ -103,7 +103,10 @@ def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
 
 
 def improvements(curves: Sequence[Curve]) -> list[str]:
-    """Return, for every two groups that ran on the same tasks, how likely a run of one ends above one of the other."""
+    """Return how likely a run of one group ends above one of another.
+
+    That is for groups of three runs or more, which ran on the same tasks: fewer cannot tell how sure it is.
+    """
     scores: dict[str, dict[str, np.ndarray]] = {}
     for curve in curves:
         scores.setdefault(curve.label, {})[curve.task] = curve.returns[:, -1]
@@ -115,6 +118,8 @@ def improvements(curves: Sequence[Curve]) -> list[str]:
             np.stack([of[task][: min(map(len, of.values()))] for task in sorted(of)], axis=1)
             for of in (scores[first], scores[second])
         )
+        if min(len(one), len(two)) < 3:
+            continue
         chance, (low, high) = probability_of_improvement(one, two), probability_of_improvement_interval(one, two)
         lines.append(f"P({first} > {second}) = {chance:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
     return lines[:MAX_PAIRS]
