@@ -80,6 +80,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "agent.num_critics=2",
         "agent.policy_delay=2",
         "agent.target_noise=0.2",
+        "agent.target_rate=0.02",
     }
 
 
