@@ -136,4 +136,4 @@ def screenshot(svg: Path, width: int, height: int, browser: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, sys.argv[1:]))
+    sys.exit(run_script(main))

@@ -147,14 +147,14 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
     for name in config.names:
         require_writable(folder / name)
-    for name in {"painting.mp4", "painting.gif"}.difference(config.names):
-        if (folder / name).is_file():  # of another painting
-            (folder / name).unlink()
     require_memory(picture, config)
     painting = paint(picture, config, began)
     seconds = time.perf_counter() - began
     try:
         drawn = write(painting, folder, config)
+        for name in {"painting.mp4", "painting.gif"}.difference(config.names):
+            if (folder / name).is_file():  # of the painting that was here before
+                (folder / name).unlink()
     except (OSError, av.FFmpegError) as error:
         raise UserError(f"output={folder}: cannot be written ({error}); choose another folder") from None
     mse = float((drawn - picture).square().mean())

@@ -240,7 +240,7 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
 def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     import compare_painters
 
-    sizes = ["strokes=60", "seconds=1", "steps=2", "long_side=48", "num_threads=1"]
+    sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1"]
     report = tmp_path / "report.json"
     assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
     assert set(last_json(capsys)) == {"policy", "refined", "gradient", "planned", "greedy"}

@@ -160,7 +160,8 @@ def test_mistakes_end_in_status_2_and_one_line(capsys, arguments, parts, tmp_pat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("key", ["device", "replay.device"])
 def test_cuda_where_there_is_none_is_one_line(capsys, key, tmp_path):
-    refused(capsys, *TINY, f"{key}=cuda", f"run_dir={tmp_path / 'run'}")
+    error = refused(capsys, *TINY, f"{key}=cuda", f"run_dir={tmp_path / 'run'}")
+    assert f"{key}=cuda" in error
 
 
 def test_a_run_directory_under_a_file_is_refused(capsys, tmp_path):
