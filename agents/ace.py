@@ -20,11 +20,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, join
+from agents.ddpg import DDPG
 from agents.ddpg_config import DDPGConfig
 from agents.stacking import stack_members
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.nn.critics import Critics
+from rlsuite.nn.embedding import make_embedding
 from rlsuite.nn.normalizer import RunningNormalizer
 
 
@@ -129,7 +130,7 @@ class ACE(DDPG):
         Returns:
             (N, R).
         """
-        observation = self.normalize(observation)  # (R, D), or (K, R, D) where members have their own statistics
+        observation = self.see(observation)  # (R, D + Z), or (K, R, D + Z) where members have their own statistics
         observation = self.for_members(observation, self.config.num_pairs)[:num_critics]
         critics = self._critics(slow=self.config.act_with_targets and not explore)
         return self._mean_scores(observation, proposals, critics)
@@ -141,7 +142,7 @@ class ACE(DDPG):
         """Score proposals (N, R, A) in states (M, R, D), as the first M pairs see them: (N, R)."""
         num_critics, (num_actors, num_rows, _) = len(observation), proposals.shape
         rows = observation[:, None].expand(-1, num_actors, -1, -1)
-        inputs = join(rows, proposals.expand(num_critics, -1, -1, -1)).flatten(1, 2)
+        inputs = self.embedding.join(rows, proposals.expand(num_critics, -1, -1, -1)).flatten(1, 2)
         scores = self.pair_values(inputs, critics).unflatten(1, (num_actors, num_rows))
         if self.config.normalize_scores:
             scores = standardize(scores)
@@ -192,18 +193,18 @@ class ACE(DDPG):
         """Return the raw outputs (K * C, B, 1 or V) that are bootstrapped: of the own critics, or of two pairs'."""
         if self.config.bootstrap_from == "pair" or self.config.num_pairs == 1:
             return super().bootstrap_output(next_observation, next_action)
-        rows = join(next_observation, next_action)
+        rows = self.embedding.join(next_observation, next_action)
         rows = torch.cat([rows, rows.roll(1, dims=0)], dim=1)  # pair k's critics also judge pair k - 1's rows
         output = self.target_critics(self._per_critic(rows)).unflatten(0, (-1, self.config.num_critics))
         own, lent = output.chunk(2, dim=2)
-        smallest = self.smallest(torch.cat([own, lent.roll(-1, dims=0)], dim=1))
+        smallest = self.critics.smallest(torch.cat([own, lent.roll(-1, dims=0)], dim=1))
         return smallest[:, : self.config.num_critics].flatten(0, 1)
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend (K, B): the own critic's value, or the mean over all critics."""
         if not self.config.train_with_ensemble:
             return super().actor_value(observation, action)
-        inputs = join(observation, action).flatten(0, 1)
+        inputs = self.embedding.join(observation, action).flatten(0, 1)
         values = self.critics.value(self.critics(self.for_members(inputs, self.critics_in_all)))
         return values.mean(dim=0).unflatten(0, observation.shape[:2])
 
@@ -229,7 +230,15 @@ class ACE(DDPG):
         require(bool(members), "an ensemble needs at least one member")
         first = members[0]
         for member in members[1:]:
-            for name in ("actor", "critic", "num_critics", "normalize_observations", "normalizer", "act_with_targets"):
+            for name in (
+                "actor",
+                "critic",
+                "embedding",
+                "num_critics",
+                "normalize_observations",
+                "normalizer",
+                "act_with_targets",
+            ):
                 if getattr(first.config, name) != getattr(member.config, name):
                     raise UserError(f"members differ in agent.{name}; take runs of one agent config and one task")
             if first.config.discount != member.config.discount and not config.normalize_scores:
@@ -253,9 +262,11 @@ class ACE(DDPG):
         low, high = first.action_range.bounds
         size = first.observation_size
         ensemble = cls(size, low, high, config, device=low.device)
-        # Each member goes on seeing observations standardized by the statistics it was trained with.
+        # Each member goes on seeing observations as it was trained to: its own statistics, its own embedding.
         normalizer = RunningNormalizer(size, config.normalizer, num_sets=config.num_pairs)
         ensemble.normalizer = normalizer.to(low.device)
+        embedding = make_embedding(size, low.numel(), config.embedding, num_sets=config.num_pairs)
+        ensemble.embedding = embedding.to(low.device)
         state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
         own = ensemble.state_dict()
         if any(own[name].shape != tensor.shape for name, tensor in state.items()):

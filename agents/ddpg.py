@@ -20,6 +20,7 @@ from rlsuite.goals import GoalSpec
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Actors, Temperature
 from rlsuite.nn.critics import Critics
+from rlsuite.nn.embedding import make_embedding
 from rlsuite.nn.exploration import GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
@@ -72,9 +73,10 @@ class DDPG(nn.Module):
         self.update_dtype = update_dtype(config.precision, device)
         action_size, pairs = action_low.numel(), config.num_pairs
         generator = torch.Generator().manual_seed(seed)
-        make_actors = lambda: Actors(pairs, observation_size, action_size, config.actor, generator=generator)  # noqa: E731
+        seen, done = self.seen_size, action_size + config.embedding.size  # with their embeddings beside them
+        make_actors = lambda: Actors(pairs, seen, action_size, config.actor, generator=generator)  # noqa: E731
         make_critics = lambda: Critics(  # noqa: E731
-            pairs * config.num_critics, observation_size, action_size, config.critic, generator=generator
+            pairs * config.num_critics, seen, done, config.critic, generator=generator
         )
         self.actors, self.critics = make_actors(), make_critics()
         self.target_actors, self.target_critics = make_actors(), make_critics()
@@ -82,6 +84,7 @@ class DDPG(nn.Module):
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.target_actors.requires_grad_(False)
         self.target_critics.requires_grad_(False)
+        self.embedding = make_embedding(observation_size, action_size, config.embedding, generator=generator)
         # Batch normalization uses its running statistics everywhere but in the critics' own joint batch.
         self.critics.eval()
         self.target_critics.eval()
@@ -109,6 +112,8 @@ class DDPG(nn.Module):
                 self.critic_parameters, config.critic_learning_rate, weight_decay=config.critic_weight_decay
             ),
         }
+        if config.embedding.size:
+            self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
         if self.stochastic and config.temperature_learning_rate:
             self.optimizers["temperature"] = adam(self.temperature.parameters(), config.temperature_learning_rate)
 
@@ -116,6 +121,11 @@ class DDPG(nn.Module):
     def sample_size(self) -> int:
         """Transitions wanted in each update: a minibatch for every pair."""
         return self.config.num_pairs * self.config.batch_size
+
+    @property
+    def seen_size(self) -> int:
+        """Size of what `see` returns, D + Z."""
+        return self.observation_size + self.config.embedding.size
 
     # -- act ----------------------------------------------------------------------------------------------
 
@@ -143,7 +153,7 @@ class DDPG(nn.Module):
     def propose(self, observation: Tensor, explore: bool) -> Tensor:
         """Return every actor's action (K, N, A) in [-1, 1] for observations (N, D)."""
         actors = self.target_actors if self.config.act_with_targets and not explore else self.actors
-        observation = self.for_members(self.normalize(observation), self.config.num_pairs)
+        observation = self.for_members(self.see(observation), self.config.num_pairs)
         if self.stochastic and explore:
             return actors.sample(observation, self.exploration.stream.generator).action
         return actors(observation)
@@ -170,6 +180,10 @@ class DDPG(nn.Module):
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
         observation = observation[..., : self.observation_size]
         return self.normalizer(observation) if self.config.normalize_observations else observation
+
+    def see(self, observation: Tensor) -> Tensor:
+        """Return what actors and critics look at: standardized observations, with their embeddings if any."""
+        return self.embedding.beside(self.normalize(observation))
 
     @staticmethod
     def for_members(rows: Tensor, num_members: int) -> Tensor:
@@ -201,6 +215,8 @@ class DDPG(nn.Module):
         left = self.config.learning_rate_left(progress)
         set_learning_rate(self.optimizers["actor"], self.config.actor_learning_rate * left)
         set_learning_rate(self.optimizers["critic"], self.config.critic_learning_rate * left)
+        if "embedding" in self.optimizers:
+            set_learning_rate(self.optimizers["embedding"], self.config.embedding.learning_rate * left)
 
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device; a CUDA graph can record it for each value of `turn`."""
@@ -212,18 +228,29 @@ class DDPG(nn.Module):
         return metrics
 
     def learn_critics(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Step the critics; return the minibatch's standardized observations (K, B, D) and the step's metrics."""
+        """Step the embedding and the critics; return what is seen of the minibatch (K, B, D + Z) and their metrics."""
         pairs = self.config.num_pairs
         rows = [tensor.unflatten(0, (pairs, -1)) for tensor in batch]
         observation, action, reward, discount, next_observation, weight, _ = rows
         observation = self.normalize(observation).to(self.update_dtype)
         next_observation = self.normalize(next_observation).to(self.update_dtype)
         action = self.action_range.to_policy(action)
-        return observation, self._update_critics(observation, action, reward, discount, next_observation, weight)
+        metrics = self._update_embedding(observation, action, next_observation)
+        with torch.no_grad():
+            observation, next_observation = map(self.embedding.beside, (observation, next_observation))
+        metrics |= self._update_critics(observation, action, reward, discount, next_observation, weight)
+        return observation, metrics
 
     def update_generators(self) -> list[torch.Generator]:
         """Return the random streams that learn() draws from."""
         return [self.stream.generator]
+
+    def _update_embedding(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> dict[str, Tensor]:
+        if "embedding" not in self.optimizers:
+            return {}
+        loss = self.embedding.loss(observation, action.to(observation.dtype), next_observation)
+        self._step("embedding", self.embedding.learned_parameters, loss)
+        return {"embedding_loss": loss.detach()}
 
     def _update_critics(
         self,
@@ -302,6 +329,7 @@ class DDPG(nn.Module):
     def _update_targets(self) -> None:
         rate = self.config.target_rate
         torch._foreach_lerp_(self.target_actor_parameters, self.actor_parameters, rate)
+        self.embedding.follow(rate)
         if not self.critics.joint_batches:
             torch._foreach_lerp_(self.target_critic_parameters, self.critic_parameters, rate)
 
@@ -330,7 +358,7 @@ class DDPG(nn.Module):
             values = self.critics.value(self.critics(self.for_critics(observation, action)))
             return values.unflatten(0, (-1, count)).amin(dim=1)
         first = None if count == 1 else slice(0, None, count)
-        return self.critics.value(self.critics(join(observation, action), first))
+        return self.critics.value(self.critics(self.embedding.join(observation, action), first))
 
     def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
         """Return the target critics' raw outputs (K * C, B, 1 or V) that are bootstrapped."""
@@ -339,20 +367,11 @@ class DDPG(nn.Module):
     def pessimistic(self, output: Tensor) -> Tensor:
         """Of each pair's C outputs (K * C, B, 1 or V) keep, row by row, the one of smallest value, for all C."""
         count = self.config.num_critics
-        return output if count == 1 else self.smallest(output.unflatten(0, (-1, count))).flatten(0, 1)
-
-    def smallest(self, output: Tensor) -> Tensor:
-        """Of groups of raw outputs (G, C, B, 1 or V) keep, row by row, the one of smallest value, for all C."""
-        if self.critics.categorical:
-            place = self.critics.value(output).argmin(dim=1, keepdim=True)[..., None]
-            smallest = output.gather(1, place.expand(-1, -1, -1, output.shape[-1]))
-        else:
-            smallest = output.amin(dim=1, keepdim=True)
-        return smallest.expand_as(output)
+        return output if count == 1 else self.critics.smallest(output.unflatten(0, (-1, count))).flatten(0, 1)
 
     def for_critics(self, observation: Tensor, action: Tensor) -> Tensor:
         """Join observation (K, B, D) and action (K, B, A) for every critic: (K * C, B, D + A)."""
-        return self._per_critic(join(observation, action))
+        return self._per_critic(self.embedding.join(observation, action))
 
     def _per_critic(self, rows: Tensor) -> Tensor:
         count, pairs = self.config.num_critics, self.config.num_pairs
@@ -378,8 +397,3 @@ class DDPG(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from get_extra_state."""
         self.num_updates = int(state)
-
-
-def join(observation: Tensor, action: Tensor) -> Tensor:
-    """Put observations (..., D) and actions (..., A) side by side, (..., D + A), in the observations' dtype."""
-    return torch.cat([observation, action.to(observation.dtype)], dim=-1)

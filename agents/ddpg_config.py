@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
@@ -54,6 +55,7 @@ class DDPGConfig:
             processor has it natively). Weights, values, losses and acting are always float32.
         actor: the actor block.
         critic: the critic block.
+        embedding: what is learned beside observations and actions, for actors and critics to see.
         exploration: noise on the actions while collecting.
     """
 
@@ -85,6 +87,7 @@ class DDPGConfig:
     precision: str = "auto"
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, Turn, join
+from agents.ddpg import DDPG, Turn
 from agents.ddpg_config import DDPGConfig
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.ensemble import EnsembleMLP
@@ -90,7 +90,7 @@ class SHER(DDPG):
         critic = self.config.critic
         return EnsembleMLP(
             self.config.num_pairs,
-            self.observation_size,
+            self.seen_size,
             critic.hidden_sizes,
             1,
             activation=critic.activation,
@@ -106,7 +106,7 @@ class SHER(DDPG):
         """Return actions (N, A) in the environment's units: tanh of the Gaussian's mean, or explored."""
         if explore or not self.config.explore_in_evaluation:
             return super().act(observation, explore)
-        rows = self.for_members(self.normalize(observation), self.config.num_pairs)
+        rows = self.for_members(self.see(observation), self.config.num_pairs)
         generator = self.evaluation_stream.generator  # evaluations leave training's streams alone
         sampled = self.actors.sample(rows, generator).action[0]
         return self.action_range.to_environment(self.exploration.sometimes_random(sampled, generator))
@@ -158,7 +158,7 @@ class SHER(DDPG):
             if self.config.actor_ascends == "first":  # the pair's other critics have not judged yet
                 for other in range(1, self.config.num_critics):
                     members = slice(other, None, self.config.num_critics)
-                    output = self.critics(join(observation, action), members)
+                    output = self.critics(self.embedding.join(observation, action), members)
                     smallest = torch.minimum(smallest, self.critics.value(output))
             target = smallest - self.temperature().unsqueeze(-1) * log_prob
         loss = (self.values(observation).squeeze(-1) - target).square().mean(dim=1).sum()
@@ -171,13 +171,14 @@ class SHER(DDPG):
         if self.config.actor_ascends == "smallest":
             return super().actor_value(observation, action)
         first = slice(0, None, self.config.num_critics)
-        return self.critics.value(self.critics(join(observation, action), first))
+        return self.critics.value(self.critics(self.embedding.join(observation, action), first))
 
     @torch.no_grad()
     def _update_targets(self) -> None:
         if self.values is None:
             super()._update_targets()
             return
+        self.embedding.follow(self.config.target_rate)
         torch._foreach_lerp_(self.target_value_parameters, self.value_parameters, self.config.target_rate)
         if self.config.act_with_targets:
             torch._foreach_lerp_(self.target_actor_parameters, self.actor_parameters, self.config.target_rate)

@@ -19,13 +19,13 @@ def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int])
         num_pairs: how many pairs each holds.
 
     Returns:
-        Parameters joined along their leading axis; normalizer statistics one set for each pair, so that every
-        member sees observations as it was trained to.
+        Parameters joined along their leading axis; normalizer statistics and embeddings one set for each
+        pair, so that every member sees observations as it was trained to.
     """
     joined: dict[str, list[Tensor]] = {}
     for state, pairs in zip(states, num_pairs, strict=True):
         for name, tensor in state.items():
-            if name.startswith("normalizer."):
+            if name.startswith(("normalizer.", "embedding.")):
                 tensor = tensor.expand(pairs, *tensor.shape[1:])
             if name.split(".")[0] in (
                 "actors",
@@ -33,6 +33,7 @@ def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int])
                 "target_actors",
                 "target_critics",
                 "normalizer",
+                "embedding",
                 "temperature",
             ):
                 joined.setdefault(name, []).append(tensor)

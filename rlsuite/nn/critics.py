@@ -184,6 +184,15 @@ class Critics(nn.Module):
             return functional.softmax(output, dim=-1) @ self.atoms
         return output.squeeze(-1)
 
+    def smallest(self, output: Tensor) -> Tensor:
+        """Of groups of raw outputs (G, C, B, 1 or V) keep, row by row, the one of smallest value, for all C."""
+        if self.categorical:
+            place = self.value(output).argmin(dim=1, keepdim=True)[..., None]
+            smallest = output.gather(1, place.expand(-1, -1, -1, output.shape[-1]))
+        else:
+            smallest = output.amin(dim=1, keepdim=True)
+        return smallest.expand_as(output)
+
     def loss(
         self,
         output: Tensor,

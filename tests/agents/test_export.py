@@ -14,6 +14,7 @@ from rlsuite.cli import run_script
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.embedding import EmbeddingConfig
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -24,6 +25,7 @@ AGENTS = {
     "ddpg": (DDPG, DDPGConfig(**SMALL)),
     "ace": (ACE, ACEConfig(num_pairs=3, **SMALL)),
     "ace with twins, standardized": (ACE, ACEConfig(num_pairs=3, num_critics=2, normalize_scores=True, **SMALL)),
+    "ace with embeddings": (ACE, ACEConfig(num_pairs=2, embedding=EmbeddingConfig(size=6, hidden_sizes=(8,)), **SMALL)),
     "A2C0": (ACE, ACEConfig(num_pairs=2, num_scoring_critics=0, **SMALL)),
     "ppo, whose hidden units are tanh": (PPO, PPOConfig(hidden_sizes=(8, 8))),
     "batch norm": (

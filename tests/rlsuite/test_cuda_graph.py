@@ -10,6 +10,7 @@ from agents.ddpg import DDPG, DDPGConfig
 from rlsuite.cuda_graph import GraphedUpdate
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
 
@@ -46,6 +47,7 @@ CONFIGS = [
     TD3,
     ACEConfig(num_pairs=3, policy_delay=3, **SMALL),
     dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), block="batch_norm")),
+    dataclasses.replace(TD3, embedding=EmbeddingConfig(size=6, hidden_sizes=(16,))),
     dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), loss="categorical", num_atoms=11, value_max=6.0)),
 ]
 
