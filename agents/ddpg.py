@@ -20,7 +20,7 @@ from rlsuite.goals import GoalSpec
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Actors, Temperature
 from rlsuite.nn.critics import Critics
-from rlsuite.nn.embedding import make_embedding
+from rlsuite.nn.embedding import Embedding, make_embedding
 from rlsuite.nn.exploration import GaussianExploration, RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
@@ -112,7 +112,7 @@ class DDPG(nn.Module):
                 self.critic_parameters, config.critic_learning_rate, weight_decay=config.critic_weight_decay
             ),
         }
-        if config.embedding.size:
+        if isinstance(self.embedding, Embedding):
             self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
         if self.stochastic and config.temperature_learning_rate:
             self.optimizers["temperature"] = adam(self.temperature.parameters(), config.temperature_learning_rate)
@@ -246,7 +246,7 @@ class DDPG(nn.Module):
         return [self.stream.generator]
 
     def _update_embedding(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> dict[str, Tensor]:
-        if "embedding" not in self.optimizers:
+        if not isinstance(self.embedding, Embedding):
             return {}
         loss = self.embedding.loss(observation, action.to(observation.dtype), next_observation)
         self._step("embedding", self.embedding.learned_parameters, loss)

@@ -140,8 +140,6 @@ class Embedding(nn.Module):
 class NoEmbedding(nn.Module):
     """Stands where there is none: actors see observations, critics observations and actions, side by side."""
 
-    learned_parameters: tuple[Tensor, ...] = ()
-
     def beside(self, observation: Tensor) -> Tensor:
         """Return `observation`."""
         return observation

@@ -138,8 +138,8 @@ def test_members_keep_embeddings_of_their_own():
 
 
 def test_members_of_different_embeddings_are_refused():
+    other = make(embedding=EmbeddingConfig(size=6))
     with pytest.raises(UserError, match=r"members differ in agent\.embedding"):
-        other = make(embedding=EmbeddingConfig(size=6))
         ACE.from_members([make(), other], ACE.Config(**SMALL, num_pairs=2))
 
 
