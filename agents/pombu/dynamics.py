@@ -239,12 +239,12 @@ class Dynamics(nn.Module):
 
         The members' weights are made ready once, as they are now: ask anew after training.
         """
-        network, members = self.network.frozen(self.dtype), self.config.num_members
+        network = self.network.frozen(self.dtype, scale=self.change_std, shift=self.change_mean)
+        members = self.config.num_members
 
         @torch.no_grad()
         def predict(observation: Tensor, action: Tensor) -> Tensor:
-            change = network(self._inputs(observation, action).expand(members, -1, -1))
-            return torch.addcmul(observation + self.change_mean, change, self.change_std)
+            return network(self._inputs(observation, action).expand(members, -1, -1)).add_(observation)
 
         return predict
 

@@ -83,7 +83,8 @@ def imagine(
             later = torch.zeros_like(following[..., 0])
         mean = earned.mean(dim=0) if earned.dim() == 2 else earned
         found.append((observation, action, mean, local_uncertainty(earned, later, discount)))
-        observation = following[draw_members(members, rows, cumulative, generator), rows].view_as(start)
+        drawn = draw_members(members, rows, cumulative, generator) * len(rows) + rows
+        observation = following.flatten(0, 1).index_select(0, drawn).view_as(start)
     observations, actions, *others = (torch.stack(column) for column in zip(*found, strict=True))
     return Imagined(observations, actions, *(column.unflatten(1, start.shape[:2]) for column in others))
 

@@ -36,7 +36,8 @@ def local_uncertainty(reward: Tensor, next_value: Tensor, discount: float) -> Te
     Returns:
         (B,).
     """
-    return torch.var(reward + discount * next_value, dim=0, correction=0)
+    returns = reward + discount * next_value
+    return (returns - returns.mean(dim=0)).square_().mean(dim=0)  # torch.var takes five times as long
 
 
 class TabularValues(NamedTuple):

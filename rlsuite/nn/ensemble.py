@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require
+from rlsuite.nn.relu import fast_relu_
 from rlsuite.nn.tanh import fast_tanh
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu_,  # in place: what comes in is always a fresh layer output
+    "relu": fast_relu_,  # in place: what comes in is always a fresh layer output
     "elu": functional.elu,
     "selu": functional.selu,
     "silu": functional.silu,
@@ -226,10 +227,15 @@ class EnsembleMLP(nn.Module):
             layer.weight.mul_(gain)
 
     @torch.no_grad()
-    def frozen(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """Return `forward` for inputs of one dtype, the weights made ready once: for many calls between two updates.
+    def frozen(self, dtype: torch.dtype, *, scale: Tensor, shift: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return ``forward(inputs) * scale + shift`` with the weights made ready once: for many calls between updates.
 
         The result does not follow the parameters when they change. Layers without normalization between them only.
+
+        Args:
+            dtype: of the inputs.
+            scale: (O,) factors on the outputs.
+            shift: (O,) what is added to them.
         """
         if not all(isinstance(between, NoNormalization) for between in self.normalizations):
             raise ValueError("frozen() is for networks with normalization='none' or 'weight'")
@@ -237,8 +243,9 @@ class EnsembleMLP(nn.Module):
         for place, layer in enumerate(self.layers):
             assert isinstance(layer, EnsembleLinear | EnsembleWeightNormLinear)
             weight = layer.weight() if isinstance(layer, EnsembleWeightNormLinear) else layer.weight
-            of = dtype if place + 1 < len(self.layers) else torch.float32  # the last layer keeps its digits
-            ready.append((layer.bias.detach().to(of), weight.detach().to(of)))
+            ready.append((layer.bias.detach().to(dtype), weight.detach().to(dtype)))
+            if place + 1 == len(self.layers):  # the last layer keeps its digits
+                ready[-1] = (torch.addcmul(shift, layer.bias.detach(), scale), weight.detach() * scale)
 
         def forward(inputs: Tensor) -> Tensor:
             hidden = inputs

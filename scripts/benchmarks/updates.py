@@ -2,7 +2,8 @@
 
 agent=ddpg and agent=td3 measure one actor and two critics of SB3's sizes (400-300, batch 256, delayed actor)
 against SB3's TD3. agent=ace measures the agent as configured against the time of the same matrix products alone,
-and pair by pair against SB3's DDPG of equal sizes. agent.precision counts: auto is bfloat16 where the processor has it
+and pair by pair against SB3's DDPG of equal hidden sizes, which has no embeddings (agent.embedding.size=0 compares
+equals). agent.precision counts: auto is bfloat16 where the processor has it
 (for the bare products too), SB3 computes in float32.
 """
 
@@ -92,6 +93,7 @@ def sb3_form(config: Any) -> Any:
         policy_delay=2,
         target_noise=0.2,
         batch_size=256,
+        embedding=dataclasses.replace(config.embedding, size=0),
         actor=dataclasses.replace(config.actor, hidden_sizes=SB3_SIZES, layer_norm=False),
         critic=dataclasses.replace(config.critic, hidden_sizes=SB3_SIZES, block="plain", loss="squared_error"),
     )
@@ -160,37 +162,49 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
 
     The targets' forward passes; forward, weight and input gradients of the critics; and, when the actors'
     turn comes, forward and gradients of the actors through one critic each. The first layer's input gradient
-    is needed nowhere but for the action columns, which are few.
+    is needed nowhere but for the action's columns, and those of its embedding. Embeddings are one network for all
+    pairs: forward and gradients where they learn; the slow ones forward, and back to the action in the actors' turn.
     """
     config = agent.config
-    batch, pairs, critics = config.batch_size, config.num_pairs, config.num_pairs * config.num_critics
+    pairs, critics, embedded = config.num_pairs, config.num_pairs * config.num_critics, config.embedding.size
     size, action_size = agent.normalizer.mean.shape[-1], agent.action_range.size
-    actor = [size, *config.actor.hidden_sizes, action_size]
+    actor = [size + embedded, *config.actor.hidden_sizes, action_size]
     critic = [
-        size + action_size,
+        size + embedded + action_size + embedded,
         *config.critic.hidden_sizes,
         config.critic.num_atoms if agent.critics.categorical else 1,
     ]
     turn = 1.0 / config.policy_delay
     shapes: list[tuple[int, int, int, int, float]] = []
 
-    def layers(count: int, sizes: list[int], times: float, *, weights: bool, inputs: bool) -> None:
+    def layers(
+        count: int, sizes: list[int], times: float, *, weights: bool, inputs: int = 0, batch: int = config.batch_size
+    ) -> None:
         for place, (wide, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
             shapes.append((count, batch, wide, out, times))
             if weights:
                 shapes.append((count, wide, batch, out, times))
             if inputs:
-                shapes.append((count, batch, out, wide if place else action_size, times))
+                shapes.append((count, batch, out, wide if place else inputs, times))
             elif weights and place:
                 shapes.append((count, batch, out, wide, times))
 
-    layers(pairs, actor, 1.0, weights=False, inputs=False)
+    layers(pairs, actor, 1.0, weights=False)
     judged_twice = getattr(config, "bootstrap_from", "pair") == "neighbours" and pairs > 1
     for _ in range(2 if judged_twice else 1):
-        layers(critics, critic, 1.0, weights=False, inputs=False)
-    layers(critics, critic, 1.0, weights=True, inputs=False)
-    layers(pairs, actor, turn, weights=True, inputs=False)
-    layers(pairs, critic, turn, weights=False, inputs=True)
+        layers(critics, critic, 1.0, weights=False)
+    layers(critics, critic, 1.0, weights=True)
+    layers(pairs, actor, turn, weights=True)
+    layers(pairs, critic, turn, weights=False, inputs=action_size + embedded)
+    if embedded:
+        of_state = [size, *config.embedding.hidden_sizes, embedded]
+        of_action = [embedded + action_size, *config.embedding.hidden_sizes, embedded]
+        rows = pairs * config.batch_size
+        for network in (of_state, of_state, of_state, of_action, of_action):
+            layers(1, network, 1.0, weights=False, batch=rows)
+        layers(1, of_state, 1.0, weights=True, batch=rows)
+        layers(1, of_action, 1.0, weights=True, inputs=embedded, batch=rows)
+        layers(1, of_action, turn, weights=False, inputs=action_size, batch=rows)
     return shapes
 
 

@@ -419,6 +419,7 @@ def test_the_paper_preset_is_the_card_to_the_letter():
     assert agent.act_with_targets
     assert (agent.collect_with, agent.reward_scale) == ("members", 1.0)
     assert (agent.num_critics, agent.policy_delay, agent.target_noise) == (1, 1, 0.0)
+    assert (agent.bootstrap_from, agent.embedding.size) == ("pair", 0)
     assert (config.replay.capacity, config.replay.n_step, config.replay.prioritized) == (2_000_000, 1, False)
     assert config.replay.timelimit_as_done
     assert (config.updates_per_episode, config.warmup_episodes, config.train_ratio) == (100, 50, 0.0)

@@ -255,6 +255,31 @@ def test_matmul_shapes_count_the_arithmetic_of_an_update():
     assert total == pytest.approx(targets + critics + (actors + through) / 2)
 
 
+def test_matmul_shapes_count_the_embeddings_arithmetic():
+    from benchmarks.updates import matmul_shapes
+
+    from agents.ace import ACE, ACEConfig
+    from rlsuite.nn.actors import ActorConfig
+    from rlsuite.nn.critics import CriticConfig
+    from rlsuite.nn.embedding import EmbeddingConfig
+
+    config = ACEConfig(
+        num_pairs=3,
+        batch_size=7,
+        actor=ActorConfig(hidden_sizes=(5,)),
+        critic=CriticConfig(hidden_sizes=(4,)),
+        embedding=EmbeddingConfig(size=6, hidden_sizes=(8,)),
+    )
+    agent = ACE(3, -torch.ones(2), torch.ones(2), config)
+    # Multiply-adds a row by hand. Actor 9-5-2: 45 + 10. Critic 17-4-1: 68 + 4. State 3-8-6: 24 + 48. Action 8-8-6:
+    # 64 + 48.
+    networks = 55 + 72 + (72 + 72 + 4) + (55 + 55 + 10) + (72 + 4 + 4 * 8)  # as above; 8: action and its embedding
+    slow = 72 + 72 + 112 + 112 + (112 + 48 + 8 * 2)  # both states, both actions, the actors' with its gradient
+    learned = 72 + (72 + 72 + 48) + (112 + 112 + 48 + 8 * 6)  # the target; forward, weights, inputs
+    total = sum(count * rows * inner * columns * times for count, rows, inner, columns, times in matmul_shapes(agent))
+    assert total == pytest.approx(21 * (networks + slow + learned))
+
+
 def test_replay_failure_repeats_a_failed_update(tmp_path, capsys):
     import replay_failure
     import train_agent

@@ -71,7 +71,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "-m",
     ):
         assert word in text
-    for key in ("steps=1000000", "replay.capacity=", "agent.critic.block=layer_norm", "agent.num_actors=0", "env.id="):
+    for key in ("steps=1000000", "replay.capacity=", "agent.embedding.size=128", "agent.num_actors=0", "env.id="):
         assert key in text
     # What an agent's YAML says, and not the textbook's defaults of its dataclass.
     ace, td3 = (text.partition(f"\n{head}\n")[2].partition("\n\n")[0] for head in HEADS)
