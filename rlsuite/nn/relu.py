@@ -1,4 +1,4 @@
-"""relu for hidden layers: in place, and in bfloat16 on a CPU, where nothing is differentiated, as an integer maximum."""
+"""relu for hidden layers: in place, and of bfloat16 on a CPU as an integer maximum where nothing is differentiated."""
 
 from __future__ import annotations
 

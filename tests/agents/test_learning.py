@@ -9,6 +9,7 @@ from agents.ddpg import DDPG
 from rlsuite.evaluation import evaluate
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
@@ -29,6 +30,7 @@ AGENTS = {
     "td3": (DDPG, {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}, {}),
     "ace": (ACE, {"num_pairs": 3, "collect_with": "members"}, {}),
     "ace training as an ensemble": (ACE, {"num_pairs": 3, "train_with_ensemble": True}, {}),
+    "ace with embeddings": (ACE, {"num_pairs": 2, "embedding": EmbeddingConfig(size=8, hidden_sizes=(32,))}, {}),
     "ddpg, prioritized 3-step": (DDPG, {}, {"prioritized": True, "n_step": 3}),
     "ddpg, layer norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="layer_norm")}, {}),
     "ddpg, batch norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="batch_norm")}, {}),

@@ -219,6 +219,7 @@ VARIANTS = {
     "td3": (DDPG | {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}, {}),
     "ace": (ACE | {"exploration": NOISE}, {}),
     "ace collecting as an ensemble": (ACE | {"collect_with": "ensemble", "train_with_ensemble": True}, {}),
+    "embeddings": (DDPG | {"embedding": {"size": 6, "hidden_sizes": [16]}}, {}),
     "batch norm": (DDPG | {"critic": BATCH_NORM}, {}),
     "rates that fall": (DDPG | {"final_learning_rate_share": 0.1, "learning_rate_decay_start": 0.5}, {}),
     "episodes and warm-up": (DDPG, {"updates_per_episode": 3, "warmup_episodes": 2, "warmup_random": False}),
