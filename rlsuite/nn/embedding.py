@@ -18,7 +18,6 @@ Shapes: K sets of embeddings (one for all, or one a pair), B rows, D observation
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +48,6 @@ class EmbeddingConfig:
         check_sizes("agent.embedding", self.hidden_sizes)
         require_choice("agent.embedding.activation", self.activation, ACTIVATIONS)
         require_finite("agent.embedding.learning_rate", self.learning_rate, above=0.0)
-        for option in dataclasses.fields(self)[1:]:
-            given = getattr(self, option.name)
-            require(
-                self.size > 0 or given == option.default,
-                f"agent.embedding.{option.name}={given}: there is none without agent.embedding.size; use 128",
-            )
 
 
 class Encoders(nn.Module):

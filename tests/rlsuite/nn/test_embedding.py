@@ -135,7 +135,6 @@ def test_size_0_is_none_and_passes_things_on():
     ("keys", "message"),
     [
         ({"size": -1}, r"agent\.embedding\.size=-1: use 0"),
-        ({"learning_rate": 1e-3}, r"agent\.embedding\.learning_rate=0\.001: there is none without .*size; use 128"),
         ({"hidden_sizes": ()}, r"agent\.embedding\.hidden_sizes"),
         ({"activation": "step"}, r"agent\.embedding\.activation=step: use "),
         ({"learning_rate": 0.0}, r"agent\.embedding\.learning_rate=0\.0: use "),
