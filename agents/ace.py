@@ -139,7 +139,7 @@ class ACE(DDPG):
         return self.target_critics if slow and not self.critics.joint_batches else self.critics
 
     def _mean_scores(self, observation: Tensor, proposals: Tensor, critics: Critics) -> Tensor:
-        """Score proposals (N, R, A) in states (M, R, D), as the first M pairs see them: (N, R)."""
+        """Score proposals (N, R, A) in states (M, R, D + Z), as the first M pairs see them: (N, R)."""
         num_critics, (num_actors, num_rows, _) = len(observation), proposals.shape
         rows = observation[:, None].expand(-1, num_actors, -1, -1)
         inputs = self.embedding.join(rows, proposals.expand(num_critics, -1, -1, -1)).flatten(1, 2)
@@ -149,7 +149,7 @@ class ACE(DDPG):
         return scores.mean(dim=0)
 
     def pair_values(self, inputs: Tensor, critics: Critics) -> Tensor:
-        """Return the values (M, rows) the first M pairs give to their inputs (M, rows, D + A).
+        """Return the values (M, rows) the first M pairs give to their joined inputs (M, rows, ...).
 
         A pair with several critics gives the smallest of their values, the one it bootstraps from.
         """
@@ -233,7 +233,6 @@ class ACE(DDPG):
             for name in (
                 "actor",
                 "critic",
-                "embedding",
                 "num_critics",
                 "normalize_observations",
                 "normalizer",
@@ -241,6 +240,8 @@ class ACE(DDPG):
             ):
                 if getattr(first.config, name) != getattr(member.config, name):
                     raise UserError(f"members differ in agent.{name}; take runs of one agent config and one task")
+            if first.config.embedding.form != member.config.embedding.form:
+                raise UserError("members differ in agent.embedding; take runs of one agent config and one task")
             if first.config.discount != member.config.discount and not config.normalize_scores:
                 raise UserError("members differ in agent.discount, so their scores in scale; add normalize_scores=true")
             if not config.normalize_scores:

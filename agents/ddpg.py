@@ -334,7 +334,7 @@ class DDPG(nn.Module):
             torch._foreach_lerp_(self.target_critic_parameters, self.critic_parameters, rate)
 
     def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the actions (K, B, A) whose values are bootstrapped, at next observations (K, B, D).
+        """Return the actions (K, B, A) whose values are bootstrapped, at what is seen next (K, B, D + Z).
 
         With it, where actors are stochastic, what their entropy adds to those values, (K, B).
         """
@@ -370,7 +370,7 @@ class DDPG(nn.Module):
         return output if count == 1 else self.critics.smallest(output.unflatten(0, (-1, count))).flatten(0, 1)
 
     def for_critics(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Join observation (K, B, D) and action (K, B, A) for every critic: (K * C, B, D + A)."""
+        """Join what is seen (K, B, D + Z) and action (K, B, A) for every critic: (K * C, B, D + Z + A + Z)."""
         return self._per_critic(self.embedding.join(observation, action))
 
     def _per_critic(self, rows: Tensor) -> Tensor:

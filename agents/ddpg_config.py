@@ -31,7 +31,7 @@ class DDPGConfig:
         batch_size: B.
         actor_learning_rate: of Adam.
         critic_learning_rate: of Adam.
-        learning_rate_decay_start: the share of the training's steps (steps=) after which both rates fall linearly.
+        learning_rate_decay_start: the share of the training's steps (steps=) after which all rates fall linearly.
         final_learning_rate_share: what is left of them at its end; 1 keeps them as they are. A run that is resumed with
             more steps= follows the schedule of the new length.
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
@@ -179,6 +179,6 @@ class DDPGConfig:
         return (-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
 
     def learning_rate_left(self, progress: float) -> float:
-        """Return the factor on both rates when this share of the training is done."""
+        """Return the factor on all rates when this share of the training is done."""
         decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
         return 1.0 - (1.0 - self.final_learning_rate_share) * min(decayed, 1.0)

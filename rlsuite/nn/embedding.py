@@ -9,9 +9,9 @@ and critics, to predict the next state's embedding (equation 1 there):
 N divides by the mean absolute value over the embedding (equation 5 there), so that it is as large as the standardized
 observation beside it and cannot collapse to 0.
 
-What differs from TD7: inputs are concatenated without a further normalized layer, and what actors and critics look
-through, at this and at the next state, is one slow copy of f and g that follows with the other slow copies, where TD7
-swaps copies every 250 updates.
+What differs from TD7: inputs are concatenated without a further normalized layer; actors and critics look, at this and
+at the next state, through one slow copy of f and g, which follows with the other slow copies, where TD7 swaps copies
+every 250 updates; and with n-step returns s' is the state n steps on, which is what the replay returns.
 
 Shapes: K sets of embeddings (one for all, or one a pair), B rows, D observation, A action, Z embedding.
 """
@@ -48,6 +48,11 @@ class EmbeddingConfig:
         check_sizes("agent.embedding", self.hidden_sizes)
         require_choice("agent.embedding.activation", self.activation, ACTIVATIONS)
         require_finite("agent.embedding.learning_rate", self.learning_rate, above=0.0)
+
+    @property
+    def form(self) -> tuple[int, tuple[int, ...], str] | None:
+        """What two embeddings must share to stand in one stack; None where there is none."""
+        return (self.size, self.hidden_sizes, self.activation) if self.size else None
 
 
 class Encoders(nn.Module):
@@ -115,7 +120,12 @@ class Embedding(nn.Module):
         self.slow_parameters: list[Tensor] = list(self.slow.parameters())
 
     def beside(self, observation: Tensor) -> Tensor:
-        """Return standardized observations with their embeddings, (..., D + Z), in the observations' dtype."""
+        """Return standardized observations with their embeddings, (..., D + Z), in the observations' dtype.
+
+        Where there are K > 1 sets, rows (B, D) are every set's: (K, B, D + Z).
+        """
+        if self.slow.num_sets > 1 and observation.dim() == 2:
+            observation = observation.expand(self.slow.num_sets, *observation.shape)
         return torch.cat([observation, self.slow.state(observation).to(observation.dtype)], dim=-1)
 
     def join(self, seen: Tensor, action: Tensor) -> Tensor:
@@ -125,7 +135,13 @@ class Embedding(nn.Module):
         return torch.cat([seen, action, embedded], dim=-1)
 
     def loss(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
-        """Return the mean squared error, 0-d, of predicting z_s' (equation 1 there); rows of any shape (..., B)."""
+        """Return the mean squared error, 0-d, of predicting z_s' (equation 1 there).
+
+        Args:
+            observation: (..., D) standardized.
+            action: (..., A) in [-1, 1].
+            next_observation: (..., D) standardized.
+        """
         with torch.no_grad():
             target = self.learned.state(next_observation)
         state = self.learned.state(observation).to(observation.dtype)

@@ -46,7 +46,7 @@ def batch_of(agent, seed):
 
 def seen_by(agent, observation):
     """A single set's [observation, z_s] by the networks themselves."""
-    rows = agent.normalizer(observation)
+    rows = agent.normalize(observation)
     state = agent.embedding.slow.of_state(rows[None])[0]
     return torch.cat([rows, state / state.abs().mean(-1, keepdim=True)], dim=-1)
 
@@ -124,9 +124,10 @@ def test_a_saved_agent_goes_on_to_the_same_numbers(name):
         assert torch.equal(value, second.state_dict()[key]), key
 
 
-def test_members_keep_embeddings_of_their_own():
-    members = [make(seed=seed) for seed in range(3)]
-    ensemble = ACE.from_members(members, ACE.Config(**SMALL, num_pairs=3))
+@pytest.mark.parametrize("normalized", [True, False])
+def test_members_keep_embeddings_of_their_own(normalized):
+    members = [make(seed=seed, normalize_observations=normalized) for seed in range(3)]
+    ensemble = ACE.from_members(members, ACE.Config(**SMALL, num_pairs=3, normalize_observations=normalized))
     observation = torch.randn(4, 3)
     proposals = ensemble.propose(observation, False)
     scores = ensemble.mean_scores(observation, proposals, 3)
@@ -141,6 +142,11 @@ def test_members_of_different_embeddings_are_refused():
     other = make(embedding=EmbeddingConfig(size=6))
     with pytest.raises(UserError, match=r"members differ in agent\.embedding"):
         ACE.from_members([make(), other], ACE.Config(**SMALL, num_pairs=2))
+
+
+def test_members_may_have_learned_at_different_rates():
+    slower = make(embedding=EmbeddingConfig(size=5, hidden_sizes=(8,), learning_rate=1e-3))
+    ACE.from_members([make(), slower], ACE.Config(**SMALL, num_pairs=2))
 
 
 def test_learning_rates_fall_together():
