@@ -71,7 +71,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "-m",
     ):
         assert word in text
-    for key in ("steps=1000000", "replay.capacity=", "agent.embedding.size=128", "agent.num_actors=0", "env.id="):
+    for key in ("steps=1000000", "replay.capacity=", "agent.critic.block=layer_norm", "agent.num_actors=0", "env.id="):
         assert key in text
     # What an agent's YAML says, and not the textbook's defaults of its dataclass.
     ace, td3 = (text.partition(f"\n{head}\n")[2].partition("\n\n")[0] for head in HEADS)
@@ -308,7 +308,7 @@ def test_a_sweep_under_a_file_is_refused_in_one_line(in_folder, capsys):
 LONG = ["preset=debug", "steps=1200", "checkpoint.every=300", "log.every=60", "evaluate.every=600", "num_threads=1"]
 RUNS = {
     "ddpg": ["agent=ddpg", "env=InvertedPendulum", "replay.prioritized=true", "replay.n_step=3"],
-    "ace": ["agent=ace", "env=Hopper", "agent.num_pairs=3", "agent.exploration.hold=3"],
+    "ace": ["agent=ace", "env=Hopper", "agent.num_pairs=3", "agent.exploration.hold=3", "agent.embedding.size=16"],
     "pombu": ["agent=pombu", "env=Point3D", "agent.alpha_factor=1.5", "agent.dynamics.max_passes=20"],
     "sher": ["agent=sher", "env=FetchPush", "replay.capacity=600", "replay.hindsight.curriculum.enabled=true"],
 }
