@@ -19,7 +19,9 @@ from agents.pombu.uncertainty import local_uncertainty
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 Predict = Callable[[Tensor, Tensor], Tensor]
 Function = Callable[[Tensor], Tensor]
-Value = Callable[[Tensor, float], Tensor]
+Value = Callable[[Tensor, Tensor], Tensor]
+
+STEPS_AT_ONCE = 10  # of V and uncertainties: more take longer, for they leave the processor's cache
 
 
 class Imagined(NamedTuple):
@@ -62,7 +64,7 @@ def imagine(
         reward: the known reward of observations (rows, D), actions (rows, A) in the environment's units and members'
             next observations (K, rows, D): (K, rows), or (rows,) where the next observation does not matter.
         scale_reward: puts rewards into the units of the values.
-        value: V (rows,) of standardized observations (rows, D) and the share of the steps that is left.
+        value: V (rows,) of standardized observations (rows, D) and the shares of the steps that are left, (rows,).
         discount: gamma.
         largest_state: observations are clipped to plus or minus this.
         generator: of actions and members.
@@ -71,22 +73,29 @@ def imagine(
     trajectories, rows = start.shape[1], torch.arange(start.shape[0] * start.shape[1], device=start.device)
     cumulative = None if member_weights is None else member_weights.cumsum(dim=1).repeat_interleave(trajectories, dim=0)
     observation, found = start, []
-    for step in range(steps):
+    for _ in range(steps):
         action = policies.sample(normalize(observation), generator)
         flat, flat_action = observation.flatten(0, 1), action.flatten(0, 1)
         following = predict(flat, to_models(flat_action)).clamp_(-largest_state, largest_state)  # (K, P * B, D)
         earned = scale_reward(reward(flat, to_environment(flat_action), following))
-        members = len(following)
-        if step + 1 < steps:
-            later = value(normalize(following.flatten(0, 1)), 1.0 - (step + 1) / steps).unflatten(0, (members, -1))
-        else:
-            later = torch.zeros_like(following[..., 0])
-        mean = earned.mean(dim=0) if earned.dim() == 2 else earned
-        found.append((observation, action, mean, local_uncertainty(earned, later, discount)))
-        drawn = draw_members(members, rows, cumulative, generator) * len(rows) + rows
+        found.append((observation, action, earned, following))
+        drawn = draw_members(len(following), rows, cumulative, generator) * len(rows) + rows
         observation = following.flatten(0, 1).index_select(0, drawn).view_as(start)
-    observations, actions, *others = (torch.stack(column) for column in zip(*found, strict=True))
-    return Imagined(observations, actions, *(column.unflatten(1, start.shape[:2]) for column in others))
+    rewards, uncertainties = [], []
+    for first in range(0, steps, STEPS_AT_ONCE):  # what no later step waits for, several steps in one go
+        part = found[first : first + STEPS_AT_ONCE]
+        earned = torch.stack([step[2] for step in part], dim=-2)  # (K, S, rows), or (S, rows)
+        following = torch.stack([step[3] for step in part], dim=1)  # (K, S, rows, D)
+        left = 1.0 - torch.arange(first + 1, first + len(part) + 1, device=rows.device) / steps
+        left = left.view(1, -1, 1).expand(following.shape[:-1])
+        later = value(normalize(following.flatten(0, 2)), left.flatten()).view(following.shape[:-1])
+        if first + len(part) == steps:
+            later[:, -1] = 0.0
+        rewards.append(earned.mean(dim=0) if earned.dim() == 3 else earned)
+        uncertainties.append(local_uncertainty(earned, later, discount))
+    observations, actions = (torch.stack([step[place] for step in found]) for place in range(2))
+    columns = (torch.cat(parts).unflatten(1, start.shape[:2]) for parts in (rewards, uncertainties))
+    return Imagined(observations, actions, *columns)
 
 
 def draw_members(members: int, rows: Tensor, cumulative: Tensor | None, generator: torch.Generator) -> Tensor:
