@@ -214,8 +214,8 @@ def test_the_loops_imagine_what_the_batched_roll_outs_do():
     from rlsuite.compose import compose_train
 
     keys = [
-        "env.max_episode_steps=5",
-        "agent.horizon=5",
+        "env.max_episode_steps=13",
+        "agent.horizon=13",
         "steps=1000",
         "agent.trajectories=2",
         "agent.dynamics.hidden_sizes=[16]",
