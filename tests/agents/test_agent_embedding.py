@@ -146,7 +146,8 @@ def test_members_of_different_embeddings_are_refused():
 
 def test_members_may_have_learned_at_different_rates():
     slower = make(embedding=EmbeddingConfig(size=5, hidden_sizes=(8,), learning_rate=1e-3))
-    ACE.from_members([make(), slower], ACE.Config(**SMALL, num_pairs=2))
+    ensemble = ACE.from_members([make(), slower], ACE.Config(**SMALL, num_pairs=2))
+    assert ensemble.propose(torch.randn(4, 3), False).shape == (2, 4, 2)
 
 
 def test_learning_rates_fall_together():
