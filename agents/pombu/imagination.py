@@ -21,7 +21,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 Function = Callable[[Tensor], Tensor]
 Value = Callable[[Tensor, Tensor], Tensor]
 
-STEPS_AT_ONCE = 10  # of V and uncertainties: more take longer, for they leave the processor's cache
+STEPS_AT_ONCE = 10  # of V and uncertainties: 25 and 200 took longer (docs/decisions.md)
 
 
 class Imagined(NamedTuple):

@@ -37,7 +37,7 @@ def local_uncertainty(reward: Tensor, next_value: Tensor, discount: float) -> Te
         (B,).
     """
     returns = reward + discount * next_value
-    return (returns - returns.mean(dim=0)).square_().mean(dim=0)  # torch.var takes five times as long
+    return (returns - returns.mean(dim=0)).square_().mean(dim=0)  # torch.var takes longer
 
 
 class TabularValues(NamedTuple):

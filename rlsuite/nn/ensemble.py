@@ -247,9 +247,8 @@ class EnsembleMLP(nn.Module):
             if place + 1 == len(self.layers):  # the last layer keeps its digits
                 ready[-1] = (torch.addcmul(shift, layer.bias.detach(), scale), weight.detach() * scale)
 
-        exact = torch.empty(
-            0, device=scale.device
-        )  # of the last layer's inputs: fresh memory takes longer than the copy
+        # The last layer's inputs, in memory that is kept: fresh memory takes longer than the copy.
+        exact = torch.empty(0, device=scale.device)
 
         def forward(inputs: Tensor) -> Tensor:
             nonlocal exact
