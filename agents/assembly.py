@@ -83,7 +83,7 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
     """
     check_fit(config, env)
     arguments: dict[str, Any] = {} if env.goals is None else {"goals": env.goals}
-    arguments |= known_reward(config, env)
+    arguments |= task_knowledge(config, env)
     if isinstance(env, PaintingVectorEnv):
         arguments |= {"renderer": env.renderer, "episode_length": env.max_episode_steps}
     space, action_space = env.single_observation_space, env.single_action_space
@@ -99,8 +99,8 @@ def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Any:
     )
 
 
-def known_reward(config: TrainConfig, env: envs.VectorEnv | None = None) -> dict[str, Any]:
-    """Return {"reward": the task's known reward} for an agent that imagines, and {} for all others.
+def task_knowledge(config: TrainConfig, env: envs.VectorEnv | None = None) -> dict[str, Any]:
+    """Return the task's known reward and angles for an agent that imagines, and {} for all others.
 
     Args:
         config: agent and task.
@@ -111,7 +111,7 @@ def known_reward(config: TrainConfig, env: envs.VectorEnv | None = None) -> dict
     if env is None:
         env = make_env(config, 1, device="cpu", num_threads=1)
         env.close()
-    return {"reward": env.known_reward}
+    return {"reward": env.known_reward, "angles": env.angles}
 
 
 def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:

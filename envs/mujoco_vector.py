@@ -108,6 +108,7 @@ class MujocoVectorEnv(VectorEnv):
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)
         self.known_reward = task.known_reward
+        self.angles = task.angles
         self.random = EnvironmentRandom(num_envs, self.seed)
         self.rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)

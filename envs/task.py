@@ -44,6 +44,7 @@ class Task:
         name: Name of the task, as in ``rlsuite/<name>``.
         max_episode_steps: Steps after which an episode is truncated.
         normal_start_velocity: Start velocities have normal instead of uniform noise.
+        angles: Entries of the observation that are angles, in radians, for model-based agents.
         other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
@@ -54,6 +55,7 @@ class Task:
     name: ClassVar[str]
     max_episode_steps: ClassVar[int]
     normal_start_velocity: ClassVar[bool] = False
+    angles: ClassVar[tuple[int, ...]] = ()
     other_fields: ClassVar[tuple[str, ...]] = ()
 
     xml_file: str = ""

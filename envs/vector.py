@@ -47,6 +47,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         failures: Simulations that went non-finite, newest last; the training loop reads and clears it.
         known_reward: Of a task whose reward is a function of what is seen, that function (`envs.task.KnownReward`): of
             observations (rows, D), actions (rows, A) and next observations (..., rows, D); else None.
+        angles: Entries of the observation that are angles, in radians, as far as the task says.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
     """
@@ -56,6 +57,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     goals: GoalSpec | None = None
     constant_columns = 0
     known_reward: KnownReward | None = None
+    angles: tuple[int, ...] = ()
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
 

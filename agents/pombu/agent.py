@@ -56,6 +56,7 @@ class POMBU(nn.Module):
         action_high: (A,) upper bounds.
         config: see POMBUConfig.
         reward: the task's known reward, see `agents.pombu.imagination.imagine`.
+        angles: entries of the observation that are angles, in radians, for the models.
         num_envs: N of the training environments.
         seed: of everything drawn.
         device: where everything lies.
@@ -82,6 +83,7 @@ class POMBU(nn.Module):
         config: POMBUConfig,
         *,
         reward: Reward,
+        angles: tuple[int, ...] = (),
         num_envs: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -97,7 +99,9 @@ class POMBU(nn.Module):
         self.normalizer = RunningNormalizer(observation_size)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
         self.action_range = ActionRange(action_low, action_high)
-        self.dynamics = Dynamics(observation_size, action_size, config.dynamics, seed=seed, device=device)
+        self.dynamics = Dynamics(
+            observation_size, action_size, config.dynamics, seed=seed, angles=angles, device=device
+        )
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.stage, self.iteration, self.updates_left, self.starts_stored = COLLECTING, 0, 0, 0
         buffers = {
@@ -263,11 +267,14 @@ class POMBU(nn.Module):
 
     def _update_policy(self) -> dict[str, Tensor]:
         """Imagine, fit V and U, and step the policy conservatively."""
-        rows = self._rows(self.imagined(self.policy, 1), self.policy, beta=0.0)
+        found = self.imagined(self.policy, 1)
+        rows = self._rows(found, self.policy, beta=0.0)
         metrics = conservative(
             self.policy, self.values, rows, self.optimizers, self.config, self.alpha, self.stream.generator
         )
         metrics |= {
+            "imagined_return": self.return_scaler.unscaled(found.reward).sum(dim=0).mean(),
+            "std": self.policy.log_std.detach().exp().mean(),
             "sigma": rows.sigma.mean(),
             "left_alone_share": (rows.advantage.abs() < metrics["alpha"] * rows.sigma).float().mean(),
         }

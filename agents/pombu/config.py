@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.nn.ensemble import check_sizes
+from rlsuite.nn.ensemble import ACTIVATIONS, check_sizes
 from rlsuite.nn.precision import PRECISIONS
 
 
@@ -16,6 +16,10 @@ class DynamicsConfig:
     Attributes:
         num_members: K.
         hidden_sizes: width of each hidden layer.
+        activation: of the hidden layers, one of `rlsuite.nn.ensemble.ACTIVATIONS`.
+        normalization: of the weights: "weight" (a learned norm of each unit's, from small normal weights) or "none".
+        weight_decay: decoupled, of Adam; 0 for none.
+        see_angles: models also see sine and cosine of what the task says are angles.
         learning_rate: of Adam.
         gradient_norm: each member's gradient is scaled down to this norm.
         batch_size: transitions of each member's minibatch.
@@ -30,6 +34,10 @@ class DynamicsConfig:
 
     num_members: int = 5
     hidden_sizes: tuple[int, ...] = (512, 512)
+    activation: str = "relu"
+    normalization: str = "weight"
+    weight_decay: float = 0.0
+    see_angles: bool = False
     learning_rate: float = 2e-4
     gradient_norm: float = 0.5
     batch_size: int = 1000
@@ -48,6 +56,9 @@ class DynamicsConfig:
         require(0.0 < self.held_out < 1.0, f"agent.dynamics.held_out={self.held_out}: use a value between 0 and 1")
         for name in ("learning_rate", "gradient_norm"):
             require_finite(f"agent.dynamics.{name}", getattr(self, name), above=0.0)
+        require_finite("agent.dynamics.weight_decay", self.weight_decay, low=0.0)
+        require_choice("agent.dynamics.activation", self.activation, tuple(ACTIVATIONS))
+        require_choice("agent.dynamics.normalization", self.normalization, ("none", "weight"))
         check_sizes("agent.dynamics", self.hidden_sizes)
         require_choice("agent.dynamics.precision", self.precision, PRECISIONS)
 

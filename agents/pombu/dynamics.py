@@ -38,6 +38,7 @@ class Dynamics(nn.Module):
         action_size: A.
         config: see DynamicsConfig.
         seed: of weights, splits and minibatches.
+        angles: entries of the observation that are angles, in radians; see DynamicsConfig.see_angles.
         device: where everything lies.
 
     Attributes:
@@ -64,11 +65,14 @@ class Dynamics(nn.Module):
         config: DynamicsConfig,
         *,
         seed: int,
+        angles: tuple[int, ...] = (),
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         self.config = config
         self.sizes = (observation_size, action_size)
+        self.angles = list(angles) if config.see_angles else []
+        seen = observation_size + action_size + 2 * len(self.angles)
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
         self.stream = RandomStream(derive_seed(seed, "model batches"), device)
@@ -80,8 +84,8 @@ class Dynamics(nn.Module):
             "action": torch.zeros(capacity, action_size),
             "change": torch.zeros(capacity, observation_size),
             "held_out": torch.zeros(members, capacity, dtype=torch.bool),
-            "input_mean": torch.zeros(observation_size + action_size),
-            "input_std": torch.ones(observation_size + action_size),
+            "input_mean": torch.zeros(seen),
+            "input_std": torch.ones(seen),
             "change_mean": torch.zeros(observation_size),
             "change_std": torch.ones(observation_size),
             "best_loss": torch.full((members,), _LARGEST_LOSS),
@@ -92,16 +96,17 @@ class Dynamics(nn.Module):
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.count, self.passes, self.trained = 0, 0, True
         self.parameter_list: list[Tensor] = list(self.network.parameters())
-        self.optimizer = adam(self.parameter_list, config.learning_rate)
+        self.optimizer = adam(self.parameter_list, config.learning_rate, weight_decay=config.weight_decay)
 
     def _fresh_network(self) -> EnsembleMLP:
         observation_size, action_size = self.sizes
         return EnsembleMLP(
             self.config.num_members,
-            observation_size + action_size,
+            observation_size + action_size + 2 * len(self.angles),
             self.config.hidden_sizes,
             observation_size,
-            normalization="weight",
+            activation=self.config.activation,
+            normalization=self.config.normalization,
             generator=self.weights.generator,
         )
 
@@ -146,7 +151,7 @@ class Dynamics(nn.Module):
         if every and iteration % every == 0:
             self.network.load_state_dict(self._fresh_network().state_dict())
         self.optimizer.state.clear()
-        inputs = torch.cat([self.observation[: self.count], self.action[: self.count]], dim=1)
+        inputs = self._seen(self.observation[: self.count], self.action[: self.count])
         for name, rows in (("input", inputs), ("change", self.change[: self.count])):
             std, mean = torch.std_mean(rows, dim=0, correction=0)
             getattr(self, f"{name}_mean").copy_(mean)
@@ -229,8 +234,16 @@ class Dynamics(nn.Module):
     def _standardized(self, observation: Tensor, action: Tensor) -> Tensor:
         return self.network(self._inputs(observation, action))
 
+    def _seen(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return what models see, (..., D + A + 2 angles): an angle's sine and cosine say how gravity and floor lie."""
+        parts = [observation, action]
+        if self.angles:
+            angle = observation[..., self.angles]
+            parts += [angle.sin(), angle.cos()]
+        return torch.cat(parts, dim=-1)
+
     def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
-        inputs = (torch.cat([observation, action], dim=-1) - self.input_mean) / self.input_std
+        inputs = (self._seen(observation, action) - self.input_mean) / self.input_std
         return inputs.to(self.dtype)
 
     @torch.no_grad()

@@ -110,6 +110,7 @@ class FixedHorizonHalfCheetah(FixedHorizonTask):
     """Velocity minus 0.1 a^2."""
 
     name: ClassVar[str] = "FixedHorizonHalfCheetah"
+    angles: ClassVar[tuple[int, ...]] = tuple(range(1, 8))
     normal_start_velocity: ClassVar[bool] = True
     velocity_index: ClassVar[int] = 8
 
@@ -122,6 +123,7 @@ class FixedHorizonSwimmer(FixedHorizonTask):
     """Velocity minus 1e-4 a^2."""
 
     name: ClassVar[str] = "FixedHorizonSwimmer"
+    angles: ClassVar[tuple[int, ...]] = tuple(range(0, 3))
     first_position: ClassVar[int] = 2
     velocity_index: ClassVar[int] = 3
     control_cost: ClassVar[float] = 1e-4
@@ -135,6 +137,7 @@ class FixedHorizonHopper(FixedHorizonTask):
     """Velocity minus 0.1 a^2 and minus 3 (z - 1.3)^2, plus 1."""
 
     name: ClassVar[str] = "FixedHorizonHopper"
+    angles: ClassVar[tuple[int, ...]] = tuple(range(1, 5))
     velocity_index: ClassVar[int] = 5
     height: ClassVar[float | None] = 1.3
 
@@ -148,6 +151,7 @@ class FixedHorizonWalker2d(FixedHorizonTask):
     """Velocity minus 0.1 a^2 and minus 3 (z - 1.3)^2, plus 1."""
 
     name: ClassVar[str] = "FixedHorizonWalker2d"
+    angles: ClassVar[tuple[int, ...]] = tuple(range(1, 8))
     velocity_index: ClassVar[int] = 8
     height: ClassVar[float | None] = 1.3
 
@@ -161,6 +165,7 @@ class FixedHorizonAnt(FixedHorizonTask):
     """Velocity minus 0.1 a^2 and minus 3 (z - 0.57)^2, plus 1."""
 
     name: ClassVar[str] = "FixedHorizonAnt"
+    angles: ClassVar[tuple[int, ...]] = tuple(range(5, 13))
     first_position: ClassVar[int] = 2
     normal_start_velocity: ClassVar[bool] = True
     velocity_index: ClassVar[int] = 13

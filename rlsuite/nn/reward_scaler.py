@@ -55,3 +55,7 @@ class ReturnScaler(nn.Module):
     def forward(self, reward: Tensor) -> Tensor:
         """Scale rewards, or n-step sums of them, of any shape."""
         return reward * self.scale
+
+    def unscaled(self, reward: Tensor) -> Tensor:
+        """Return the rewards that forward has scaled."""
+        return reward / self.scale
