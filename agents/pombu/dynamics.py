@@ -151,7 +151,7 @@ class Dynamics(nn.Module):
         if every and iteration % every == 0:
             self.network.load_state_dict(self._fresh_network().state_dict())
         self.optimizer.state.clear()
-        inputs = self._seen(self.observation[: self.count], self.action[: self.count])
+        inputs = self.seen(self.observation[: self.count], self.action[: self.count])
         for name, rows in (("input", inputs), ("change", self.change[: self.count])):
             std, mean = torch.std_mean(rows, dim=0, correction=0)
             getattr(self, f"{name}_mean").copy_(mean)
@@ -234,7 +234,7 @@ class Dynamics(nn.Module):
     def _standardized(self, observation: Tensor, action: Tensor) -> Tensor:
         return self.network(self._inputs(observation, action))
 
-    def _seen(self, observation: Tensor, action: Tensor) -> Tensor:
+    def seen(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what models see, (..., D + A + 2 angles): an angle's sine and cosine say how gravity and floor lie."""
         parts = [observation, action]
         if self.angles:
@@ -243,7 +243,7 @@ class Dynamics(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
-        inputs = (self._seen(observation, action) - self.input_mean) / self.input_std
+        inputs = (self.seen(observation, action) - self.input_mean) / self.input_std
         return inputs.to(self.dtype)
 
     @torch.no_grad()

@@ -123,7 +123,7 @@ class FixedHorizonSwimmer(FixedHorizonTask):
     """Velocity minus 1e-4 a^2."""
 
     name: ClassVar[str] = "FixedHorizonSwimmer"
-    angles: ClassVar[tuple[int, ...]] = tuple(range(0, 3))
+    angles: ClassVar[tuple[int, ...]] = tuple(range(3))
     first_position: ClassVar[int] = 2
     velocity_index: ClassVar[int] = 3
     control_cost: ClassVar[float] = 1e-4

@@ -6,9 +6,10 @@ members (5 of 512-512): what a policy update imagines. The contestants have the 
 - ours: `POMBU.imagined`; hidden layers of the models in agent.dynamics.precision (auto: bfloat16 where the processor
   has it).
 - loop: what one writes first. Each time step runs the policy on all trajectories and then goes through the members one
-  by one: weights normalized (in every call, as torch's weight_norm does), next states, reward and V of the next states;
+  by one: weights normalized, where the models do that (in every call, as torch's weight_norm does), next states,
+  reward and V of the next states;
   then the variance over members and a member drawn for every trajectory. Matrix products of 200 rows, in float32.
-- modules: the same loop over torch.nn.Sequential models of weight_norm(Linear), policy and V modules, too.
+- modules: the same loop over torch.nn.Sequential models, with weight_norm where they have it; policy and V, too.
 - matmul: all matrix products of ours, in the same precision, as one chain of batched products into ready-made memory.
 
 None of them loops over trajectories, as the method's released code does to draw members.
@@ -35,6 +36,8 @@ from rlsuite.nn.ensemble import ACTIVATIONS, EnsembleLinear, EnsembleMLP
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 Model = Callable[[Tensor], Tensor]
+
+_MODULES = {"relu": nn.ReLU, "elu": nn.ELU, "selu": nn.SELU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
 def measure_imagination(config: TrainConfig, rounds: int, seconds: float) -> dict[str, Any]:
@@ -129,6 +132,7 @@ def plain_form(network: EnsembleMLP, member: int) -> Model:
 def module_form(network: EnsembleMLP, member: int) -> Model:
     """Return one member of a stacked network as torch.nn.Sequential."""
     layers: list[nn.Module] = []
+    activation = next(_MODULES[name] for name, function in ACTIVATIONS.items() if function is network.activation)
     for layer in network.layers:
         if isinstance(layer, EnsembleWeightNormLinear):
             plain = _linear(layer.direction[member], layer.bias[member, 0])
@@ -137,7 +141,7 @@ def module_form(network: EnsembleMLP, member: int) -> Model:
         else:
             assert isinstance(layer, EnsembleLinear)
             plain = _linear(layer.weight[member], layer.bias[member, 0])
-        layers += [plain, nn.ReLU() if network.activation is ACTIVATIONS["relu"] else nn.Tanh()]
+        layers += [plain, activation()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -162,7 +166,7 @@ def imagine_in_a_loop(agent: POMBU, models: Sequence[Model], policy: Model, valu
         action = mean + agent.policy.log_std[0].exp() * noise
         following, earned, later = [], [], []
         for model in models:
-            inputs = torch.cat([observation, action.clamp(-1.0, 1.0)], dim=1)
+            inputs = dynamics.seen(observation, action.clamp(-1.0, 1.0))
             change = model((inputs - dynamics.input_mean) / dynamics.input_std)
             next_observation = observation + dynamics.change_mean + change * dynamics.change_std
             next_observation = next_observation.clamp(-config.largest_state, config.largest_state)
@@ -195,7 +199,7 @@ def _matmul(agent: POMBU) -> Callable[[], None]:
             products.append((left, right, torch.empty(count, height, out, device=device, dtype=of)))
 
     add(1, rows, (size, *config.hidden_sizes, action_size), torch.float32)
-    add(members, rows, (size + action_size, *config.dynamics.hidden_sizes, size), agent.dynamics.dtype)
+    add(members, rows, (len(agent.dynamics.input_mean), *config.dynamics.hidden_sizes, size), agent.dynamics.dtype)
     add(1, members * rows, (size + agent.values.see_time, *config.hidden_sizes, 1), torch.float32)
 
     def run() -> None:

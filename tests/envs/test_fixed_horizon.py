@@ -1,6 +1,7 @@
 """Tasks of a fixed horizon with known rewards: indices, rewards by hand, noise, no termination."""
 
 import gymnasium
+import mujoco
 import pytest
 import torch
 
@@ -36,6 +37,15 @@ def test_the_reward_is_the_known_function_of_observation_and_action(name):
         observation = following
     # The velocity's place: moving the body forward by dt changes nothing but is what the simulator calls qvel[0].
     torch.testing.assert_close(observation[:, index], env.simulation.field("qvel")[:, 0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_angles_are_the_hinges(name):
+    env = envs.make_vector(name, 1, num_threads=1)
+    model = env.simulation.model
+    hinges = model.jnt_qposadr[model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE]
+    # Ant's torso turns as a quaternion, which is no angle.
+    assert env.angles == tuple(hinges - build(name).first_position)
 
 
 def test_rewards_by_hand():

@@ -207,7 +207,8 @@ def test_benchmark_imagination_prints_ratios(capsys):
     assert "agent=pombu" in error_line(capsys)
 
 
-def test_the_loops_imagine_what_the_batched_roll_outs_do():
+@pytest.mark.parametrize("models", [[], ["agent.dynamics.activation=relu", "agent.dynamics.normalization=weight"]])
+def test_the_loops_imagine_what_the_batched_roll_outs_do(models):
     """With a deterministic policy and models that all agree, a roll-out has no randomness left but its start."""
     from benchmarks import imagination
 
@@ -220,7 +221,9 @@ def test_the_loops_imagine_what_the_batched_roll_outs_do():
         "agent.trajectories=2",
         "agent.dynamics.hidden_sizes=[16]",
     ]
-    config = compose_train(["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.precision=float32", *keys])[0]
+    config = compose_train(
+        ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.precision=float32", *keys, *models]
+    )[0]
     agent = imagination.ready(config)
     agent.starts[:] = agent.starts[0].clone()
     with torch.no_grad():

@@ -230,6 +230,18 @@ def test_sigma_in_the_agent_is_the_recursion_by_hand():
     assert rows.uncertainty.view(3, 5)[:, 0].tolist() == pytest.approx([0.3125, 0.25, 0.0])
 
 
+def test_the_log_shows_imagined_returns_in_the_tasks_units():
+    agent = stubbed()
+    agent.return_scaler.scale.fill_(0.25)
+    imagine_now = agent.imagined
+    kept = []
+    agent.imagined = lambda *arguments: kept.append(imagine_now(*arguments)) or kept[-1]
+    metrics = agent._update_policy()
+    action = agent.to_environment(kept[0].action)
+    expected = reward(kept[0].observation.flatten(0, 2), action.flatten(0, 2), None).view(3, 5).clamp(-5, 5).sum(dim=0)
+    torch.testing.assert_close(metrics["imagined_return"], expected.mean())
+
+
 def test_values_are_asked_with_the_share_of_the_episode_that_is_left():
     """Before step t of 3 it is 1 - t / 3; u of step t asks for V after it, and what it is after the last step is 0."""
     agent, asked = stubbed(), []

@@ -14,8 +14,8 @@ from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 SMALL = {"num_members": 3, "hidden_sizes": (16, 16), "batch_size": 32, "learning_rate": 3e-3, "precision": "float32"}
 
 
-def make(seed=0, **keys):
-    return Dynamics(2, 1, DynamicsConfig(**SMALL | keys), seed=seed)
+def make(seed=0, angles=(), **keys):
+    return Dynamics(2, 1, DynamicsConfig(**SMALL | keys), seed=seed, angles=angles)
 
 
 def trajectories(steps=20, number=4, seed=0):
@@ -256,8 +256,46 @@ def test_training_resumes_to_the_same_bits(stop):
         assert torch.equal(first, second), name
 
 
+@pytest.mark.parametrize("form", [{}, {"activation": "silu", "normalization": "none", "weight_decay": 0.1}])
+def test_models_that_see_angles_know_turns_they_have_never_made(form):
+    """A pendulum that has made a turn falls as it fell before."""
+    errors = {}
+    for see in (False, True):
+        dynamics = make(see_angles=see, angles=(0,), **form)
+        observation, action, following = trajectories(steps=40, number=20)
+        dynamics.add(observation, action, following)
+        train(dynamics, limit=400)
+        turn = torch.tensor([2.0 * torch.pi, 0.0])
+        found = dynamics.predictor()((observation + turn).flatten(0, 1), action.flatten(0, 1))
+        errors[see] = float((found - (following + turn).flatten(0, 1)).square().mean())
+    assert errors[True] < 0.1 * errors[False]
+
+
+def test_angles_are_seen_as_sine_and_cosine_beside_themselves():
+    observation, action = torch.tensor([[0.5, 2.0]]), torch.tensor([[3.0]])
+    seen = make(see_angles=True, angles=(0,)).seen(observation, action)
+    torch.testing.assert_close(seen, torch.tensor([[0.5, 2.0, 3.0, 0.4794255, 0.8775826]]))
+    assert make(see_angles=False, angles=(0,)).seen(observation, action).shape == (1, 3)
+
+
+def test_weights_decay_where_they_are_told_to():
+    norms = []
+    for decay in (0.0, 1.0):
+        dynamics = make(normalization="none", weight_decay=decay, learning_rate=1e-2, max_passes=50, patience=1000)
+        dynamics.add(*trajectories())
+        train(dynamics)
+        norms.append(float(dynamics.network.layers[1].weight.detach().norm()))
+    assert norms[1] < 0.8 * norms[0]
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(UserError, match=r"agent\.dynamics\.held_out=1"):
         DynamicsConfig(held_out=1.0)
     with pytest.raises(UserError, match=r"agent\.dynamics\.num_members=0"):
         DynamicsConfig(num_members=0)
+    with pytest.raises(UserError, match=r"agent\.dynamics\.weight_decay=-1"):
+        DynamicsConfig(weight_decay=-1.0)
+    with pytest.raises(UserError, match=r"agent\.dynamics\.activation=sine"):
+        DynamicsConfig(activation="sine")
+    with pytest.raises(UserError, match=r"agent\.dynamics\.normalization=layer"):
+        DynamicsConfig(normalization="layer")
