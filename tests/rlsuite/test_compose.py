@@ -56,7 +56,8 @@ def test_no_yaml_is_left_out():
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
-    single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper")}
+    pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper")
+    single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
     assert found == options | recipes | papers | single
 
 
