@@ -109,6 +109,8 @@ class MujocoVectorEnv(VectorEnv):
             self.goals = task.spec(observation_size)
         self.known_reward = task.known_reward
         self.angles = task.angles
+        if not all(0 <= place < observation_size for place in task.angles):
+            raise UserError(f"{task.name}: angles={task.angles}: use places in its observation of {observation_size}")
         self.random = EnvironmentRandom(num_envs, self.seed)
         self.rows_before = self.simulation.state()
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)

@@ -47,6 +47,7 @@ class Dynamics(nn.Module):
         trained: whether training has come to its end.
     """
 
+    angles: Tensor
     observation: Tensor
     action: Tensor
     change: Tensor
@@ -71,8 +72,8 @@ class Dynamics(nn.Module):
         super().__init__()
         self.config = config
         self.sizes = (observation_size, action_size)
-        self.angles = list(angles) if config.see_angles else []
-        seen = observation_size + action_size + 2 * len(self.angles)
+        self.seen_angles = tuple(angles) if config.see_angles else ()
+        seen = observation_size + action_size + 2 * len(self.seen_angles)
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
         self.stream = RandomStream(derive_seed(seed, "model batches"), device)
@@ -93,6 +94,8 @@ class Dynamics(nn.Module):
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.to(device))
+        places = torch.tensor(self.seen_angles, dtype=torch.int64, device=device)
+        self.register_buffer("angles", places, persistent=False)  # the task's, and no part of what was learned
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.count, self.passes, self.trained = 0, 0, True
         self.parameter_list: list[Tensor] = list(self.network.parameters())
@@ -102,7 +105,7 @@ class Dynamics(nn.Module):
         observation_size, action_size = self.sizes
         return EnsembleMLP(
             self.config.num_members,
-            observation_size + action_size + 2 * len(self.angles),
+            observation_size + action_size + 2 * len(self.seen_angles),
             self.config.hidden_sizes,
             observation_size,
             activation=self.config.activation,
@@ -237,8 +240,8 @@ class Dynamics(nn.Module):
     def seen(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what models see, (..., D + A + 2 angles): an angle's sine and cosine say how gravity and floor lie."""
         parts = [observation, action]
-        if self.angles:
-            angle = observation[..., self.angles]
+        if self.seen_angles:
+            angle = observation.index_select(-1, self.angles)
             parts += [angle.sin(), angle.cos()]
         return torch.cat(parts, dim=-1)
 

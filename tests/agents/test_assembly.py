@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.assembly import check_fit
+from agents.assembly import check_fit, make_agent, make_env
 from rlsuite.compose import compose_train
 from rlsuite.errors import UserError
 
@@ -78,3 +78,12 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
 def test_what_goes_together_passes(arguments, env):
     stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
     check_fit(compose_train(arguments)[0], stub)
+
+
+def test_models_know_the_tasks_angles_where_they_are_to_see_them():
+    for env, angles in (("FixedHorizonHalfCheetah", list(range(1, 8))), ("FixedHorizonHopper", [])):
+        config, _ = compose_train(["agent=pombu", f"env={env}", "preset=debug"])
+        task = make_env(config, config.num_envs, num_threads=1)
+        agent = make_agent(config, task)
+        task.close()
+        assert agent.dynamics.angles.tolist() == angles

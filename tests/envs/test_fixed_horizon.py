@@ -48,6 +48,12 @@ def test_the_angles_are_the_hinges(name):
     assert env.angles == tuple(hinges - build(name).first_position)
 
 
+def test_angles_outside_the_observation_are_refused(monkeypatch):
+    monkeypatch.setattr(type(build("FixedHorizonHopper")), "angles", (3, 11))
+    with pytest.raises(UserError, match=r"angles=\(3, 11\): use places in its observation of 11"):
+        envs.make_vector("FixedHorizonHopper", 1, num_threads=1)
+
+
 def test_rewards_by_hand():
     observation = torch.zeros(1, 11)
     observation[0, 0], observation[0, 5] = 1.5, 2.0

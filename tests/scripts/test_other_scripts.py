@@ -188,6 +188,10 @@ def test_benchmark_updates_prints_ratios(capsys):
     assert "stepping" in error_line(capsys)
 
 
+CARDS = [f"agent.dynamics.{key}" for key in ("activation=relu", "normalization=weight", "see_angles=false")]
+OURS = [f"agent.dynamics.{key}" for key in ("activation=silu", "normalization=none", "see_angles=true")]
+
+
 def test_benchmark_imagination_prints_ratios(capsys):
     import benchmark
 
@@ -207,8 +211,8 @@ def test_benchmark_imagination_prints_ratios(capsys):
     assert "agent=pombu" in error_line(capsys)
 
 
-@pytest.mark.parametrize("models", [[], ["agent.dynamics.activation=relu", "agent.dynamics.normalization=weight"]])
-def test_the_loops_imagine_what_the_batched_roll_outs_do(models):
+@pytest.mark.parametrize(("of_models", "angles"), [(CARDS, 0), (OURS, 4)])
+def test_the_loops_imagine_what_the_batched_roll_outs_do(of_models, angles):
     """With a deterministic policy and models that all agree, a roll-out has no randomness left but its start."""
     from benchmarks import imagination
 
@@ -222,9 +226,10 @@ def test_the_loops_imagine_what_the_batched_roll_outs_do(models):
         "agent.dynamics.hidden_sizes=[16]",
     ]
     config = compose_train(
-        ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.precision=float32", *keys, *models]
+        ["agent=pombu", "env=FixedHorizonHopper", "agent.dynamics.precision=float32", *keys, *of_models]
     )[0]
     agent = imagination.ready(config)
+    assert len(agent.dynamics.input_mean) == 11 + 3 + 2 * angles
     agent.starts[:] = agent.starts[0].clone()
     with torch.no_grad():
         agent.policy.log_std.fill_(-40.0)

@@ -20,10 +20,12 @@ def reward(observation, action, following):
     return observation[:, 0] - 0.1 * action.square().sum(-1)
 
 
-def make(seed=0, num_envs=3, **keys):
-    dynamics = DynamicsConfig(
-        num_members=2, hidden_sizes=(8,), batch_size=16, patience=5, max_passes=10, capacity=200, precision="float32"
-    )
+SMALL = {"num_members": 2, "hidden_sizes": (8,), "batch_size": 16, "patience": 5, "max_passes": 10, "capacity": 200}
+OURS = {"activation": "silu", "normalization": "none", "weight_decay": 0.1, "see_angles": True}
+
+
+def make(seed=0, num_envs=3, of_models=None, **keys):
+    dynamics = DynamicsConfig(**SMALL | (of_models or {}), precision="float32")
     config = {
         "horizon": STEPS,
         "policy_updates": 2,
@@ -33,7 +35,7 @@ def make(seed=0, num_envs=3, **keys):
         "hidden_sizes": (8,),
         "dynamics": dynamics,
     } | keys
-    return POMBU(2, LOW, HIGH, POMBUConfig(**config), reward=reward, num_envs=num_envs, seed=seed)
+    return POMBU(2, LOW, HIGH, POMBUConfig(**config), reward=reward, angles=(1,), num_envs=num_envs, seed=seed)
 
 
 def episode(agent, seed=0, failed=None):
@@ -328,9 +330,10 @@ def test_random_streams_do_not_coincide():
     assert len({stream.generator.initial_seed() for stream in streams}) == 3
 
 
+@pytest.mark.parametrize("of_models", [{}, OURS])
 @pytest.mark.parametrize("pieces", [0, 1, 2, 3, 4])
-def test_resumes_between_any_two_pieces_of_work(pieces):
-    one = make()
+def test_resumes_between_any_two_pieces_of_work(pieces, of_models):
+    one = make(of_models=of_models)
     iterate(one)
     for row in zip(*episode(one, 1), strict=True):
         one.observe(Transition(*row))
@@ -338,7 +341,7 @@ def test_resumes_between_any_two_pieces_of_work(pieces):
     for _ in range(pieces):
         one.advance()
     assert one.busy
-    two = make(seed=9)
+    two = make(seed=9, of_models=of_models)
     two.load_state_dict(copy.deepcopy(one.state_dict()))
     saved = {name: value.clone() for name, value in optimizer_tensors(one.optimizers).items()}
     load_optimizer_tensors(two.optimizers, saved)
