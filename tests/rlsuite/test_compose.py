@@ -48,6 +48,7 @@ def test_no_yaml_is_left_out():
         Path("recipe/off_policy.yaml"),
         Path("recipe/hindsight.yaml"),
         Path("recipe/painting.yaml"),
+        Path("recipe/pombu_card_models.yaml"),
     }  # every agent's
     papers = {
         Path(f"preset_of_agent/paper_{agent}.yaml")
