@@ -71,9 +71,9 @@ class Dynamics(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.sizes = (observation_size, action_size)
-        self.seen_angles = tuple(angles) if config.see_angles else ()
-        seen = observation_size + action_size + 2 * len(self.seen_angles)
+        seen_angles = angles if config.see_angles else ()
+        inputs = observation_size + action_size + 2 * len(seen_angles)
+        self.sizes = (inputs, observation_size)
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
         self.stream = RandomStream(derive_seed(seed, "model batches"), device)
@@ -85,8 +85,8 @@ class Dynamics(nn.Module):
             "action": torch.zeros(capacity, action_size),
             "change": torch.zeros(capacity, observation_size),
             "held_out": torch.zeros(members, capacity, dtype=torch.bool),
-            "input_mean": torch.zeros(seen),
-            "input_std": torch.ones(seen),
+            "input_mean": torch.zeros(inputs),
+            "input_std": torch.ones(inputs),
             "change_mean": torch.zeros(observation_size),
             "change_std": torch.ones(observation_size),
             "best_loss": torch.full((members,), _LARGEST_LOSS),
@@ -94,7 +94,7 @@ class Dynamics(nn.Module):
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.to(device))
-        places = torch.tensor(self.seen_angles, dtype=torch.int64, device=device)
+        places = torch.tensor(seen_angles, dtype=torch.int64, device=device)
         self.register_buffer("angles", places, persistent=False)  # the task's, and no part of what was learned
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.count, self.passes, self.trained = 0, 0, True
@@ -102,12 +102,12 @@ class Dynamics(nn.Module):
         self.optimizer = adam(self.parameter_list, config.learning_rate, weight_decay=config.weight_decay)
 
     def _fresh_network(self) -> EnsembleMLP:
-        observation_size, action_size = self.sizes
+        inputs, outputs = self.sizes
         return EnsembleMLP(
             self.config.num_members,
-            observation_size + action_size + 2 * len(self.seen_angles),
+            inputs,
             self.config.hidden_sizes,
-            observation_size,
+            outputs,
             activation=self.config.activation,
             normalization=self.config.normalization,
             generator=self.weights.generator,
@@ -240,7 +240,7 @@ class Dynamics(nn.Module):
     def seen(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what models see, (..., D + A + 2 angles): an angle's sine and cosine say how gravity and floor lie."""
         parts = [observation, action]
-        if self.seen_angles:
+        if len(self.angles):
             angle = observation.index_select(-1, self.angles)
             parts += [angle.sin(), angle.cos()]
         return torch.cat(parts, dim=-1)
