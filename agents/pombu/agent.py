@@ -66,6 +66,8 @@ class POMBU(nn.Module):
         iteration: iterations finished.
         updates_left: policy updates still due in this iteration.
         starts_stored: observations that imagination can start from, met so far.
+        lowest_reward: 0-d, of the real steps so far, 0 at most.
+        highest_reward: 0-d, 0 at least.
         alpha: 0-d, the weight of the conservatism now.
     """
 
@@ -74,6 +76,8 @@ class POMBU(nn.Module):
     starts: Tensor
     fresh: Tensor
     alpha: Tensor
+    lowest_reward: Tensor
+    highest_reward: Tensor
 
     def __init__(
         self,
@@ -108,6 +112,8 @@ class POMBU(nn.Module):
             "starts": torch.zeros(config.dynamics.capacity // config.horizon + num_envs, observation_size),
             "fresh": torch.ones(num_envs, dtype=torch.bool),
             "alpha": torch.tensor(config.alpha),
+            "lowest_reward": torch.zeros(()),
+            "highest_reward": torch.zeros(()),
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
@@ -142,8 +148,14 @@ class POMBU(nn.Module):
 
     def observe(self, transition: Transition) -> None:
         """Learn how large returns are."""
-        reward = transition.reward.clamp(-self.config.largest_reward, self.config.largest_reward)
+        reward = transition.reward if self.config.clip_to_seen_rewards else self._clipped(transition.reward)
         self.return_scaler.update(reward, transition.terminated | transition.truncated)
+
+    def _clipped(self, reward: Tensor) -> Tensor:
+        """Clip rewards that are imagined, or real ones where the same bound is of both."""
+        if self.config.clip_to_seen_rewards:
+            return reward.clamp(self.lowest_reward, self.highest_reward)
+        return reward.clamp(-self.config.largest_reward, self.config.largest_reward)
 
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn nothing from relabelled goals: there are none."""
@@ -166,6 +178,9 @@ class POMBU(nn.Module):
         if not self.dynamics.count and not whole.any():
             raise UserError("every simulation of the first rollout failed; check the environment (see failures/)")
         if whole.any():
+            lowest, highest = batch.reward[:, whole].aminmax()
+            self.lowest_reward.clamp_(max=lowest)
+            self.highest_reward.clamp_(min=highest)
             self.dynamics.add(*rows)
             self.normalizer.update(rows[0].flatten(0, 1))
         # A failed simulation begins a new episode in mid-rollout: what that environment shows first is then no start.
@@ -230,7 +245,7 @@ class POMBU(nn.Module):
             to_environment=self.to_environment,
             to_models=lambda action: action.clamp(-1.0, 1.0),
             reward=self.reward,
-            scale_reward=lambda reward: self.return_scaler(reward.clamp(-config.largest_reward, config.largest_reward)),
+            scale_reward=lambda reward: self.return_scaler(self._clipped(reward)),
             value=self.values.value,
             discount=config.discount,
             largest_state=config.largest_state,

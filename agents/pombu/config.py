@@ -100,6 +100,9 @@ class POMBUConfig:
         largest_uncertainty: U is clipped to this.
         largest_advantage: advantages are clipped to this before they are standardized.
         largest_reward: rewards are clipped to this before they are scaled.
+        clip_to_seen_rewards: imagined rewards are clipped to the range of the real ones so far, 0 included, in place of
+            largest_reward, and real ones are not clipped: a task may pay more than 5, but models promise no more than
+            has been paid in a step.
         largest_state: imagined observations are clipped to this.
         hidden_sizes: of policy, V and U.
         values_see_time: V and U also see how much of the episode is left, as returns of a finite horizon ask for.
@@ -130,6 +133,7 @@ class POMBUConfig:
     largest_uncertainty: float = 5.0
     largest_advantage: float = 5.0
     largest_reward: float = 5.0
+    clip_to_seen_rewards: bool = False
     largest_state: float = 1e5
     hidden_sizes: tuple[int, ...] = (64, 64)
     values_see_time: bool = False

@@ -244,6 +244,29 @@ def test_the_log_shows_imagined_returns_in_the_tasks_units():
     torch.testing.assert_close(metrics["imagined_return"], expected.mean())
 
 
+@pytest.mark.parametrize("paid", [(-0.5, 7.0), (1.0, 2.0)])
+def test_imagined_rewards_stay_within_those_paid_so_far(paid):
+    lowest, highest = paid
+    agent = make(clip_to_seen_rewards=True, num_envs=2)
+    batch = episode(agent)
+    gained = torch.full_like(batch.reward, lowest)
+    gained[3, 1] = highest
+    agent.update(batch._replace(reward=gained))
+    agent.return_scaler.scale.fill_(1.0)
+    agent.reward = lambda observation, action, following: observation[:, 0] * 1e3
+    found = agent.imagined(agent.policy, 1).reward
+    assert found.min() == min(lowest, 0.0)  # 0 counts as seen
+    assert found.max() == highest
+
+
+def test_real_rewards_are_clipped_unless_imagined_ones_stay_within_them():
+    for keys, seen in (({}, 5.0), ({"clip_to_seen_rewards": True}, 9.0)):
+        agent = make(**keys)
+        first = Transition(*(column[0] for column in episode(agent)))
+        agent.observe(first._replace(reward=torch.full((3,), 9.0)))
+        assert agent.return_scaler.largest == seen
+
+
 def test_values_are_asked_with_the_share_of_the_episode_that_is_left():
     """Before step t of 3 it is 1 - t / 3; u of step t asks for V after it, and what it is after the last step is 0."""
     agent, asked = stubbed(), []
