@@ -52,7 +52,7 @@ class Numbers:
     point_overrides: tuple[str, ...]
     steps: int
     overrides: tuple[str, ...]
-    card: tuple[str, ...]
+    dynamics: tuple[str, ...]
     pombu: tuple[str, ...]
     episodes: int
     return_margin: float
@@ -72,7 +72,7 @@ class Numbers:
             point = name == "point"
             overrides = self.point_overrides if point else self.overrides
             steps = self.point_steps if point else self.steps
-            common = ["agent=pombu", f"env={task}", f"steps={steps}", *self.card, *overrides]
+            common = ["agent=pombu", f"env={task}", f"steps={steps}", *self.dynamics, *overrides]
             arms[f"{name}-pombu"] = [*common, *self.pombu]
             arms[f"{name}-mbppo"] = [*common, *BASELINE]
         return arms

@@ -49,7 +49,6 @@ def test_no_yaml_is_left_out():
         Path("recipe/hindsight.yaml"),
         Path("recipe/painting.yaml"),
         Path("recipe/pombu_card_models.yaml"),
-        Path("recipe/pombu_card_step.yaml"),
     }  # every agent's
     papers = {
         Path(f"preset_of_agent/paper_{agent}.yaml")
@@ -60,7 +59,6 @@ def test_no_yaml_is_left_out():
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
     pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper")
     single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
-    single |= {Path(f"preset_for_env/{preset}_pombu_FixedHorizonHalfCheetahLong.yaml") for preset in ("paper", "long")}
     assert found == options | recipes | papers | single
 
 
@@ -184,8 +182,6 @@ def test_presets_of_pombu_are_the_cards():
     assert long.agent == dataclasses.replace(POMBUConfig(), **changed, fresh_std_iterations=0)
     assert long == compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong"])[0]
     assert compose_train(["agent=pombu", "env=FixedHorizonAntLong"])[0].agent.alpha == 0.5
-    card = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=paper"])[0]
-    assert (card.agent.alpha, card.agent.policy_updates) == (0.75, 20)
     assert (long.steps, long.num_envs) == (50 * 4 * 1000, 4)
 
 
