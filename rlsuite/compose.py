@@ -25,6 +25,7 @@ CONF = Path(__file__).parent / "conf"
 GROUPS = ("agent", "env", "preset")
 PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
 RUN_KEYS = ("run_dir", "resume")
+MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
 PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
 PATH_LIST_KEYS = ("run", "runs")
 
@@ -190,6 +191,11 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UserError(f"unknown key '{key}': {parent} is a value, not a group of keys")
+        if last in MEANINGS and node.get(last, override.value()) != override.value():
+            raise UserError(
+                f"{key}={override.value()}: the run's weights were learned with {node[last]}; leave it out, or start "
+                "a new run"
+            )
         node[last] = override.value()
     return plain
 

@@ -266,6 +266,17 @@ def test_merge_refuses_what_would_change_the_run(argument):
         merge({}, [argument])
 
 
+def test_what_weights_mean_cannot_change_on_resume():
+    plain = to_plain(compose_train(["agent=pombu", "env=FixedHorizonHopper"])[0])
+    same = merge(plain, ["agent.dynamics.activation=relu", "agent.dynamics.patience=7"])
+    assert same["agent"]["dynamics"]["patience"] == 7
+    with pytest.raises(UserError, match=r"agent\.dynamics\.activation=silu: .*learned with relu"):
+        merge(plain, ["agent.dynamics.activation=silu"])
+    plain = to_plain(compose_train(["agent=ace"])[0])
+    with pytest.raises(UserError, match=r"agent\.critic\.value_max=9\.0"):
+        merge(plain, ["agent.critic.value_max=9.0"])
+
+
 def test_merge_refuses_a_key_under_a_value():
     with pytest.raises(UserError):
         merge({"steps": 5}, ["steps.foo=1"])
