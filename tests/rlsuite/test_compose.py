@@ -57,7 +57,7 @@ def test_no_yaml_is_left_out():
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
-    pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper")
+    pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper", "FixedHorizonWalker2d")
     single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
     assert found == options | recipes | papers | single
 
@@ -173,9 +173,12 @@ def test_presets_of_pombu_are_the_cards():
     assert (paper.steps, paper.num_envs) == (100 * 10 * 200, 10)
     swimmer, _ = compose_train(["agent=pombu", "env=FixedHorizonSwimmer"])
     assert swimmer.agent.alpha == 0.1  # ours, and not the card's
-    for env, sees in (("HalfCheetah", True), ("Walker2d", True), ("Hopper", False), ("Swimmer", False)):
-        config, _ = compose_train(["agent=pombu", f"env=FixedHorizon{env}"])
-        assert config.agent.dynamics.see_angles == sees
+    for env, activation, sees in (
+        *(("HalfCheetah", "silu", True), ("Walker2d", "relu", True)),
+        *(("Hopper", "relu", False), ("Swimmer", "relu", False)),
+    ):
+        dynamics = compose_train(["agent=pombu", f"env=FixedHorizon{env}"])[0].agent.dynamics
+        assert (dynamics.activation, dynamics.see_angles) == (activation, sees)
     assert compose_train(["agent=pombu", "env=FixedHorizonSwimmer", "preset=paper"])[0].agent == paper.agent
     long, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=long"])
     changed = {"horizon": 1000, "policy_updates": 2, "trajectories": 50, "minibatch_size": 1250, "alpha": 0.75}
