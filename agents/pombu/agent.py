@@ -148,14 +148,8 @@ class POMBU(nn.Module):
 
     def observe(self, transition: Transition) -> None:
         """Learn how large returns are."""
-        reward = transition.reward if self.config.clip_to_seen_rewards else self._clipped(transition.reward)
-        self.return_scaler.update(reward, transition.terminated | transition.truncated)
-
-    def _clipped(self, reward: Tensor) -> Tensor:
-        """Clip rewards that are imagined, or real ones where the same bound is of both."""
-        if self.config.clip_to_seen_rewards:
-            return reward.clamp(self.lowest_reward, self.highest_reward)
-        return reward.clamp(-self.config.largest_reward, self.config.largest_reward)
+        bound = math.inf if self.config.clip_to_seen_rewards else self.config.largest_reward
+        self.return_scaler.update(transition.reward.clamp(-bound, bound), transition.terminated | transition.truncated)
 
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn nothing from relabelled goals: there are none."""
@@ -235,6 +229,8 @@ class POMBU(nn.Module):
         config, generator = self.config, self.stream.generator
         stored = min(self.starts_stored, len(self.starts))
         shape = (number, config.trajectories)
+        largest = torch.full_like(self.highest_reward, config.largest_reward)
+        bounds = (self.lowest_reward, self.highest_reward) if config.clip_to_seen_rewards else (-largest, largest)
         chosen = torch.randint(stored, shape, generator=generator, device=self.starts.device)
         return imagine(
             self.starts[chosen],
@@ -245,7 +241,7 @@ class POMBU(nn.Module):
             to_environment=self.to_environment,
             to_models=lambda action: action.clamp(-1.0, 1.0),
             reward=self.reward,
-            scale_reward=lambda reward: self.return_scaler(self._clipped(reward)),
+            scale_reward=lambda reward: self.return_scaler(reward.clamp(*bounds)),
             value=self.values.value,
             discount=config.discount,
             largest_state=config.largest_state,
