@@ -59,6 +59,7 @@ def test_no_yaml_is_left_out():
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
     pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper", "FixedHorizonWalker2d")
     single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
+    single |= {Path(f"preset_for_env/paper_pombu_FixedHorizon{body}Long.yaml") for body in LONG_BODIES}
     assert found == options | recipes | papers | single
 
 
@@ -114,7 +115,7 @@ def test_agents_for_goals_share_their_recipe():
 @pytest.mark.parametrize("agent", group_options("agent"))
 def test_every_agent_has_a_debug_preset(agent):
     config, _ = compose_train([f"agent={agent}", "preset=debug"])
-    assert (config.steps, config.num_envs) == (2000, 4)
+    assert (config.steps, config.num_envs) == (2000, 2 if agent == "pombu" else 4)
     if agent.startswith("painter"):
         assert (config.agent.network, config.agent.width, config.env.options["size"]) == ("small", 4, 16)
         return
@@ -185,7 +186,15 @@ def test_presets_of_pombu_are_the_cards():
     assert long.agent == dataclasses.replace(POMBUConfig(), **changed, fresh_std_iterations=0)
     assert long == compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong"])[0]
     assert compose_train(["agent=pombu", "env=FixedHorizonAntLong"])[0].agent.alpha == 0.5
+    for body in LONG_BODIES:
+        plain, paper = (
+            compose_train(["agent=pombu", f"env=FixedHorizon{body}Long", f"preset={name}"])[0]
+            for name in ("none", "paper")
+        )
+        assert paper == plain  # the paper's recipe for 1,000 steps, and not that for 200
     assert (long.steps, long.num_envs) == (50 * 4 * 1000, 4)
+    debug, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=debug"])
+    assert debug.steps >= debug.num_envs * debug.agent.horizon == 2000
 
 
 def test_td3_is_ddpg_with_its_three_options():
