@@ -27,8 +27,13 @@ from rlsuite.config import build
 from rlsuite.errors import require
 from rlsuite.help import describe
 
-# What what=imagination measures unless told otherwise: 40,000 imagined steps.
-IMAGINATION = {"agent": "pombu", "env": "FixedHorizonHalfCheetah", "agent.trajectories": 200}
+# What what=imagination measures unless told otherwise: 40,000 imagined steps in models of the paper's size.
+IMAGINATION = {
+    "agent": "pombu",
+    "env": "FixedHorizonHalfCheetah",
+    "agent.trajectories": 200,
+    "agent.dynamics.hidden_sizes": [512, 512],
+}
 WHAT = ("stepping", "updates", "imagination", "painting")
 
 

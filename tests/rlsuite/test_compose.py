@@ -179,7 +179,7 @@ def test_presets_of_pombu_are_the_cards():
         *(("Hopper", "relu", False), ("Swimmer", "relu", False)),
     ):
         dynamics = compose_train(["agent=pombu", f"env=FixedHorizon{env}"])[0].agent.dynamics
-        assert (dynamics.activation, dynamics.see_angles) == (activation, sees)
+        assert (dynamics.activation, dynamics.see_angles, dynamics.hidden_sizes) == (activation, sees, (256, 256))
     assert compose_train(["agent=pombu", "env=FixedHorizonSwimmer", "preset=paper"])[0].agent == paper.agent
     long, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetahLong", "preset=long"])
     changed = {"horizon": 1000, "policy_updates": 2, "trajectories": 50, "minibatch_size": 1250, "alpha": 0.75}
