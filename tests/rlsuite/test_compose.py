@@ -57,7 +57,8 @@ def test_no_yaml_is_left_out():
     papers |= {Path("preset_of_agent/long_pombu.yaml")}
     papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
     single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
-    pombu_envs = (*OTHER_LENGTHS, "FixedHorizonSwimmer", "FixedHorizonHopper", "FixedHorizonWalker2d")
+    bodies = ("Swimmer", "Hopper", "Walker2d", "HalfCheetahNoisyObservation")
+    pombu_envs = (*OTHER_LENGTHS, *(f"FixedHorizon{body}" for body in bodies))
     single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
     single |= {Path(f"preset_for_env/paper_pombu_FixedHorizon{body}Long.yaml") for body in LONG_BODIES}
     assert found == options | recipes | papers | single
@@ -176,7 +177,7 @@ def test_presets_of_pombu_are_the_cards():
     assert swimmer.agent.alpha == 0.1  # ours, and not the card's
     for env, activation, sees in (
         *(("HalfCheetah", "silu", True), ("Walker2d", "relu", True)),
-        *(("Hopper", "relu", False), ("Swimmer", "relu", False)),
+        *(("Hopper", "relu", False), ("Swimmer", "relu", False), ("HalfCheetahNoisyObservation", "relu", False)),
     ):
         dynamics = compose_train(["agent=pombu", f"env=FixedHorizon{env}"])[0].agent.dynamics
         assert (dynamics.activation, dynamics.see_angles, dynamics.hidden_sizes) == (activation, sees, (256, 256))
