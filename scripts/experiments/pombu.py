@@ -119,7 +119,7 @@ def run(config: dict[str, Any]) -> Result:
         },
         training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
         full_scale=(
-            "python scripts/reproduce.py paper=pombu seeds=4 steps=200000 'overrides=[preset=paper]' "
+            "python scripts/reproduce.py paper=pombu seeds=4 steps=200000 'overrides=[\"preset=paper\"]' "
             "runs=runs/paper-pombu-full (the paper's other tasks: train_agent.py agent=pombu env=FixedHorizon<Body>)"
         ),
     )

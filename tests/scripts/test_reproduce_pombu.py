@@ -1,12 +1,14 @@
 """The POMBU experiment: its claims by hand, and a tiny one end to end."""
 
 import json
+import shlex
 
 import pytest
 import reproduce
 import train_agent
 from experiments import pombu
 
+from agents.pombu.config import POMBUConfig
 from rlsuite.compose import compose_train
 from rlsuite.config import build
 from rlsuite.errors import UserError
@@ -100,6 +102,11 @@ def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
     assert drop == pytest.approx(max(returns) - returns[-1])
     json.dumps(result.to_json(1.0))
     assert "final return by seed" in capsys.readouterr().out
+    values = reproduce.plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
+    assert values.pop("paper") == "pombu"
+    full = build(pombu.Numbers, reproduce.read_numbers("pombu", values)).arms()["cheetah-pombu"]
+    config, _ = compose_train(full)
+    assert (config.steps, config.agent) == (200_000, POMBUConfig())  # whose defaults are the card's table
 
 
 def test_wrong_numbers_are_refused():
