@@ -12,12 +12,12 @@ import torch
 import envs
 from agents.painter.agent import check_renderer
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
-from envs.painting import PaintingVectorEnv
-from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
-from rlsuite.config import TrainConfig, load_agent_class, train_config
+from envs.painting.environment import PaintingVectorEnv
+from rlsuite.config.schema import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError, require
+from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.replay.config import ReplayConfig
-from rlsuite.seeding import derive_seed
+from rlsuite.running.seeding import derive_seed
 
 # Keys of TrainConfig that agents without a replay have no use for, and what they then have to be.
 _DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}

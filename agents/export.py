@@ -44,7 +44,7 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
     """
     require_packages("onnx", "onnxscript")
     if not hasattr(agent, "greedy"):
-        raise UserError("there is no deterministic policy in it; scripts/export_painter.py exports painters")
+        raise UserError("there is no deterministic policy in it; scripts/painter/export_painter.py exports painters")
     policy = Policy(agent)
     learned = [weight for weight in policy.parameters() if weight.requires_grad]
     policy.eval().requires_grad_(False)

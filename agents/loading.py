@@ -8,9 +8,9 @@ from typing import Any
 
 from agents.assembly import load_agent
 from agents.members import SOURCES, load_ensemble, member_checkpoints
-from rlsuite.checkpoint import resolve_checkpoint
-from rlsuite.config import TrainConfig
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
+from rlsuite.records.checkpoint import resolve_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

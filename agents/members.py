@@ -10,9 +10,9 @@ from typing import Any
 from agents.ace import ACE, ACEConfig
 from agents.assembly import load_agent
 from agents.ddpg import DDPG
-from rlsuite.checkpoint import list_checkpoints, resolve_checkpoint
-from rlsuite.config import TrainConfig
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
+from rlsuite.records.checkpoint import list_checkpoints, resolve_checkpoint
 
 SOURCES = ("latest", "runs", "snapshots", "mixed")
 

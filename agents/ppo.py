@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from agents.ppo_config import PPOConfig
-from rlsuite.advantages import generalized_advantages
 from rlsuite.errors import UserError
 from rlsuite.goals import GoalSpec
 from rlsuite.nn.action_range import ActionRange
@@ -31,6 +30,7 @@ from rlsuite.optim.clipping import clip_together
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
+from rlsuite.running.advantages import generalized_advantages
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 

@@ -90,11 +90,11 @@ def make_vector(
     library, colon, name = env_id.partition(":")
     common: dict[str, Any] = {"device": device, "dtype": dtype, "render_mode": render_mode}
     if colon and library == "gymnasium":
-        from envs.adapters import GymnasiumVectorEnv
+        from envs.adapters.gymnasium_adapter import GymnasiumVectorEnv
 
         return GymnasiumVectorEnv(name, num_envs, **common, options=options)
     if colon and library == "envpool":
-        from envs.envpool_adapter import EnvPoolVectorEnv
+        from envs.adapters.envpool_adapter import EnvPoolVectorEnv
 
         return EnvPoolVectorEnv(name, num_envs, num_threads=num_threads, **common, options=options)
     if colon or ("/" in env_id and not env_id.startswith(_PREFIX)):

@@ -72,7 +72,7 @@ def _entries() -> dict[str, _Entry]:
     for name, (module, kind, defaults) in _GOALS.items():
         entries[name] = _Entry(f"envs.goals.{module}", kind, defaults)
         entries[f"{name}Dense"] = _Entry(f"envs.goals.{module}", kind, {**defaults, "reward_type": "dense"})
-    return entries | {"Painting": _Entry("envs.painting", "Painting", {})}
+    return entries | {"Painting": _Entry("envs.painting.environment", "Painting", {})}
 
 
 _TASKS = _entries()
@@ -85,7 +85,7 @@ def names() -> list[str]:
 
 @functools.cache
 def task_class(name: str) -> type[Any]:
-    """Return a task's class, its options' defaults those of the name: a `Task`, or `envs.painting.Painting`.
+    """Return a task's class, its options' defaults those of the name: a `Task`, or `Painting`.
 
     Raises:
         UserError: If there is no such task.

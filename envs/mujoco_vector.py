@@ -23,7 +23,7 @@ from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
-from rlsuite.threads import one_torch_thread
+from rlsuite.running.threads import one_torch_thread
 
 
 class Transition(NamedTuple):

@@ -134,7 +134,7 @@ class PaintingSingleEnv(gymnasium.Env):
     """The painting environment as a `gymnasium.Env`.
 
     The observation has "canvas" and "target" (3, W, W) uint8 and "step", the bundles painted; the episode terminates
-    on its last bundle. Options: see `envs.painting.Painting`, and episode_length, the bundles of an episode.
+    on its last bundle. Options: see `Painting`, and episode_length, the bundles of an episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012

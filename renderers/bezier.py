@@ -23,7 +23,7 @@ from torch.nn.functional import avg_pool2d
 
 from renderers.strokes import control_points, shape_for_brush
 from rlsuite.errors import require
-from rlsuite.threads import in_threads
+from rlsuite.running.threads import in_threads
 
 CIRCLES, CIRCLES_AT_MOST = 100, 255
 _TABLE_BYTES = 8 * 2**20

@@ -37,7 +37,8 @@ def make_renderer(
     if kind == "exact":
         return functools.partial(draw_exact, size=size, brush=brush)
     require(
-        bool(weights), "env.renderer=neural needs env.renderer_weights=FILE; make one: python scripts/train_renderer.py"
+        bool(weights),
+        "env.renderer=neural needs env.renderer_weights=FILE; make one: python scripts/painter/train_renderer.py",
     )
     renderer = load_renderer(weights, device=device)
     require(

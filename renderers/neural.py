@@ -111,6 +111,6 @@ def load_renderer(path: Path | str, *, device: torch.device | str = "cpu") -> Ne
         text = " ".join(str(error).split())[:200]
         raise UserError(
             f"renderer_weights={path}: no neural renderer can be read from it ({text}); make one with: "
-            "python scripts/train_renderer.py output=PATH"
+            "python scripts/painter/train_renderer.py output=PATH"
         ) from None
     return renderer.to(device).requires_grad_(False)

@@ -50,7 +50,7 @@ def check_packages() -> None:
         UserError: naming the package and where the wrong one lies.
     """
     root = Path(__file__).resolve().parents[1]
-    for name in ("envs", "agents", "renderers"):
+    for name in ("envs", "agents", "renderers", "scripts"):
         module = importlib.import_module(name)
         found = Path(module.__file__ or "").resolve()
         if root not in found.parents:

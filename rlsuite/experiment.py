@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlsuite.checkpoint_format import versions
 from rlsuite.errors import UserError
+from rlsuite.records.checkpoint_format import versions
 
 HOLDS, FAILS = "holds", "does not hold here"
 

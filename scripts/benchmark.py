@@ -16,16 +16,15 @@ import os
 import sys
 from dataclasses import dataclass
 
-from benchmarks.imagination import measure_imagination
-from benchmarks.painting import measure_painting
-from benchmarks.stepping import measure_stepping
-from benchmarks.updates import measure_updates
-
 from rlsuite.cli import run_script
-from rlsuite.compose import compose_train, plain_values
-from rlsuite.config import build
+from rlsuite.config.compose import compose_train, plain_values
+from rlsuite.config.help import describe
+from rlsuite.config.schema import build
 from rlsuite.errors import require
-from rlsuite.help import describe
+from scripts.benchmarks.imagination import measure_imagination
+from scripts.benchmarks.painting import measure_painting
+from scripts.benchmarks.stepping import measure_stepping
+from scripts.benchmarks.updates import measure_updates
 
 # What what=imagination measures unless told otherwise: 40,000 imagined steps in models of the paper's size.
 IMAGINATION = {

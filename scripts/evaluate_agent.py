@@ -22,12 +22,12 @@ import torch
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
-from rlsuite.compose import script_config
+from rlsuite.config.compose import script_config
+from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require
-from rlsuite.evaluation import evaluate
-from rlsuite.help import describe
-from rlsuite.seeding import derive_seed
-from rlsuite.video import VideoWriter
+from rlsuite.records.video import VideoWriter
+from rlsuite.running.seeding import derive_seed
+from rlsuite.scoring import evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from agents.assembly import make_env
 from agents.export import difference_in_onnxruntime, export_onnx, require_packages
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
-from rlsuite.compose import script_config
+from rlsuite.config.compose import script_config
+from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_finite
-from rlsuite.help import describe
 
 
 @dataclass(frozen=True, kw_only=True)

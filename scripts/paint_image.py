@@ -2,7 +2,7 @@
 
 Writes a folder (output=, default painted/<name>): painting.png, strokes.json, strokes.svg (layered; opens in a browser
 and in Inkscape) and painting.mp4, the painting as it grows. Weights come with the suite; another painter's go in as
-weights=FILE (see scripts/export_painter.py). The last line printed is JSON: psnr, mse (of the exact rasterizer's
+weights=FILE (scripts/painter/export_painter.py). The last line printed is JSON: psnr, mse (of the exact rasterizer's
 picture against the photo, at the size it was painted), strokes, seconds (of painting, without writing the files).
 """
 
@@ -34,11 +34,11 @@ from renderers.stroke_list import StrokeList, drawing_bytes, save_strokes
 from renderers.strokes import BRUSHES
 from renderers.svg import save_svg
 from rlsuite.cli import run_script
-from rlsuite.compose import script_config
+from rlsuite.config.compose import script_config
+from rlsuite.config.help import describe
 from rlsuite.errors import UserError, near_matches, require, require_choice
-from rlsuite.files import require_writable
-from rlsuite.help import describe
-from rlsuite.video import VideoWriter
+from rlsuite.records.files import require_writable
+from rlsuite.records.video import VideoWriter
 
 FRAMES, FRAME_RATE = 240, 30
 

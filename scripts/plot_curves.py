@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from rlsuite.cli import run_script
-from rlsuite.compose import script_config
-from rlsuite.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
+from rlsuite.config.compose import script_config
+from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_choice
-from rlsuite.help import describe
-from rlsuite.statistics import (
+from rlsuite.statistics.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
+from rlsuite.statistics.estimates import (
     performance_profile,
     probability_of_improvement,
     probability_of_improvement_interval,

@@ -13,7 +13,7 @@ from agents.assembly import task_knowledge
 from envs.failures import load_failure, replay_failure
 from rlsuite.cli import run_script
 from rlsuite.errors import UserError
-from rlsuite.postmortem import replay_postmortem
+from rlsuite.records.postmortem import replay_postmortem
 
 
 def main(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from rlsuite.cli import run_script
-from rlsuite.compose import CONF, plain_values
+from rlsuite.config.compose import CONF, plain_values
 from rlsuite.errors import UserError, near_matches
 from rlsuite.experiment import Result, read_state, write_result
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"unknown paper '{paper}'{near_matches(str(paper), papers()) or '; none is here yet'}")
     config = read_numbers(paper, values)
     began = time.perf_counter()
-    result: Result = importlib.import_module(f"experiments.{paper}").run(config)
+    result: Result = importlib.import_module(f"scripts.experiments.{paper}").run(config)
     minutes = (time.perf_counter() - began) / 60
     print("\n".join(result.table()))
     path = write_result(result, minutes, folder)

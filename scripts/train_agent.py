@@ -21,9 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from agents.assembly import check_fit, make_agent, make_env, make_evaluation_env, prepare_torch
 from envs.failures import Failure, save_failure
-from rlsuite.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
-from rlsuite.compose import (
+from rlsuite.config.compose import (
     CONF,
     compose_train,
     expand,
@@ -33,14 +32,15 @@ from rlsuite.compose import (
     parse,
     read_config,
 )
-from rlsuite.config import TrainConfig, changes, to_plain, train_config
+from rlsuite.config.help import help_text
+from rlsuite.config.schema import TrainConfig, changes, to_plain, train_config
 from rlsuite.errors import UserError, require
-from rlsuite.help import help_text
-from rlsuite.monitor import Monitor
-from rlsuite.on_policy import OnPolicyTrainer
-from rlsuite.run_lock import RunLock
-from rlsuite.signals import GracefulStop
-from rlsuite.training import Trainer
+from rlsuite.records.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
+from rlsuite.records.monitor import Monitor
+from rlsuite.records.run_lock import RunLock
+from rlsuite.running.on_policy import OnPolicyTrainer
+from rlsuite.running.signals import GracefulStop
+from rlsuite.running.training import Trainer
 
 
 def main(arguments: list[str]) -> int:

@@ -27,14 +27,14 @@ import yaml
 import envs
 from agents.assembly import choose_device, make_evaluation_env, prepare_torch
 from rlsuite.cli import run_script
-from rlsuite.compose import compose_train, plain_values
-from rlsuite.config import TrainConfig, to_plain
+from rlsuite.config.compose import compose_train, plain_values
+from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import UserError, near_matches, require, require_choice
-from rlsuite.evaluation import evaluate
-from rlsuite.monitor import Monitor
-from rlsuite.run_lock import RunLock
-from rlsuite.seeding import derive_seed
-from rlsuite.signals import GracefulStop
+from rlsuite.records.monitor import Monitor
+from rlsuite.records.run_lock import RunLock
+from rlsuite.running.seeding import derive_seed
+from rlsuite.running.signals import GracefulStop
+from rlsuite.scoring import evaluate
 
 PEERS = ("ddpg", "sac", "td3")
 SIMULATIONS = ("gymnasium", "rlsuite")

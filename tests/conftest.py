@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # tests/ has folders called envs, agents and rlsuite: without this they would shadow the packages of those names.
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402, F401, I001  (before mujoco and torch: it chooses what they are loaded with)
 import hypothesis  # noqa: E402

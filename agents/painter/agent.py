@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from agents.painter.config import PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.networks import PictureNetwork, coordinate_maps
-from envs.painting import Renderer, Scene, paint, unpack
+from envs.painting.environment import Renderer, Scene, paint, unpack
 from rlsuite.errors import require
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
@@ -39,7 +39,7 @@ class Painter(nn.Module):
     """Actor, critic, discriminator and their slow copies.
 
     Args:
-        observation_size: 6 W W + 1, see envs/painting.py.
+        observation_size: 6 W W + 1, see envs/painting/environment.py.
         action_low: (A,) zeros.
         action_high: (A,) ones.
         config: the numbers.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from agents.painter.agent import ACTOR_CHANNELS, Painter
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.networks import PatchCritic, PictureNetwork
-from envs.painting import Scene
+from envs.painting.environment import Scene
 from rlsuite.replay.buffer import Batch
 
 

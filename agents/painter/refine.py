@@ -16,7 +16,7 @@ from torch import Tensor
 from renderers.soft import draw_soft
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.errors import require, require_finite
-from rlsuite.threads import in_threads
+from rlsuite.running.threads import in_threads
 
 
 @dataclass(frozen=True, kw_only=True)

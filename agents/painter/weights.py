@@ -1,6 +1,6 @@
 """A trained painter as one small file: the actor's weights, and how they were made and how good they are.
 
-The weights that come with the suite lie in shipped/; scripts/export_painter.py makes such files from runs.
+The weights that come with the suite lie in shipped/; scripts/painter/export_painter.py makes such files from runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from agents.painter.agent import ACTOR_CHANNELS, Painter, actor_state
 from agents.painter.networks import PictureNetwork, coordinate_maps
-from envs.painting import unpack
+from envs.painting.environment import unpack
 from renderers.strokes import BRUSHES, STROKE_SIZE
 from rlsuite.errors import UserError
 
@@ -95,6 +95,6 @@ def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
         text = "it is a folder" if Path(path).is_dir() else " ".join(str(error).split())[:160]
         raise UserError(
-            f"weights={path}: no painter can be read from it ({text}); make one with scripts/export_painter.py"
+            f"weights={path}: no painter can be read from it ({text}); make one with scripts/painter/export_painter.py"
         ) from None
     return painter

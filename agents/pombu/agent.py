@@ -42,7 +42,7 @@ from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.replay.buffer import Transition
-from rlsuite.seeding import derive_seed
+from rlsuite.running.seeding import derive_seed
 
 COLLECTING, MODELS, POLICY, EXPLORATION = range(4)
 

@@ -24,7 +24,7 @@ from rlsuite.nn.precision import update_dtype
 from rlsuite.optim.clipping import clip_members
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
-from rlsuite.seeding import derive_seed
+from rlsuite.running.seeding import derive_seed
 
 _SMALLEST_STD = 1e-6
 _LARGEST_LOSS = torch.finfo(torch.float32).max  # finite: what is not finite in an agent is a failure

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlsuite.advantages import generalized_advantages
+from rlsuite.running.advantages import generalized_advantages
 
 _SMALLEST_DEVIATION = 1e-5  # of the released code: the first minibatch of a step starts from D = 0
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.seeding import restore_generator
+from rlsuite.running.seeding import restore_generator
 
 SCHEDULES = ("constant", "linear", "cosine")
 

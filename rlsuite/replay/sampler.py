@@ -15,7 +15,7 @@ from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.hindsight import Hindsight
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
-from rlsuite.seeding import restore_generator
+from rlsuite.running.seeding import restore_generator
 
 
 class Replay:

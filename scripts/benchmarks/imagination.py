@@ -29,11 +29,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from agents.assembly import choose_device, make_agent, make_env, prepare_torch
 from agents.pombu.agent import POMBU
-from benchmarks.rounds import Contestant, alternate, print_table, report
-from rlsuite.config import TrainConfig
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
 from rlsuite.nn.ensemble import ACTIVATIONS, EnsembleLinear, EnsembleMLP
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
+from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
 
 Model = Callable[[Tensor], Tensor]
 

@@ -15,16 +15,16 @@ import torch
 
 from agents.assembly import choose_device, prepare_torch
 from agents.painter.agent import Painter
-from benchmarks.painting_plain import PlainPainter
-from benchmarks.rounds import alternate, print_table, report
-from envs.painting import PaintingVectorEnv
+from envs.painting.environment import PaintingVectorEnv
 from renderers.bezier import draw_exact
 from renderers.neural import NeuralRenderer
 from renderers.plain import draw_stroke
-from rlsuite.config import TrainConfig
+from rlsuite.config.schema import TrainConfig
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.rollout import RolloutWorker
+from scripts.benchmarks.painting_plain import PlainPainter
+from scripts.benchmarks.rounds import alternate, print_table, report
 
 STROKES = 64
 
@@ -162,7 +162,7 @@ def measure_training(config: TrainConfig, size: int, rounds: int, seconds: float
 
 def config_options(config: TrainConfig) -> Any:
     """Return the environment's options, without the length of its episodes."""
-    from envs.painting import Painting
+    from envs.painting.environment import Painting
 
     options = {key: value for key, value in config.env.options.items() if key != "max_episode_steps"}
     return Painting(**options)

@@ -17,9 +17,9 @@ import torch
 from mujoco.batch import Batch
 
 import envs
-from benchmarks.rounds import Contestant, alternate, print_table, report
 from envs.mujoco_vector import MujocoVectorEnv
 from rlsuite.errors import UserError
+from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
 
 
 def measure_stepping(

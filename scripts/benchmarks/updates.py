@@ -21,14 +21,14 @@ import torch
 
 from agents.assembly import choose_device, make_agent, make_env, prepare_torch
 from agents.ddpg import DDPG
-from benchmarks.rounds import Contestant, alternate, print_table, report
 from envs import has_goals
-from rlsuite.config import TrainConfig
-from rlsuite.cuda_graph import GraphedUpdate
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
 from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.rollout import RolloutWorker
+from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
 
 SB3_SIZES = (400, 300)
 

@@ -23,13 +23,13 @@ from agents.assembly import make_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from agents.members import member_checkpoints
 from envs import VectorEnv
-from experiments.training_runs import train_all, training_minutes
-from rlsuite.compose import compose_train
-from rlsuite.config import TrainConfig, build
+from rlsuite.config.compose import compose_train
+from rlsuite.config.schema import TrainConfig, build
 from rlsuite.errors import require, require_finite
-from rlsuite.evaluation import Evaluation, evaluate
 from rlsuite.experiment import Claim, Result
-from rlsuite.seeding import derive_seed
+from rlsuite.running.seeding import derive_seed
+from rlsuite.scoring import Evaluation, evaluate
+from scripts.experiments.training_runs import train_all, training_minutes
 
 SOURCES = ("runs", "snapshots")
 EVALUATION_SEED, SELECTION_SEED = derive_seed(0, "ace evaluation"), derive_seed(0, "ace selection")

@@ -24,17 +24,18 @@ import torch
 from PIL import Image
 
 from agents.assembly import load_agent, make_evaluation_env, prepare_torch
-from experiments.training_runs import train_all
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
-from rlsuite.config import build
+from rlsuite.config.schema import build
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import Claim, Result
+from scripts.experiments.training_runs import train_all
 
 SIZE, TRAIN, TEST = 32, 1500, 297
 FULL_SCALE = (
-    "python scripts/train_renderer.py output=renderer.safetensors && python scripts/train_agent.py agent=painter "
-    "env=Painting preset=paper env.renderer_weights=renderer.safetensors data=<CelebA folder>"
+    "python scripts/painter/train_renderer.py output=renderer.safetensors && "
+    "python scripts/train_agent.py agent=painter env=Painting preset=paper "
+    "env.renderer_weights=renderer.safetensors data=<CelebA folder>"
 )
 AGENTS = {
     "model-based": "painter",

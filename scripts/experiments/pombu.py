@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from agents.assembly import load_agent, make_env, prepare_torch
-from experiments.pombu_bound import point_check, tabular_check
-from experiments.training_runs import train_all, training_minutes
-from rlsuite.config import build
-from rlsuite.curves import read_run
+from rlsuite.config.schema import build
 from rlsuite.errors import require
-from rlsuite.evaluation import evaluate
 from rlsuite.experiment import Claim, Result
-from rlsuite.seeding import derive_seed
+from rlsuite.running.seeding import derive_seed
+from rlsuite.scoring import evaluate
+from rlsuite.statistics.curves import read_run
+from scripts.experiments.pombu_bound import point_check, tabular_check
+from scripts.experiments.training_runs import train_all, training_minutes
 
 EVALUATION_SEED = derive_seed(0, "pombu evaluation")
 TASKS = {"point": "Point3D", "cheetah": "FixedHorizonHalfCheetah", "noisy": "FixedHorizonHalfCheetahNoisyObservation"}

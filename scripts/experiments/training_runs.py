@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rlsuite.checkpoint import list_checkpoints, read_checkpoint, resolve_checkpoint
-from rlsuite.compose import compose_train, read_config
-from rlsuite.config import TrainConfig, train_config
+from rlsuite.config.compose import compose_train, read_config
+from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError
-from rlsuite.run_lock import RunLock
-from rlsuite.signals import GracefulStop
+from rlsuite.records.checkpoint import list_checkpoints, read_checkpoint, resolve_checkpoint
+from rlsuite.records.run_lock import RunLock
+from rlsuite.running.signals import GracefulStop
 
 SCRIPT = Path(__file__).resolve().parents[1] / "train_agent.py"
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

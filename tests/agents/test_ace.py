@@ -398,7 +398,7 @@ def test_values_out_of_range_are_refused_by_name(key, value):
 
 
 def test_the_paper_preset_is_the_card_to_the_letter():
-    from rlsuite.compose import compose_train
+    from rlsuite.config.compose import compose_train
 
     config, _ = compose_train(["agent=ace", "preset=paper"])
     agent = config.agent

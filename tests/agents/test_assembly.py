@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from agents.assembly import check_fit, make_agent, make_env
-from rlsuite.compose import compose_train
+from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 
 GOALS = object()

@@ -71,8 +71,7 @@ def test_the_script_exports_a_run_and_the_example_runs_it_in_gymnasium(tmp_path,
     import sys
     from pathlib import Path
 
-    import export_policy
-    import train_agent
+    from scripts import export_policy, train_agent
 
     run = tmp_path / "run"
     small = ["agent=ace", "env=InvertedPendulum", "preset=debug", "steps=400", "evaluate.every=0", f"run_dir={run}"]

@@ -6,14 +6,14 @@ from toy_environments import PointGoalEnv
 
 from agents.ddpg import DDPG
 from agents.sher import SHER
-from rlsuite.evaluation import evaluate
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.replay.config import CurriculumConfig, HindsightConfig, ReplayConfig
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.rollout import RolloutWorker
+from rlsuite.scoring import evaluate
 
 BASE = {
     "batch_size": 128,

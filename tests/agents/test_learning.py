@@ -6,14 +6,14 @@ from toy_environments import PointEnv
 
 from agents.ace import ACE
 from agents.ddpg import DDPG
-from rlsuite.evaluation import evaluate
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.rollout import RolloutWorker
+from rlsuite.scoring import evaluate
 
 BASE = {
     "batch_size": 64,

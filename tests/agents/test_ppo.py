@@ -12,11 +12,11 @@ from toy_environments import PointEnv
 from agents.ppo import PPO, surrogate
 from agents.ppo_config import PPOConfig
 from rlsuite.errors import UserError
-from rlsuite.evaluation import evaluate
 from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Transition
-from rlsuite.rollout import RolloutWorker
-from rlsuite.rollout_buffer import RolloutBuffer
+from rlsuite.running.rollout import RolloutWorker
+from rlsuite.running.rollout_buffer import RolloutBuffer
+from rlsuite.scoring import evaluate
 
 LOW, HIGH = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
 

@@ -10,7 +10,7 @@ from envs.catalogue import build
 from rlsuite.errors import UserError
 from rlsuite.replay.config import HindsightConfig, ReplayConfig
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.rollout import RolloutWorker
 
 TASKS = [name for name in envs.task_names() if name.startswith(("Fetch", "Hand"))]
 SIZES = {"FetchReach": (10, 3, 4), "Fetch": (25, 3, 4), "HandReach": (63, 15, 20), "HandManipulate": (61, 7, 20)}

@@ -6,9 +6,9 @@ from gymnasium.utils.env_checker import check_env
 from PIL import Image
 
 import envs
-from envs.painting import Painting, coarsened, paint, unpack
-from envs.pictures import picture_pool
-from envs.scenes import dead_leaves
+from envs.painting.environment import Painting, coarsened, paint, unpack
+from envs.painting.pictures import picture_pool
+from envs.painting.scenes import dead_leaves
 from rlsuite.errors import UserError
 
 

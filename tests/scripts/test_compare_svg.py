@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 
-import compare_svg
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from PIL import Image
 from renderers.stroke_list import Layer, StrokeList
 from renderers.svg import save_svg
 from rlsuite.cli import run_script
+from scripts.painter import compare_svg
 
 
 @pytest.fixture

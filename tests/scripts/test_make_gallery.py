@@ -2,12 +2,12 @@
 
 import json
 
-import make_gallery
 import numpy as np
 import pytest
 from PIL import Image
 
 from rlsuite.cli import run_script
+from scripts.painter import make_gallery
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from rlsuite.experiment import FAILS, HOLDS, Claim, Result, write_result
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Three tiny trained runs: two ACE seeds on one task, one DDPG on another."""
-    import train_agent
+    from scripts import train_agent
 
     folder = tmp_path_factory.mktemp("runs")
     for name, arguments in {
@@ -39,7 +39,7 @@ def error_line(capsys):
 
 
 def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
-    import evaluate_agent
+    from scripts import evaluate_agent
 
     arguments = [f"run={runs / 'a'}", "episodes=5", "seed=3"]
     assert run_script(evaluate_agent.main, arguments) == 0
@@ -54,7 +54,7 @@ def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
 
 
 def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
-    import evaluate_agent
+    from scripts import evaluate_agent
 
     pair = f"run={runs / 'a'},{runs / 'b'}"
     for arguments in (
@@ -68,7 +68,7 @@ def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
 
 
 def test_members_of_one_run_alone_act_as_the_run_does(runs, capsys):
-    import evaluate_agent
+    from scripts import evaluate_agent
 
     assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=3"]) == 0
     own = last_json(capsys)
@@ -78,7 +78,8 @@ def test_members_of_one_run_alone_act_as_the_run_does(runs, capsys):
 
 def test_evaluate_writes_a_video(runs, capsys, tmp_path):
     import av
-    import evaluate_agent
+
+    from scripts import evaluate_agent
 
     path = tmp_path / "deep" / "film.mp4"
     assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=1", "video=true", f"output={path}"]) == 0
@@ -88,7 +89,7 @@ def test_evaluate_writes_a_video(runs, capsys, tmp_path):
 
 
 def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
-    import evaluate_agent
+    from scripts import evaluate_agent
 
     for arguments, word in (
         ([], "run="),
@@ -109,7 +110,7 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
 
 
 def test_reproduce_lists_and_refuses_unknown_papers(capsys, tmp_path):
-    import reproduce
+    from scripts import reproduce
 
     assert run_script(reproduce.main, [f"output={tmp_path}"]) == 0
     capsys.readouterr()
@@ -121,12 +122,12 @@ def test_reproduce_runs_an_experiment_and_writes_what_it_found(capsys, tmp_path,
     import sys
     import types
 
-    import reproduce
+    from scripts import reproduce
 
     conf = tmp_path / "conf"
     (conf / "paper").mkdir(parents=True)
     (conf / "paper" / "toy.yaml").write_text("seeds: 3\nbar: 0.5\n")
-    module = types.ModuleType("experiments.toy")
+    module = types.ModuleType("scripts.experiments.toy")
 
     def run(config):
         figures = tuple(0.4 + 0.1 * seed for seed in range(config["seeds"]))
@@ -134,7 +135,7 @@ def test_reproduce_runs_an_experiment_and_writes_what_it_found(capsys, tmp_path,
         return Result(paper="toy", seeds=tuple(range(config["seeds"])), claims=(claim,))
 
     module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "experiments.toy", module)
+    monkeypatch.setitem(sys.modules, "scripts.experiments.toy", module)
     monkeypatch.setattr(reproduce, "CONF", conf)
     output = tmp_path / "results"
     assert run_script(reproduce.main, ["paper=toy", f"output={output}"]) == 0
@@ -165,7 +166,7 @@ def test_claims_compare_the_mean_with_the_bar_and_never_pass_a_nan(tmp_path):
 
 
 def test_benchmark_stepping_prints_ratios(capsys):
-    import benchmark
+    from scripts import benchmark
 
     arguments = ["what=stepping", "env=InvertedPendulum", "num_envs=8", "rounds=1", "seconds=0.05"]
     assert run_script(benchmark.main, arguments) == 0
@@ -176,7 +177,7 @@ def test_benchmark_stepping_prints_ratios(capsys):
 
 
 def test_benchmark_updates_prints_ratios(capsys):
-    import benchmark
+    from scripts import benchmark
 
     for agent in ("ddpg", "ace"):
         arguments = ["what=updates", f"agent={agent}", "env=Hopper", "rounds=1", "seconds=0.05", "agent.batch_size=16"]
@@ -193,7 +194,7 @@ OURS = [f"agent.dynamics.{key}" for key in ("activation=silu", "normalization=no
 
 
 def test_benchmark_imagination_prints_ratios(capsys):
-    import benchmark
+    from scripts import benchmark
 
     arguments = ["what=imagination", "agent=pombu", "env=FixedHorizonHopper", "rounds=1", "seconds=0.05"]
     small = [
@@ -214,9 +215,8 @@ def test_benchmark_imagination_prints_ratios(capsys):
 @pytest.mark.parametrize(("of_models", "angles"), [(CARDS, 0), (OURS, 4)])
 def test_the_loops_imagine_what_the_batched_roll_outs_do(of_models, angles):
     """With a deterministic policy and models that all agree, a roll-out has no randomness left but its start."""
-    from benchmarks import imagination
-
-    from rlsuite.compose import compose_train
+    from rlsuite.config.compose import compose_train
+    from scripts.benchmarks import imagination
 
     keys = [
         "env.max_episode_steps=13",
@@ -244,11 +244,10 @@ def test_the_loops_imagine_what_the_batched_roll_outs_do(of_models, angles):
 
 
 def test_matmul_shapes_count_the_arithmetic_of_an_update():
-    from benchmarks.updates import matmul_shapes
-
     from agents.ddpg import DDPG, DDPGConfig
     from rlsuite.nn.actors import ActorConfig
     from rlsuite.nn.critics import CriticConfig
+    from scripts.benchmarks.updates import matmul_shapes
 
     config = DDPGConfig(
         batch_size=7, policy_delay=2, actor=ActorConfig(hidden_sizes=(5,)), critic=CriticConfig(hidden_sizes=(4,))
@@ -264,12 +263,11 @@ def test_matmul_shapes_count_the_arithmetic_of_an_update():
 
 
 def test_matmul_shapes_count_the_embeddings_arithmetic():
-    from benchmarks.updates import matmul_shapes
-
     from agents.ace import ACE, ACEConfig
     from rlsuite.nn.actors import ActorConfig
     from rlsuite.nn.critics import CriticConfig
     from rlsuite.nn.embedding import EmbeddingConfig
+    from scripts.benchmarks.updates import matmul_shapes
 
     config = ACEConfig(
         num_pairs=3,
@@ -289,8 +287,7 @@ def test_matmul_shapes_count_the_embeddings_arithmetic():
 
 
 def test_replay_failure_repeats_a_failed_update(tmp_path, capsys):
-    import replay_failure
-    import train_agent
+    from scripts import replay_failure, train_agent
 
     folder = tmp_path / "run"
     arguments = ["agent=ddpg", "env=Hopper", "preset=debug", "evaluate.every=0", f"run_dir={folder}"]

@@ -16,8 +16,8 @@ from agents.painter.weights import load_painter, save_painter
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
 from renderers.stroke_list import StrokeList, load_strokes
-from rlsuite.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.cli import run_script
+from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 
 
 def last_json(capsys):
@@ -34,7 +34,7 @@ def photo(tmp_path_factory):
 
 
 def paint(*arguments):
-    import paint_image
+    from scripts import paint_image
 
     return run_script(paint_image.main, [str(argument) for argument in arguments])
 
@@ -151,7 +151,7 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
 
 
 def test_what_fails_while_files_are_written_is_one_line_too(photo, tmp_path, capsys, monkeypatch):
-    import paint_image
+    from scripts import paint_image
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -178,7 +178,7 @@ def test_only_the_files_written_are_listed_and_a_picture_is_drawn_once(photo, tm
 
 
 def test_a_renderers_bad_input_is_refused_before_it_trains(tmp_path, capsys):
-    import train_renderer
+    from scripts.painter import train_renderer
 
     for arguments, message in (
         ([f"output={tmp_path}"], "cannot be written (Is a directory)"),
@@ -194,10 +194,8 @@ def test_a_renderers_bad_input_is_refused_before_it_trains(tmp_path, capsys):
 
 
 def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo, tmp_path, capsys):
-    import compare_renderers
-    import export_painter
-    import train_agent
-    import train_renderer
+    from scripts import train_agent
+    from scripts.painter import compare_renderers, export_painter, train_renderer
 
     weights = tmp_path / "renderer.safetensors"
     arguments = [f"output={weights}", "size=32", "steps=30", "batch_size=8", "pool=60", "learning_rates=[1e-3]"]
@@ -226,8 +224,8 @@ def test_a_renderer_is_trained_and_a_painter_learns_through_it_and_paints(photo,
 
 
 def test_other_agents_are_no_painters(tmp_path, capsys):
-    import export_painter
-    import train_agent
+    from scripts import train_agent
+    from scripts.painter import export_painter
 
     run = tmp_path / "run"
     arguments = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "steps=300", "evaluate.every=0"]
@@ -238,7 +236,7 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
 
 
 def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
-    import compare_painters
+    from scripts.painter import compare_painters
 
     sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1"]
     report = tmp_path / "report.json"

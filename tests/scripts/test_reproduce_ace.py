@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reproduce
 from conftest import ROOT
-from experiments import ace, training_runs
 
 import envs
 from agents.assembly import load_agent
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
-from rlsuite.compose import compose_train
-from rlsuite.config import build
+from rlsuite.config.compose import compose_train
+from rlsuite.config.schema import build
 from rlsuite.errors import UserError
-from rlsuite.evaluation import Evaluation, evaluate
 from rlsuite.experiment import FAILS, HOLDS
+from rlsuite.scoring import Evaluation, evaluate
+from scripts import reproduce
+from scripts.experiments import ace, training_runs
 
 TINY = ["paper=ace", "task=InvertedPendulum", "steps=120", "pairs=2", "repeats=1", "episodes=3", "hidden_sizes=[8,8]"]
 TINY += ["early_step=5", "overrides=['learning_starts=40','agent.batch_size=8','evaluate.every=0']"]

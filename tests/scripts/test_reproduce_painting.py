@@ -3,15 +3,14 @@
 import json
 
 import pytest
-import reproduce
-import train_agent
-from experiments import painting
 
 from agents.assembly import check_fit, make_env
-from rlsuite.compose import compose_train, script_config
-from rlsuite.config import build
+from rlsuite.config.compose import compose_train, script_config
+from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
+from scripts import reproduce, train_agent
+from scripts.experiments import painting
 
 
 def numbers(**changes):
@@ -53,7 +52,7 @@ def test_arms_differ_in_what_is_compared_alone(tmp_path):
 
 def test_the_full_scale_commands_are_accepted(tmp_path):
     """The words of the two commands, at a tiny size: the renderer's file is what the second one needs."""
-    import train_renderer
+    from scripts.painter import train_renderer
 
     weights = tmp_path / "renderer.safetensors"
     text = painting.FULL_SCALE.replace("=renderer.safetensors", f"={weights}").replace("<CelebA folder>", "X")
@@ -67,7 +66,7 @@ def test_the_full_scale_commands_are_accepted(tmp_path):
 
 
 def test_the_advised_numbers_of_the_renderer_go_together():
-    import train_renderer
+    from scripts.painter import train_renderer
 
     text = " ".join((train_renderer.__doc__ or "").split())
     words = text.partition("On two cores use ")[2].partition(". ")[0].split()

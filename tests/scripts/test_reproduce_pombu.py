@@ -4,15 +4,14 @@ import json
 import shlex
 
 import pytest
-import reproduce
-import train_agent
-from experiments import pombu
 
 from agents.pombu.config import POMBUConfig
-from rlsuite.compose import compose_train
-from rlsuite.config import build
+from rlsuite.config.compose import compose_train
+from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
+from scripts import reproduce, train_agent
+from scripts.experiments import pombu
 
 TABLE = {"smallest_ratio": 1.0, "mean_ratio": 3.0, "ratio_of_older": 600.0}
 POINT = {"std": 1.1, "share_within_2": 0.93, "rank_correlation": 0.25}

@@ -3,14 +3,13 @@
 import json
 
 import pytest
-import reproduce
-import train_agent
-from experiments import sher
 
-from rlsuite.compose import compose_train
-from rlsuite.config import build
+from rlsuite.config.compose import compose_train
+from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
+from scripts import reproduce, train_agent
+from scripts.experiments import sher
 
 
 def numbers(**changes):

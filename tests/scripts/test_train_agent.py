@@ -10,12 +10,12 @@ import time
 
 import pytest
 import torch
-import train_agent
 import yaml
 from conftest import ROOT
 
 from rlsuite.cli import run_script
-from rlsuite.run_lock import RunLock
+from rlsuite.records.run_lock import RunLock
+from scripts import train_agent
 
 TINY = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "num_threads=1", "steps=48", "learning_starts=16"]
 TINY += ["checkpoint.every=16", "evaluate.every=24", "evaluate.episodes=2", "log.every=16"]

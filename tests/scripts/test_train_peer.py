@@ -5,15 +5,14 @@ import sys
 import time
 
 import pytest
-import train_agent
-import train_peer
 import yaml
 
-import rlsuite.training
+import rlsuite.running.training
 from rlsuite.cli import run_script
-from rlsuite.curves import make_curves, read_run, read_runs
-from rlsuite.evaluation import evaluate
-from rlsuite.signals import GracefulStop
+from rlsuite.running.signals import GracefulStop
+from rlsuite.scoring import evaluate
+from rlsuite.statistics.curves import make_curves, read_run, read_runs
+from scripts import train_agent, train_peer
 
 pytest.importorskip("stable_baselines3")
 TINY = ["env=InvertedPendulum", "steps=150", "num_threads=1", "evaluate.every=60", "evaluate.episodes=2", "seed=4"]
@@ -52,7 +51,7 @@ def test_ours_and_the_peer_are_evaluated_alike_and_drawn_together(tmp_path, monk
         return evaluate_and_note
 
     monkeypatch.setattr(train_peer, "evaluate", spy("peer"))
-    monkeypatch.setattr(rlsuite.training, "evaluate", spy("ours"))
+    monkeypatch.setattr(rlsuite.running.training, "evaluate", spy("ours"))
     assert run_script(train_peer.main, ["peer=td3", *TINY, f"run_dir={tmp_path / 'peer'}"]) == 0
     small = ["preset=debug", *TINY, "agent=td3", "num_envs=1", "learning_starts=100"]
     assert run_script(train_agent.main, [*small, f"run_dir={tmp_path / 'ours'}"]) == 0

@@ -21,7 +21,7 @@ from agents.painter.paint import (
 )
 from agents.painter.refine import Limits, RefineConfig, refine
 from agents.painter.weights import load_painter, save_painter
-from envs.painting import Painting
+from envs.painting.environment import Painting
 from renderers.soft import draw_soft
 from renderers.strokes import composite
 from rlsuite.errors import UserError

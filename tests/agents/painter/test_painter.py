@@ -9,8 +9,8 @@ from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.model_free import ModelFreePainter
 from agents.painter.networks import PatchCritic, PictureNetwork, TReLU, WeightNormConv2d, coordinate_maps
-from envs.painting import Painting, paint, unpack
-from rlsuite.compose import compose_train
+from envs.painting.environment import Painting, paint, unpack
+from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 from rlsuite.replay.buffer import Batch
 
@@ -250,9 +250,8 @@ def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message
 def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
     import contextlib
 
-    import train_agent
-
     from agents.assembly import make_evaluation_env
+    from scripts import train_agent
 
     arguments = ["agent=painter", "env=Painting", "preset=debug", "device=cpu", "env.start=mixed"]
     config, _ = compose_train(arguments)

@@ -5,10 +5,10 @@ import torch
 
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
-from envs.painting import Painting
+from envs.painting.environment import Painting
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
-from rlsuite.rollout import RolloutWorker
+from rlsuite.running.rollout import RolloutWorker
 
 SIZE, LENGTH, NUM_ENVS = 16, 2, 32
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from experiments.pombu_bound import point_check, tabular_check
 
 from agents.pombu.uncertainty import local_uncertainty, tabular_bound, tabular_values
+from scripts.experiments.pombu_bound import point_check, tabular_check
 
 
 def test_local_uncertainty_by_hand():

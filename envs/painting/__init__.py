@@ -1,0 +1,1 @@
+"""Painting as a task: canvases, and the pictures to paint."""

@@ -1,0 +1,230 @@
+"""From a command line to a TrainConfig: Hydra composes the YAML, rlsuite.config.schema validates it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlsuite.config.schema import TrainConfig, build, train_config
+from rlsuite.errors import UserError, near_matches
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = ("agent", "env", "preset")
+PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
+RUN_KEYS = ("run_dir", "resume")
+MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
+PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
+PATH_LIST_KEYS = ("run", "runs")
+
+
+def group_options(group: str) -> list[str]:
+    """Return the names a config group offers: agents, tasks, presets."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps=100000") -> list[Override]:
+    """Parse key=value arguments; `example` of them is for messages.
+
+    Raises:
+        UserError: for what is not key=value, or an unknown agent, task or preset.
+    """
+    for argument in arguments:
+        if argument.partition("=")[0] in ("", argument):
+            raise UserError(f"'{argument}' is not key=value; for example: {example}")
+        if argument.startswith("-"):
+            raise UserError(f"'{argument}': keys have no dashes here; write {argument.lstrip('-')}")
+    try:
+        overrides = OverridesParser.create().parse_overrides([quote_path(argument) for argument in arguments])
+    except HydraException as error:
+        raise UserError(f"cannot read the arguments: {one_line(error)}") from None
+    for override in overrides:
+        key = override.key_or_group
+        if key in GROUPS:
+            for name in choices(override):
+                if name not in group_options(key):
+                    kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
+                    foreign = key == "env" and re.search(r"-v\d+$", name)
+                    hint = f"; for Gymnasium's own write env=gymnasium env.id={name}" if foreign else ""
+                    raise UserError(f"unknown {kind} '{name}'{hint or near_matches(name, group_options(key))}")
+    return overrides
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of a key that takes a path, or paths with commas: Hydra's grammar has uses for = ( { and ~.
+
+    Raises:
+        UserError: if the path is empty.
+    """
+    key, _, value = argument.partition("=")
+    if key not in (*PATH_KEYS, *PATH_LIST_KEYS) or value == "null" or value[:1] in ("'", '"', "["):
+        return argument
+    if not value:
+        raise UserError(f"{key}= is empty; name a path, or leave it out")
+
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "\\'") + "'"
+
+    if key in PATH_LIST_KEYS:
+        return f"{key}=[{','.join(quoted(part) for part in value.split(','))}]"
+    return f"{key}={quoted(value)}"
+
+
+def plain_values(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return a script's key=value arguments as plain data, one value for each key.
+
+    Raises:
+        UserError: for several values, which only sweeps take.
+    """
+    overrides = parse(arguments)
+    for override in overrides:
+        if override.is_sweep_override():
+            raise UserError(f"{override.key_or_group}= takes one value here")
+    return {override.key_or_group: override.value() for override in overrides}
+
+
+def choices(override: Override) -> list[str]:
+    """Return the values an argument stands for: several where it is a sweep."""
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def expand(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return the argument lists of a sweep's runs: every combination of the swept values."""
+    parts = [[f"{override.key_or_group}={value}" for value in _texts(override)] for override in overrides]
+    return [list(combination) for combination in itertools.product(*parts)]
+
+
+def _texts(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [override.get_value_element_as_str()]
+
+
+def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]]:
+    """Compose one run's config from its arguments.
+
+    Returns:
+        The config, and the keys that are about this run and not about training: run_dir, resume.
+
+    Raises:
+        UserError: one line naming what is wrong and how to mend it.
+    """
+    overrides = parse(arguments)
+    if any(override.is_sweep_override() for override in overrides):
+        raise UserError("several values for one key are a sweep; add -m")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose("train", hydra_arguments(overrides))
+            plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"cannot compose the configuration: {one_line(error)}") from None
+    return from_composed(plain, _chosen(overrides, "preset", "none"))
+
+
+def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
+    """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
+    agent = plain["agent"]["name"]
+    folder = CONF / "preset_of_agent"
+    if preset in PRESETS_OF_AGENTS and not (folder / f"{preset}_{agent}.yaml").exists():
+        made = sorted(path.stem.removeprefix(f"{preset}_") for path in folder.glob(f"{preset}_*.yaml"))
+        raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
+    run = {key: plain.pop(key, None) for key in RUN_KEYS}
+    if "data" in plain:  # of tasks that read some: short for env.data
+        plain["env"] = {**plain["env"], "data": plain.pop("data")}
+    return train_config(plain), run
+
+
+def hydra_arguments(overrides: Sequence[Override]) -> list[str]:
+    """Let Hydra take any key as new or known: which keys exist is decided by the dataclasses."""
+    arguments = []
+    for override in overrides:
+        text = override.input_line or ""
+        plain_value = override.key_or_group not in GROUPS and not text.startswith(("+", "~", "hydra"))
+        arguments.append(f"++{text}" if plain_value else text)
+    return arguments
+
+
+def script_config(cls: Any, arguments: Sequence[str]) -> Any:
+    """Build a script's own config dataclass from key=value arguments; ``key=a,b`` gives a list.
+
+    Raises:
+        UserError: for an unknown key or a bad value.
+    """
+    plain: dict[str, Any] = {}
+    example = f"{dataclasses.fields(cls)[0].name}=..."
+    for override in parse(arguments, example):
+        value = choices(override) if override.is_sweep_override() else override.value()
+        plain[override.key_or_group] = value
+    return build(cls, plain)
+
+
+def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Put key=value arguments over a stored config, as resume does.
+
+    Raises:
+        UserError: for keys that would change what is resumed.
+    """
+    for override in parse(arguments):
+        key = override.key_or_group
+        if key in (*GROUPS, "run_dir", "seed", "agent.name", "agent.target") or key.startswith("env."):
+            raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
+        if override.is_sweep_override():
+            raise UserError(f"several values for {key}= are a sweep; resume= continues one run")
+        node = plain
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"unknown key '{key}': {parent} is a value, not a group of keys")
+        if last in MEANINGS and node.get(last, override.value()) != override.value():
+            raise UserError(
+                f"{key}={override.value()}: the run's weights were learned with {node[last]}; leave it out, or start "
+                "a new run"
+            )
+        node[last] = override.value()
+    return plain
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the plain data of a run's config.yaml.
+
+    Raises:
+        UserError: if there is none or it cannot be read.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; {run_dir} is not a run directory") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+    if not isinstance(plain, dict) or "agent" not in plain or "env" not in plain:
+        raise UserError(f"{path} is not the config of a run: it names no agent and env")
+    return plain
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's text on one line."""
+    return " ".join(str(error).split())
+
+
+def _chosen(overrides: Sequence[Override], group: str, default: str) -> str:
+    for override in overrides:
+        if override.key_or_group == group:
+            default = str(override.value())
+    return default

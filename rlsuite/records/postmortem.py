@@ -1,0 +1,110 @@
+"""What a run leaves behind when numbers go bad: the batch and the agent that gave a non-finite loss.
+
+A simulator that goes bad leaves the environment's own record (``failures/``), which the environments write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlsuite.config.schema import TrainConfig, load_agent_class, train_config
+from rlsuite.errors import UserError
+from rlsuite.interfaces import Agent
+from rlsuite.replay.buffer import Batch
+
+
+def save_postmortem(
+    folder: Path,
+    *,
+    step: int,
+    seed: int,
+    names: list[str],
+    agent: Agent,
+    batch: Batch,
+    config: Mapping[str, Any],
+) -> Path:
+    """Write the agent, the batch of its last update and the names of what was non-finite.
+
+    Args:
+        folder: made if missing.
+        step: environment steps so far.
+        seed: of the run.
+        names: metrics that were not finite.
+        agent: after the update.
+        batch: what it learned from.
+        config: the run's config as plain data.
+
+    Returns:
+        The path, without suffix, to give to replay_postmortem.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"update-{step}"
+    tensors = {f"agent.{name}": tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    tensors |= {f"batch.{name}": tensor.cpu().contiguous() for name, tensor in batch._asdict().items()}
+    save_file(tensors, path.with_suffix(".safetensors"))
+    record = {"kind": "update", "step": step, "seed": seed, "nonfinite": names, "config": dict(config)}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    return path
+
+
+def replay_postmortem(
+    path: Path, task_arguments: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
+) -> dict[str, Any]:
+    """Load a record of save_postmortem and say where the non-finite numbers are.
+
+    An agent that works in pieces does those that are due, from an update on, until one gives a non-finite number.
+
+    Args:
+        path: what save_postmortem returned.
+        task_arguments: what the agent's class wants to know of the task beside sizes, such as its known reward.
+
+    Returns:
+        "batch": names of non-finite batch tensors; "agent": names of non-finite agent tensors; "metrics": those
+        an update of that agent on that batch gives now.
+
+    Raises:
+        UserError: if it is not such a record.
+    """
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        tensors = load_file(path.with_suffix(".safetensors"))
+        config = train_config(record["config"])
+        kind = load_agent_class(config.agent_target)
+        fields = getattr(kind, "Batch", Batch)
+        batch = fields(**{name: tensors[f"batch.{name}"] for name in fields._fields})
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path}: not a record of a failed update ({' '.join(str(error).split())})") from None
+    state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
+    action_size = batch.action.shape[-1]
+    bounds = torch.ones(action_size)
+    num_envs = len(state["exploration.decision"]) if "exploration.decision" in state else config.num_envs
+    # The networks may see less than is stored: of a task with goals, not the achieved one.
+    size = state["normalizer.mean"].shape[-1] if "normalizer.mean" in state else batch.observation.shape[-1]
+    agent = kind(size, -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed, **task_arguments(config))
+    try:
+        agent.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: tensors do not fit the recorded config ({' '.join(str(error).split())[:200]})"
+        ) from None
+    metrics = {} if getattr(agent, "busy", False) else agent.update(batch)
+    while getattr(agent, "busy", False) and not nonfinite(metrics):
+        metrics = agent.advance()
+    return {
+        "batch": nonfinite(batch._asdict()),
+        "agent": nonfinite(state),
+        "metrics": nonfinite(metrics),
+    }
+
+
+def nonfinite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of floating tensors that hold a NaN or an infinity."""
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

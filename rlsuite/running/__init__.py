@@ -1,0 +1,1 @@
+"""What runs a training: rollouts, the loop, and what keeps it steady."""

@@ -1,0 +1,149 @@
+"""RolloutWorker: policy x environments -> transitions. Nothing else steps an environment in training.
+
+Shapes: N environments, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from rlsuite.interfaces import Agent, VectorEnv
+from rlsuite.replay.buffer import Transition
+from rlsuite.running.threads import few_threads_for
+
+
+class RolloutWorker:
+    """Steps N environments with an agent and keeps the running episodes' returns and lengths.
+
+    Args:
+        env: the environments.
+        agent: who acts.
+        seed: of the environments and of the random warm-up actions.
+
+    Attributes:
+        steps: environment steps taken, all environments counted.
+        episodes: episodes ended.
+        step_seconds: time spent in env.step.
+        act_seconds: time spent choosing actions.
+    """
+
+    def __init__(self, env: VectorEnv, agent: Agent, *, seed: int) -> None:
+        self.env, self.agent = env, agent
+        self.generator = torch.Generator().manual_seed(seed)
+        self.observation, _ = env.reset(seed=seed)
+        device = self.observation.device
+        self.episode_return = torch.zeros(env.num_envs, device=device)
+        self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+        # Since the last drain: number, sums of returns, lengths and successes of the episodes ended.
+        self.ended = torch.zeros(4, dtype=torch.float64, device=device)
+        self.low = torch.as_tensor(env.single_action_space.low)
+        self.high = torch.as_tensor(env.single_action_space.high)
+        self.bounds = self.low.to(device), self.high.to(device)
+        self.steps = 0
+        self.episodes_before = 0
+        self.step_seconds = 0.0
+        self.act_seconds = 0.0
+
+    def step(self, *, random: bool = False) -> Transition:
+        """Step every environment once.
+
+        Args:
+            random: draw actions uniformly within the bounds instead of asking the agent.
+
+        Returns:
+            The transition, its next observation the true one also where an episode ended.
+        """
+        device = self.observation.device
+        _wait_for(device)  # the updates before it are not the step's time
+        begin = time.perf_counter()
+        if random:
+            draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
+            action = torch.lerp(self.low, self.high, draw).to(device)
+        else:
+            with few_threads_for(self.observation):
+                action = self.agent.act(self.observation, True)
+        _wait_for(device)  # the environments do so anyway
+        chosen = time.perf_counter()
+        # Where a policy's actions have no bounds, the environment's hold.
+        low, high = self.bounds
+        observation, reward, terminated, truncated, info = self.env.step(action.clamp(low, high))
+        done = time.perf_counter()
+        self.act_seconds += chosen - begin
+        self.step_seconds += done - chosen
+        transition = Transition(
+            observation=self.observation,
+            action=action,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=info["final_obs"],
+            failed=info["failed"],
+        )
+        self.observation = observation
+        self.steps += self.env.num_envs
+        self._count_episodes(reward, terminated | truncated, info.get("is_success"))
+        self.agent.observe(transition)
+        return transition
+
+    def _count_episodes(self, reward: Tensor, ended: Tensor, success: Tensor | None) -> None:
+        self.episode_return += reward
+        self.episode_length += 1
+        self.ended[0] += ended.sum()
+        self.ended[1] += self.episode_return.dot(ended.to(self.episode_return))
+        self.ended[2] += (self.episode_length * ended).sum()
+        if success is not None:
+            self.ended[3] += success.dot(ended.to(success))
+        self.episode_return.masked_fill_(ended, 0.0)
+        self.episode_length.masked_fill_(ended, 0)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes ended so far."""
+        return self.episodes_before + int(self.ended[0])
+
+    def drain(self) -> dict[str, float]:
+        """Return means over the episodes ended since the last call, of tasks with goals also the share that reached it.
+
+        Empty where none ended.
+        """
+        number, returns, lengths, successes = self.ended.tolist()
+        self.ended.zero_()
+        self.episodes_before += int(number)
+        if number == 0:
+            return {}
+        means = {"return_mean": returns / number, "length_mean": lengths / number}
+        return means if self.env.goals is None else means | {"success_rate": successes / number}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what continuing bit for bit needs, the environments' own state apart."""
+        return {
+            "generator": self.generator.get_state(),
+            "observation": self.observation,
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+            "ended": self.ended,
+            "counts": torch.tensor([self.steps, self.episodes_before]),
+            "seconds": torch.tensor([self.step_seconds, self.act_seconds], dtype=torch.float64),
+        }
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what state() returned; where the environments cannot be restored, new episodes begin."""
+        self.generator.set_state(tensors["generator"])
+        self.steps, self.episodes_before = tensors["counts"].tolist()
+        self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
+        self.ended.copy_(tensors["ended"])
+        if self.env.exact_resume:
+            self.observation = tensors["observation"].to(self.observation.device)
+            self.episode_return.copy_(tensors["episode_return"])
+            self.episode_length.copy_(tensors["episode_length"])
+        else:
+            self.observation = self.env.observation()
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let the host wait until an accelerator has done what it was told, so that its time counts where it belongs."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

@@ -1,0 +1,341 @@
+"""The training loop: collect, update, log, evaluate, checkpoint; and continue from any checkpoint, bit for bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlsuite.config.schema import TrainConfig, changes, to_plain
+from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.experiment import commit
+from rlsuite.interfaces import Agent, VectorEnv
+from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+from rlsuite.records.checkpoint import Checkpoint, save_checkpoint
+from rlsuite.records.monitor import Monitor, check_finite
+from rlsuite.records.postmortem import save_postmortem
+from rlsuite.replay.buffer import Batch
+from rlsuite.replay.sampler import Replay
+from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.rollout import RolloutWorker
+from rlsuite.running.seeding import derive_seed
+from rlsuite.scoring import evaluate
+
+SaveFailure = Callable[[Any, Path], str]
+
+
+class Trainer:
+    """One training run, from its first step or from a checkpoint.
+
+    Args:
+        config: the run.
+        run_dir: where checkpoints, log and failure records go.
+        env: the training environments.
+        agent: who learns.
+        make_evaluation_env: returns environments for evaluation, one an episode; made when first needed.
+        save_failure: writes an environment's failure record under a path and returns how to replay it.
+        checkpoint: continue from this one.
+
+    Raises:
+        UserError: if the replay does not fit in memory.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        env: VectorEnv,
+        agent: Agent,
+        *,
+        make_evaluation_env: Callable[[], VectorEnv],
+        save_failure: SaveFailure,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.run_dir, self.env, self.agent = config, run_dir, env, agent
+        self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
+        self.evaluation_env: VectorEnv | None = None
+        self.worker = RolloutWorker(env, agent, seed=derive_seed(config.seed, "environment"))
+        self.replay = self._make_experience()
+        self.updates = 0
+        self.updates_at_start = 0  # updates done when learning began, or when its rate was changed on resume
+        self.elapsed_s = 0.0
+        self.evaluation_s = 0.0  # the part of it that went into evaluations
+        self.episodes_at_start = 0  # episodes ended when learning began
+        self.steps_at_start: int | None = None  # environment steps when learning began
+        self.commits = [commit()]  # of the source that has trained this, in turn: a resumed run may have several
+        self.metrics: dict[str, Tensor] = {}
+        self.batch: Batch | None = None
+        if checkpoint is not None:
+            self._load(checkpoint)
+        on_cuda = self.worker.observation.is_cuda
+        self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
+        self.resume_step = None if checkpoint is None else checkpoint.step
+        self._continued_from = self.resume_step  # until the first checkpoint since
+
+    def _make_experience(self) -> Replay:
+        """Return where transitions go and come from."""
+        config, env = self.config, self.env
+        low = torch.as_tensor(env.single_action_space.low)
+        replay = Replay(
+            config.replay,
+            self.worker.observation,
+            low.expand(env.num_envs, -1),
+            discount=config.agent.discount,
+            seed=derive_seed(config.seed, "replay"),
+            agent_device=self.worker.observation.device,
+            goals=env.goals,
+            constant_columns=env.constant_columns,
+        )
+        replay.check_size(self.agent.sample_size)
+        return replay
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    def run(self, monitor: Monitor, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train until the configured steps are done or `should_stop()` says so; the end is always saved.
+
+        Returns:
+            True if the run is finished, False if it was stopped.
+
+        Raises:
+            UserError: if a loss goes non-finite (a record is left), or the checkpoint cannot be written.
+        """
+        try:
+            self._run(monitor, should_stop)
+        except NonFiniteActionError as error:  # met by an environment before a log met the loss
+            self._refuse_nonfinite(["action"])
+            raise UserError(f"{error} (step {self.worker.steps})") from None
+        return self.worker.steps >= self.config.steps and not self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether work on what has been collected is left that would change the agent: updates that are due."""
+        return self.steps_at_start is not None and self.updates < self._updates_due()
+
+    def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
+        config, worker = self.config, self.worker
+        if config.evaluate.every:
+            began = time.perf_counter()
+            self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
+            self.evaluation_env.reset(seed=self._evaluation_seed)
+            self.evaluation_s += time.perf_counter() - began
+        self._begin_interval()
+        was_busy = self.busy
+        if self.steps_at_start is not None:
+            self._update(should_stop)  # what was still due when the run was stopped
+        saved = self._saved_state if self.resume_step is not None else None
+        if was_busy and not self.busy and self._evaluation_due(worker.steps - self.env.num_envs):
+            self._evaluate(monitor)  # the stop left it out
+        while worker.steps < config.steps and not should_stop():
+            before = worker.steps
+            self._collect(monitor)
+            self._update(should_stop)
+            finished = worker.steps >= config.steps and not should_stop()
+            if finished or _crossed(before, worker.steps, config.log.every):
+                self._log(monitor)
+            if self._evaluation_due(before) and not self.busy:
+                self._evaluate(monitor)
+            if finished or _crossed(before, worker.steps, config.checkpoint.every):
+                saved = self._save(monitor)
+        if saved != (worker.steps, self.updates):  # stopped between two checkpoints, or only now at its end
+            self._log(monitor)
+            self._save(monitor)
+
+    def _evaluation_due(self, before: int) -> bool:
+        """Say whether the steps since `before` end the run, or cross a multiple of evaluate.every."""
+        every, steps = self.config.evaluate.every, self.worker.steps
+        return every > 0 and (steps >= self.config.steps or _crossed(before, steps, every))
+
+    def _collect(self, monitor: Monitor) -> None:
+        warming_up = self.steps_at_start is None
+        transition = self.worker.step(random=warming_up and self.config.warmup_random)
+        self.replay.add(transition)
+        observation = self.replay.fresh_observations()
+        if observation is not None:
+            self.agent.observe_relabelled(observation)
+        self._note_failures(monitor, self.env, "environment")
+
+    def _note_failures(self, monitor: Monitor, env: VectorEnv, name: str) -> None:
+        for failure in env.failures:
+            path = self.run_dir / "failures" / f"{name}{failure.env_index}-step{self.worker.steps}"
+            monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
+        env.failures.clear()
+
+    def _update(self, should_stop: Callable[[], bool]) -> None:
+        config, worker = self.config, self.worker
+        if self.steps_at_start is None:
+            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes or not self.replay:
+                return
+            self._count_updates_from_here()
+        due = self._updates_due()
+        if self.updates < due:
+            self.agent.anneal(worker.steps / config.steps)
+        while self.updates < due and not should_stop():
+            self.batch = self.replay.sample(self.agent.sample_size)
+            metrics = self.update(self.batch)
+            self.replay.update_priorities(self.batch.index, metrics.pop("td_error"))
+            self.metrics |= metrics
+            self.updates += 1
+
+    def _updates_due(self) -> int:
+        """Return how many updates the steps and episodes so far call for; learning has begun."""
+        config, worker = self.config, self.worker
+        assert self.steps_at_start is not None
+        due = self.updates_at_start + int(config.train_ratio * (worker.steps - self.steps_at_start))
+        if config.updates_per_episode:  # `episodes` is a transfer from the device
+            due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
+        return due
+
+    def _count_updates_from_here(self) -> None:
+        worker = self.worker
+        self.steps_at_start, self.episodes_at_start, self.updates_at_start = worker.steps, worker.episodes, self.updates
+
+    # -- log and evaluate -----------------------------------------------------------------------------------
+
+    def _begin_interval(self) -> None:
+        worker = self.worker
+        self._interval = (time.perf_counter(), worker.steps, worker.step_seconds, worker.act_seconds)
+
+    def _leave_out(self, began: float) -> None:
+        """Take the time since `began` out of the interval that steps per second are of."""
+        start, *counts = self._interval
+        self._interval = (start + time.perf_counter() - began, *counts)
+
+    def _log(self, monitor: Monitor) -> None:
+        worker = self.worker
+        began, steps, step_seconds, act_seconds = self._interval
+        taken = worker.steps - steps
+        stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds
+        episodes = worker.episodes
+        values: dict[str, float | Tensor] = {"episodes": episodes, "updates": self.updates, **worker.drain()}
+        values["steps_per_second"] = taken / max(stepping, 1e-9)
+        values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
+        values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)
+        scalars, histograms = self._diagnostics()
+        values |= self.metrics | scalars
+        recorded = monitor.record(worker.steps, "train", values, histograms)
+        self._refuse_nonfinite(check_finite(recorded))
+        self._begin_interval()
+
+    def _diagnostics(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what the agent has gathered since it was last asked: scalars and histograms."""
+        found = self.agent.diagnostics()
+        scalars = {name: value for name, value in found.items() if value.dim() == 0}
+        return scalars, {name: value for name, value in found.items() if value.dim() > 0}
+
+    def _refuse_nonfinite(self, names: list[str]) -> None:
+        if not names or self.batch is None:
+            return
+        path = save_postmortem(
+            self.run_dir / "failures",
+            step=self.worker.steps,
+            seed=self.config.seed,
+            names=names,
+            agent=self.agent,
+            batch=self.batch,
+            config=to_plain(self.config),
+        )
+        raise UserError(
+            f"{', '.join(names)} became non-finite by step {self.worker.steps}; state, batch and seed are in {path}.*;"
+            f" look at them with: python scripts/replay_failure.py {path}"
+        )
+
+    @property
+    def _evaluation_seed(self) -> int:
+        return derive_seed(self.config.seed, "evaluation")
+
+    def _evaluate(self, monitor: Monitor) -> None:
+        began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
+        if self.evaluation_env is None:
+            self.evaluation_env = self.make_evaluation_env()
+        self.agent.diagnostics()  # what training gathered is not the evaluation's
+        result = evaluate(
+            lambda observation: self.agent.act(observation, False),
+            self.evaluation_env,
+            seed=self._evaluation_seed,
+        )
+        values = result.scalars() | {"train_s": train_s}
+        scalars, histograms = self._diagnostics()
+        monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
+        gallery = getattr(self.evaluation_env, "gallery", None)
+        if gallery is not None:
+            monitor.image(self.worker.steps, "evaluate/gallery", gallery())
+        self._note_failures(monitor, self.evaluation_env, "evaluation")
+        self.evaluation_s += time.perf_counter() - began
+        self._leave_out(began)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------
+
+    def _save(self, monitor: Monitor) -> tuple[int, int]:
+        began = time.perf_counter()
+        self._refuse_nonfinite(check_finite(self.metrics))
+        monitor.flush()
+        config = self.config
+        save_checkpoint(
+            self.run_dir,
+            self.worker.steps,
+            {
+                "agent": self.agent.state_dict(),
+                "optimizers": optimizer_tensors(self.agent.optimizers),
+                "replay": self.replay.state(),
+                "environment": self.env.state(),
+                "worker": self.worker.state(),
+            },
+            {
+                "config": to_plain(config),
+                "seed": config.seed,
+                "updates": self.updates,
+                "updates_at_start": self.updates_at_start,
+                "episodes_at_start": self.episodes_at_start,
+                "steps_at_start": self.steps_at_start,
+                "elapsed_s": monitor.elapsed_s,
+                "evaluation_s": self.evaluation_s,
+                "busy": self.busy,
+                "commits": self.commits,
+            },
+            keep=config.checkpoint.keep,
+            keep_agents=config.checkpoint.keep_agents,
+            continued_from=self._continued_from,
+        )
+        self._continued_from = None
+        self._leave_out(began)
+        return self.worker.steps, self.updates
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        parts, metadata = checkpoint.parts, checkpoint.metadata
+        try:
+            self.agent.load_state_dict(parts["agent"])
+            load_optimizer_tensors(self.agent.optimizers, parts["optimizers"])
+            self.replay.load_state(parts["replay"])
+            self.env.load_state(parts["environment"])
+            if not self.env.exact_resume:  # new episodes have begun
+                self.replay.mark_interrupted()
+                getattr(self.agent, "interrupt", lambda: None)()
+            self.worker.load_state(parts["worker"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"
+            changed = changes(metadata["config"], to_plain(self.config))
+            why = f"{', '.join(changed)}; leave that out, or start a new run" if changed else text[:200]
+            raise UserError(f"{checkpoint.path} does not fit this configuration: {why}") from None
+        self.updates = metadata["updates"]
+        self._saved_state = (checkpoint.step, self.updates)
+        self.updates_at_start = metadata["updates_at_start"]
+        self.episodes_at_start = metadata["episodes_at_start"]
+        self.steps_at_start = metadata["steps_at_start"]
+        self.elapsed_s = metadata["elapsed_s"]
+        self.evaluation_s = metadata.get("evaluation_s", 0.0)
+        before = metadata.get("commits", ["unknown"])  # checkpoints had none once
+        self.commits = before if before[-1:] == self.commits else before + self.commits
+        old = metadata["config"]
+        rate = (self.config.train_ratio, self.config.updates_per_episode)
+        if self.steps_at_start is not None and rate != (old["train_ratio"], old["updates_per_episode"]):
+            self._count_updates_from_here()  # the new rate holds from now on, not for the past
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+    """Say whether a multiple of `every` lies in (before, after]."""
+    return before // every != after // every

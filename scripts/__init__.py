@@ -1,0 +1,1 @@
+"""What users type: each file is a command, and a module that the installed commands call."""

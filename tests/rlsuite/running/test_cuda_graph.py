@@ -1,0 +1,86 @@
+"""The graphed update against the eager one: its logic on CPU with a stand-in for the graph, the real one on CUDA."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from agents.ace import ACE, ACEConfig
+from agents.ddpg import DDPG, DDPGConfig
+from rlsuite.nn.actors import ActorConfig
+from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.embedding import EmbeddingConfig
+from rlsuite.optim.state import optimizer_tensors
+from rlsuite.replay.buffer import Batch
+from rlsuite.running.cuda_graph import GraphedUpdate
+
+SMALL = {"actor": ActorConfig(hidden_sizes=(16, 16)), "critic": CriticConfig(hidden_sizes=(16, 16)), "batch_size": 8}
+TD3 = DDPGConfig(num_critics=2, policy_delay=2, target_noise=0.2, **SMALL)
+
+
+def stand_in(learn, generators):
+    """Replays by running again: what a graph does, without one."""
+    return learn
+
+
+def make(config, device):
+    kind = ACE if isinstance(config, ACEConfig) else DDPG
+    return kind(5, -torch.ones(2), torch.ones(2), config, seed=3, device=device)
+
+
+def random_batch(size, device, generator):
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator).to(device)
+
+    return Batch(
+        observation=draw(size, 5),
+        action=draw(size, 2).tanh(),
+        reward=draw(size),
+        discount=torch.full((size,), 0.99, device=device),
+        next_observation=draw(size, 5),
+        weight=torch.ones(size, device=device),
+        index=torch.arange(size, device=device),
+    )
+
+
+CONFIGS = [
+    TD3,
+    ACEConfig(num_pairs=3, policy_delay=3, **SMALL),
+    dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), block="batch_norm")),
+    dataclasses.replace(TD3, embedding=EmbeddingConfig(size=6, hidden_sizes=(16,))),
+    dataclasses.replace(TD3, critic=CriticConfig(hidden_sizes=(16,), loss="categorical", num_atoms=11, value_max=6.0)),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_graphed_updates_leave_what_eager_ones_leave(config, device):
+    eager, graphed = make(config, device), make(config, device)
+    update = GraphedUpdate(graphed, record=stand_in) if device == "cpu" else GraphedUpdate(graphed)
+    generator = torch.Generator().manual_seed(0)
+    exact = device == "cpu"
+    for _ in range(7):
+        batch = random_batch(eager.sample_size, device, generator)
+        wanted, got = eager.update(batch), update(batch)
+        assert wanted.keys() == got.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(got[name], value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
+    pairs = [(eager.state_dict(), graphed.state_dict())]
+    pairs.append((optimizer_tensors(eager.optimizers), optimizer_tensors(graphed.optimizers)))
+    for wanted, got in pairs:
+        assert wanted.keys() == got.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(got[name], value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
+
+
+def test_recording_does_not_draw_from_the_streams_and_outputs_are_fresh():
+    agent = make(TD3, "cpu")
+    before = agent.stream.generator.get_state()
+    update = GraphedUpdate(agent, record=lambda learn, generators: lambda: {"loss": torch.zeros(())})
+    first = update(random_batch(8, "cpu", torch.Generator().manual_seed(0)))
+    assert torch.equal(agent.stream.generator.get_state(), before)
+    first["loss"].fill_(7.0)
+    assert update(random_batch(8, "cpu", torch.Generator().manual_seed(1)))["loss"] == 0.0

@@ -1,0 +1,122 @@
+"""The training loop with hindsight and without a replay: resume at any point, bad losses."""
+
+import pytest
+import torch
+from test_training import NETWORKS, configure, final_bytes, make, make_agent, records_of, run
+from toy_environments import PointEnv, PointGoalEnv
+
+from agents.pombu.agent import EXPLORATION, MODELS, POLICY
+from rlsuite.config.schema import load_agent_class
+from rlsuite.errors import UserError
+from rlsuite.records.checkpoint import latest_checkpoint, read_checkpoint
+from rlsuite.records.postmortem import replay_postmortem
+from rlsuite.running.on_policy import OnPolicyTrainer
+from scripts.experiments.training_runs import finished
+
+SHER = {
+    "name": "sher",
+    "target": "agents.sher.SHER",
+    "normalizer": {"source": "relabelled"},
+    "target_every": 3,
+} | NETWORKS
+SHER = SHER | {"actor": {"hidden_sizes": [8], "distribution": "squashed_gaussian"}}
+CURRICULUM = {"enabled": True, "candidates": 8, "kept": 4}
+PPO = {"name": "ppo", "target": "agents.ppo.PPO", "rollout_length": 10, "minibatch_size": 16, "hidden_sizes": [8]}
+POMBU = {
+    "name": "pombu",
+    "target": "agents.pombu.agent.POMBU",
+    "horizon": 10,
+    "policy_updates": 3,
+    "trajectories": 4,
+    "hidden_sizes": [8],
+    "dynamics": {"num_members": 2, "hidden_sizes": [8], "max_passes": 10, "capacity": 80},
+}
+
+
+@pytest.mark.parametrize("stop", [104, 200, 260, 396])
+def test_a_resumed_run_with_hindsight_ends_with_the_same_bytes(tmp_path, stop):
+    """Stopped in mid-episode, at an episode's end, and after the ring of 20 slots has gone round."""
+    config = configure(
+        SHER,
+        steps=600,
+        replay={"capacity": 160, "hindsight": {"strategy": "future", "curriculum": CURRICULUM}},
+        num_envs=4,
+        train_ratio=0.2,
+        checkpoint={"every": 1000},
+    )
+
+    def trainer(run_dir, checkpoint=None):
+        env = PointGoalEnv(4, length=9)
+        bound = torch.ones(2)
+        kind = load_agent_class(config.agent_target)
+        agent = kind(6, -bound, bound, config.agent, num_envs=4, seed=0, goals=env.goals)
+        found = make(config, run_dir, agent=agent, env=env, checkpoint=checkpoint)
+        found.make_evaluation_env = lambda: PointGoalEnv(2, length=9)
+        return found
+
+    whole = trainer(tmp_path / "whole")
+    run(whole)
+    parts = trainer(tmp_path / "parts")
+    run(parts, should_stop=lambda: parts.worker.steps >= stop)
+    assert parts.worker.steps == stop
+    assert 0 < parts.updates < whole.updates
+    run(trainer(tmp_path / "parts", read_checkpoint(latest_checkpoint(tmp_path / "parts"))))
+    assert final_bytes(tmp_path / "whole", 600) == final_bytes(tmp_path / "parts", 600)
+    assert any("success_rate" in record for record in records_of(tmp_path / "parts", "train"))
+    assert "success_rate" in records_of(tmp_path / "parts", "evaluate")[-1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "adaptive"])
+@pytest.mark.parametrize("stop", [28, 40, 92], ids=["within the first rollout", "after one", "within a later one"])
+def test_a_resumed_on_policy_run_ends_with_the_same_bytes(tmp_path, stop, schedule):
+    config = configure(PPO | {"schedule": schedule, "decay_rollouts": 4 * (schedule == "linear")}, warmup_random=False)
+    build = lambda *place, **more: make(config, *place, kind=OnPolicyTrainer, env=PointEnv(4, length=7), **more)  # noqa: E731
+    whole = build(tmp_path / "whole")
+    assert run(whole)
+    assert whole.updates == 3  # 120 steps, 40 a rollout
+    first = build(tmp_path / "parts")
+    assert not run(first, lambda: first.worker.steps >= stop)
+    checkpoint = read_checkpoint(tmp_path / "parts" / "checkpoints" / str(stop))
+    assert run(build(tmp_path / "parts", agent=make_agent(config, seed=99), checkpoint=checkpoint))
+    assert final_bytes(tmp_path / "whole", 120) == final_bytes(tmp_path / "parts", 120)
+
+
+@pytest.mark.parametrize("stop", [40, 120], ids=["no evaluation is due", "at the end"])
+@pytest.mark.parametrize("stage", [MODELS, POLICY, EXPLORATION], ids=["models", "policy", "exploration"])
+def test_a_run_stopped_within_an_iteration_ends_with_the_same_bytes_and_evaluations(tmp_path, stop, stage):
+    config = configure(POMBU, warmup_random=False, evaluate={"every": 80, "episodes": 3}, checkpoint={"every": 1000})
+
+    def trainer(name, checkpoint=None):
+        agent = load_agent_class(config.agent_target)(
+            2,
+            torch.tensor([-1.0]),
+            torch.tensor([2.0]),
+            config.agent,
+            num_envs=4,
+            reward=lambda observation, action, following: -following[..., 0].abs(),
+        )
+        env = PointEnv(4, length=10)
+        return make(config, tmp_path / name, kind=OnPolicyTrainer, agent=agent, env=env, checkpoint=checkpoint)
+
+    assert run(trainer("whole"))
+    first = trainer("parts")
+    assert not run(first, lambda: first.worker.steps >= stop and first.agent.stage == stage)
+    assert first.agent.stage == stage
+    assert not finished(tmp_path / "parts", config)
+    assert run(trainer("parts", read_checkpoint(latest_checkpoint(tmp_path / "parts"))))
+    assert finished(tmp_path / "parts", config)
+    assert final_bytes(tmp_path / "whole", 120) == final_bytes(tmp_path / "parts", 120)
+    evaluations = [
+        [(record["step"], record["mean"]) for record in records_of(tmp_path / name, "evaluate")]
+        for name in ("whole", "parts")
+    ]
+    assert evaluations[0] == evaluations[1]
+    assert [step for step, _ in evaluations[0]] == [80, 120]
+
+
+def test_a_diverged_on_policy_update_leaves_a_post_mortem(tmp_path):
+    config = configure(PPO | {"learning_rate": 1e30}, warmup_random=False)
+    with pytest.raises(UserError, match="became non-finite"):
+        run(make(config, tmp_path, kind=OnPolicyTrainer))
+    (record,) = (tmp_path / "failures").glob("update-*.json")
+    assert replay_postmortem(record.with_suffix(""))["agent"]

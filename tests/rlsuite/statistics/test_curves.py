@@ -1,0 +1,224 @@
+"""Curves from run directories written by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from rlsuite.cli import run_script
+from rlsuite.errors import UserError
+from rlsuite.statistics.curves import (
+    find_runs,
+    left_out,
+    make_curves,
+    read_data,
+    read_run,
+    read_runs,
+    to_columns,
+    write_data,
+)
+
+
+def write_run(folder, name, returns, *, agent="ace", task="Hopper", seed=0, torn=False, pace=None):
+    """Write a run: `returns` is step -> mean return; with `pace`, evaluation i comes after i * pace train_s."""
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text(
+        yaml.safe_dump({"agent": {"name": agent, "k": 3}, "env": {"id": f"rlsuite/{task}"}, "seed": seed})
+    )
+    lines = [
+        json.dumps(
+            {"step": step, "time_s": 60.0 * place, "kind": "evaluate", "mean": mean, "length": 7.0}
+            | ({} if pace is None else {"train_s": pace * place})
+        )
+        for place, (step, mean) in enumerate(returns.items())
+    ]
+    lines.insert(1, json.dumps({"step": 5, "time_s": 1.0, "kind": "train", "updates": 3}))
+    (path / "metrics.jsonl").write_text("\n".join(lines) + ('\n{"step": 99, "kind": "eva' if torn else "\n"))
+    return path
+
+
+def test_a_group_has_the_interquartile_mean_on_the_steps_all_share(tmp_path):
+    for seed, value in enumerate([0.0, 10.0, 20.0, 1000.0]):
+        write_run(tmp_path, f"s{seed}", {100: value, 200: 2 * value, 300 + seed: 7.0}, torn=seed == 0)
+    (curve,) = make_curves(read_runs([str(tmp_path)]))
+    assert (curve.task, curve.label) == ("Hopper", "ace")
+    assert curve.steps.tolist() == [100, 200]
+    # The middle half of four runs is the two in the middle.
+    assert curve.center.tolist() == pytest.approx([15.0, 30.0])
+    assert (curve.low <= curve.center).all()
+    assert (curve.center <= curve.high).all()
+    assert curve.minutes.tolist() == pytest.approx([0.0, 1.0])
+    assert curve.returns.tolist() == [[0, 0], [10, 20], [20, 40], [1000, 2000]]
+    assert curve.last_mean == pytest.approx(515.0)
+    assert 0.0 <= curve.last_interval.low <= 515.0 <= curve.last_interval.high <= 2000.0
+
+
+def test_what_a_curve_cannot_hold_is_said_and_costs_no_other_group(tmp_path):
+    write_run(tmp_path, "short", {100: 1.0, 200: 2.0})
+    write_run(tmp_path, "long", {100: 1.0, 200: 2.0, 300: 3.0})
+    for step in (150, 250):
+        write_run(tmp_path, f"odd{step}", {step: 1.0}, agent="ddpg")
+    runs = read_runs([str(tmp_path)])
+    assert [(curve.label, curve.steps.tolist()) for curve in make_curves(runs)] == [("ace", [100, 200])]
+    ace, ddpg = left_out(runs)
+    assert ace.startswith("ace on Hopper is drawn to step 200 of 300, for ")
+    assert ace.endswith("/short")
+    assert "ddpg on Hopper is left out: no step is common" in ddpg
+    assert "/odd150 (to 150), " in ddpg
+    assert left_out([run for run in runs if run.name.endswith("long")]) == []
+
+
+def test_groups_are_made_by_task_and_keys_and_a_repeated_step_counts_once(tmp_path):
+    write_run(tmp_path, "a", {100: 1.0})
+    write_run(tmp_path, "b", {100: 2.0}, agent="ddpg")
+    write_run(tmp_path, "c", {100: 3.0}, task="Ant")
+    curves = make_curves(read_runs([str(tmp_path)], ["agent.name", "agent.k"]))
+    assert {(curve.task, curve.label) for curve in curves} == {
+        ("Hopper", "ace, k=3"),
+        ("Hopper", "ddpg, k=3"),
+        ("Ant", "ace, k=3"),
+    }
+    text = (tmp_path / "a" / "metrics.jsonl").read_text()
+    again = json.dumps({"step": 100, "time_s": 9.0, "kind": "evaluate", "mean": 5.0})
+    (tmp_path / "a" / "metrics.jsonl").write_text(text + again + "\n")
+    (curve,) = make_curves([read_run(tmp_path / "a")])
+    assert curve.returns.tolist() == [[5.0]]
+
+
+def test_minutes_leave_evaluations_out_where_the_log_can_tell(tmp_path):
+    write_run(tmp_path, "new0", {100: 1.0, 200: 1.0}, pace=30.0)
+    write_run(tmp_path, "new1", {100: 1.0, 200: 1.0}, pace=90.0)
+    write_run(tmp_path, "old", {100: 1.0, 200: 1.0}, agent="old")
+    runs = {run.name.rpartition("/")[2]: run for run in read_runs([str(tmp_path)])}
+    assert [runs[name].with_evaluation for name in ("new0", "new1", "old")] == [False, False, True]
+    new, old = make_curves(list(runs.values()))
+    assert new.minutes.tolist() == pytest.approx([0.0, 1.0])
+    assert old.minutes.tolist() == pytest.approx([0.0, 1.0])  # the wall clock of everything
+
+
+def test_a_data_file_gives_the_same_curves_without_the_runs(tmp_path):
+    runs = [
+        read_run(write_run(tmp_path, f"{task}{seed}", {100: 1.5 * seed, 300: 2.0}, task=task, seed=seed, pace=9.0))
+        for task in ("Ant", "Hopper")
+        for seed in range(3)
+    ]
+    path = tmp_path / "deep" / "data.json"
+    write_data(runs, path)
+    assert len(path.read_text().splitlines()) == 2 + len(runs)
+    again = read_data(path)
+    assert [to_columns(run) for run in again] == [to_columns(run) for run in runs]
+    first = json.loads(path.read_text())[1]
+    assert (first["label"], first["env"], first["seed"]) == ("ace", "Ant", 1)
+    assert (first["step"], first["seconds"], first["mean"]) == ([100, 300], [0.0, 9.0], [1.5, 2.0])
+    assert first["length"] == [7.0, 7.0]
+    for one, other in zip(make_curves(runs), make_curves(read_runs([str(path)])), strict=True):
+        assert (one.task, one.label) == (other.task, other.label)
+        for name in ("steps", "minutes", "returns", "center", "low", "high"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for text in ("{", '[{"run": "a"}]', "3"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="no data file"):
+            read_data(path)
+    with pytest.raises(UserError, match="does not exist"):
+        read_runs([str(tmp_path / "none.json")])
+
+
+def test_what_cannot_be_plotted_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no run directory"):
+        find_runs([str(tmp_path)])
+    path = write_run(tmp_path, "empty", {})
+    with pytest.raises(UserError, match="no evaluation yet"):
+        read_run(path)
+    runs = [read_run(write_run(tmp_path, f"far{step}", {step: 1.0})) for step in (100, 200)]
+    with pytest.raises(UserError, match="no step is common"):
+        make_curves(runs)
+    (path / "config.yaml").write_text("[")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_run(path)
+
+
+def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    from scripts import plot_curves
+
+    for agent, gain in {"ace": 2.0, "ddpg": 1.0}.items():
+        for task in ("Hopper", "Ant"):
+            for seed in range(2):
+                write_run(
+                    tmp_path / "runs", f"{agent}{task}{seed}", {100: gain, 200: gain + seed}, agent=agent, task=task
+                )
+    output, data = tmp_path / "pictures" / "curves.png", tmp_path / "data.json"
+    assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", f"output={output}"]) == 0
+    printed = capsys.readouterr().out
+    assert "interval" in printed
+    assert "2.5 [2.0, 3.0]" in " ".join(printed.split())  # ace on Hopper: 2 and 3
+    assert "8 runs include their evaluations" in printed
+    assert "P(ace > ddpg)" not in printed  # two seeds are too few
+    picture = np.asarray(Image.open(output).convert("RGB"))
+    assert picture.shape[1] > 2.5 * picture.shape[0]  # three panels
+    assert len(json.loads(output.with_suffix(".json").read_text())) == 8
+    assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", f"output={output}", f"data={data}"]) == 0
+    assert data.read_text() == output.with_suffix(".json").read_text()
+    again = tmp_path / "again.png"  # from the data file alone: the same picture
+    assert run_script(plot_curves.main, [f"runs={data}", f"output={again}"]) == 0
+    assert again.read_bytes() == output.read_bytes()
+    assert not again.with_suffix(".json").exists()
+    assert run_script(plot_curves.main, [f"runs={data}", f"output={again}", "x=minutes"]) == 0
+    assert again.read_bytes() != output.read_bytes()
+    capsys.readouterr()
+    assert run_script(plot_curves.main, [f"runs={data}", "x=hours"]) == 2
+    assert "minutes" in capsys.readouterr().err
+    assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", "output=curves.gif"]) == 2
+    assert "png" in capsys.readouterr().err
+
+
+def test_how_likely_one_group_ends_above_another_by_hand(tmp_path):
+    from scripts import plot_curves
+
+    for agent, gain in {"ace": 2.0, "ddpg": 1.0}.items():
+        for task in ("Hopper", "Ant"):
+            for seed in range(3):
+                write_run(tmp_path, f"{agent}{task}{seed}", {100: gain + seed}, agent=agent, task=task)
+    (line,) = plot_curves.improvements(make_curves(read_runs([str(tmp_path)])))
+    # Of 2, 3, 4 against 1, 2, 3 six of nine pairs are above and two level, on both tasks.
+    assert line.startswith("P(ace > ddpg) = 0.78, 95 % interval [")
+
+
+def test_a_run_counts_once_however_it_is_named(tmp_path):
+    write_run(tmp_path, "runs/a", {100: 1.0})
+    write_run(tmp_path, "runs/b", {100: 2.0}, seed=1)
+    runs = read_runs([str(tmp_path / "runs")])
+    write_data(runs, tmp_path / "data.json")
+    again = [
+        str(tmp_path),
+        str(tmp_path / "runs" / "a"),
+        str(tmp_path / "runs" / ".." / "runs"),
+        str(tmp_path / "data.json"),
+    ]
+    assert len(read_runs(again)) == len(runs) == 2
+
+
+def test_runs_without_an_evaluation_are_left_out_with_a_word(tmp_path, capsys):
+    write_run(tmp_path, "a", {100: 1.0})
+    write_run(tmp_path, "b", {})
+    assert len(read_runs([str(tmp_path)])) == 1
+    assert "left out, as they have no evaluation yet" in capsys.readouterr().out
+
+
+def test_what_cannot_be_plotted_is_refused_in_one_line(tmp_path):
+    write_run(tmp_path, "a", {100: 1.0})
+    for key in ("agent.kk", ""):
+        with pytest.raises(UserError, match=f"by={key}: no run has this key"):
+            read_runs([str(tmp_path)], ["agent.name", key])
+    (tmp_path / "empty.json").write_text("[]")
+    for paths in ([], [str(tmp_path / "empty.json")]):
+        with pytest.raises(UserError, match="there is no run in it"):
+            read_runs(paths)
+    columns = to_columns(read_run(tmp_path / "a")) | {"mean": [None]}
+    (tmp_path / "null.json").write_text(json.dumps([columns]))
+    with pytest.raises(UserError, match="is no data file"):
+        read_runs([str(tmp_path / "null.json")])
