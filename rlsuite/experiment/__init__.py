@@ -1,7 +1,8 @@
 """A paper's reproduction: numbers set beforehand, jobs that survive a kill, claims with their bars, one JSON file.
 
 claims.py     an inequality with its margin, and its verdict
-jobs.py       arms x seeds as jobs: a function or a command each, its result kept and not computed again
+jobs.py       arms x seeds as jobs, each run once and its result kept
+kinds.py      what a job can be: a function, or any command
 processes.py  subprocesses that end with this one; progress
 worker.py     a subprocess: one function of one job
 results.py    docs/results/<paper>.json: written whole, read back

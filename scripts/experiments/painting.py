@@ -29,7 +29,8 @@ from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import Claim, Result
-from rlsuite.experiment.jobs import FunctionJob, Jobs
+from rlsuite.experiment.jobs import Jobs
+from rlsuite.experiment.kinds import FunctionJob
 from scripts.experiments.training_runs import for_seeds, train_all
 
 SIZE, TRAIN, TEST = 32, 1500, 297
