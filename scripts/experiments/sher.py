@@ -79,8 +79,8 @@ class Numbers:
 
 
 SMALL = ("agent.actor.hidden_sizes=[8,8]", "agent.critic.hidden_sizes=[8,8]", "agent.batch_size=16")
-SMALL += ("num_envs=4", "warmup_episodes=4", "updates_per_episode=1", "evaluate.every=300", "evaluate.episodes=2")
-DEBUG = Numbers(seeds=2, episodes=3, reach_steps=600, push_steps=600, reach_overrides=SMALL, push_overrides=SMALL)
+SMALL += ("num_envs=4", "warmup_episodes=4", "updates_per_episode=1", "evaluate.every=200", "evaluate.episodes=2")
+DEBUG = Numbers(seeds=2, episodes=3, reach_steps=400, push_steps=400, reach_overrides=SMALL, push_overrides=SMALL)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:

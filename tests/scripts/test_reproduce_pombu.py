@@ -84,7 +84,7 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
     assert values.pop("paper") == "pombu"
     full = numbers(**values).arms()["cheetah-pombu"]
     config, _ = compose_train(full)
-    assert (config.steps, config.agent) == (200_000, POMBUConfig())  # whose defaults are the card's table
+    assert (config.steps, config.agent) == (200_000, POMBUConfig())  # whose defaults are the paper's table
 
 
 def test_wrong_numbers_are_refused():

@@ -61,7 +61,7 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
     assert set(result.figures["success"]) == {"reach-sher", "reach-unlabelled", "push-sher", "push-her"}
     for name in ("success", "success_sampled"):
         assert all(0.0 <= value <= 1.0 for figures in result.figures[name].values() for value in figures)
-    assert [step for step, _ in result.figures["curves"]["push-her-s0"]] == [300, 600]
+    assert [step for step, _ in result.figures["curves"]["push-her-s0"]] == [200, 400]
     for name in ("reach-sher-s0", "push-her-s1"):  # they have learned something
         (folder,) = (path for path in (tmp_path / "sher").glob(f"{name}-*") if path.is_dir())
         assert max(record.get("updates", 0) for record in records(folder)) > 0
