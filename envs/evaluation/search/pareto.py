@@ -19,7 +19,7 @@ import numpy as np
 
 def dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return where `one` is at least as good in every objective and better in one; (..., M) and (..., M) to (...)."""
-    return (one <= other).all(-1) & (one < other).any(-1)
+    return np.asarray((one <= other).all(-1) & (one < other).any(-1))
 
 
 def ranks(objectives: np.ndarray) -> np.ndarray:
