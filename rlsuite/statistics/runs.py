@@ -1,13 +1,14 @@
-"""Learning curves of many runs: what metrics.jsonl files say, grouped, on common steps, with bands.
+"""Runs and their evaluations: read from run directories, or from a data file that `write_data` made of them.
 
-Runs come from run directories, or from a data file that `write_data` made of them: one small JSON file holds every
-evaluation of every run behind a figure, and the figure can be drawn from it alone.
+One small JSON file holds every evaluation of every run behind a figure, and the figure can be drawn from it alone.
+Runs are told apart by what they are: copies of one run are refused, runs of differing configs get differing labels.
 
-Shapes: R runs of a group (seeds), S evaluations.
+Shapes: S evaluations.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ import numpy as np
 import yaml
 
 from rlsuite.errors import UserError
-from rlsuite.statistics.estimates import Interval, bootstrap_interval, interquartile_mean, stratified_bootstrap_interval
+from rlsuite.statistics.digits import significant
+from rlsuite.statistics.same_config import differing, digest_of, value_of
 
 # Of an evaluation's episodes; kept where a run has them.
-SPREAD = ("std", "low", "high", "length", "success_rate")
+SPREAD = ("std", "low", "high", "length", "success_rate", "failed")
 METRICS = {"return": "mean", "success": "success_rate"}
 
 
@@ -35,10 +37,12 @@ class Run:
         task: short name of the environment.
         seed: the run's.
         steps: (S,) environment steps of the evaluations, growing.
-        returns: (S,) mean returns.
+        returns: (S,) mean returns of the episodes whose simulation went through.
         seconds: (S,) wall clock of the training so far.
         with_evaluation: whether `seconds` counts the evaluations too, as in runs that kept no train_s.
         spread: name in SPREAD -> (S,), of the episodes of each evaluation.
+        config: digest of what decides how it learned, the seed apart; "" where that is not known.
+        unmeasured: evaluations without a single whole episode, which are not among the S.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Run:
     seconds: np.ndarray
     with_evaluation: bool
     spread: dict[str, np.ndarray]
+    config: str = ""
+    unmeasured: int = 0
 
     def metric(self, name: str) -> np.ndarray:
         """Return a key of METRICS at every evaluation, (S,).
@@ -63,40 +69,12 @@ class Run:
             raise UserError(f"{self.name} has no {name} in its evaluations; use y=return")
         return self.spread[METRICS[name]]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A group's curve on one task.
-
-    Attributes:
-        label: the group.
-        task: the environment.
-        steps: (S,) at which every run of the group was evaluated.
-        minutes: (S,) mean wall clock of the runs' training up to there.
-        returns: (R, S) of each run: mean returns, or what else of METRICS was asked for.
-        center: (S,) interquartile mean over runs.
-        low: (S,) lower end of the 95 % bootstrap band.
-        high: (S,) upper end.
-    """
-
-    label: str
-    task: str
-    steps: np.ndarray
-    minutes: np.ndarray
-    returns: np.ndarray
-    center: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    @property
-    def last_mean(self) -> float:
-        """The mean over runs of the last evaluation."""
-        return float(self.returns[:, -1].mean())
-
-    @property
-    def last_interval(self) -> Interval:
-        """The 95 % bootstrap interval of `last_mean`."""
-        return bootstrap_interval(self.returns[:, -1])
+    def same_evaluations(self, other: Run) -> bool:
+        """Whether both have one log: equal returns at equal steps and seconds, as far as old data files round them."""
+        return np.array_equal(self.steps, other.steps) and all(
+            np.allclose(getattr(self, name), getattr(other, name), rtol=1e-6, atol=1e-4)
+            for name in ("returns", "seconds")
+        )
 
 
 def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> list[Run]:
@@ -107,7 +85,7 @@ def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> li
         keys: config keys whose values are the label of a run; a data file brings its own labels.
 
     Raises:
-        UserError: if one of them cannot be read, or there is no run.
+        UserError: if one of them cannot be read, there is no run, or two of them are copies of one run.
     """
     paths = list(paths)
     files = [path for path in paths if path.endswith(".json")]
@@ -117,31 +95,80 @@ def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> li
         runs += evaluated(find_runs(folders), keys)
     if not runs:
         raise UserError(f"{', '.join(paths) or 'runs=[]'}: there is no run in it; name run directories or data files")
-    # A run that is named twice, or lies in a data file as well, is one seed and not two.
-    same = {(run.name, run.label, run.task, run.seed, run.returns.round(4).tobytes()): run for run in runs}
-    return list(same.values())
+    return told_apart(without_copies(runs))
+
+
+def without_copies(runs: Sequence[Run]) -> list[Run]:
+    """Return each run once, however often it is named.
+
+    Raises:
+        UserError: if two runs of a group have different names and the very same log.
+    """
+    kept: list[Run] = []
+    for run in runs:
+        alike = [
+            other
+            for other in kept
+            if (other.label, other.task, other.seed) == (run.label, run.task, run.seed) and other.same_evaluations(run)
+        ]
+        if not alike:
+            kept.append(run)
+        elif alike[0].name != run.name:
+            raise UserError(
+                f"{alike[0].name} and {run.name} are copies of one run (equal seed, returns and seconds); name one"
+            )
+    return kept
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, where configs of one group are known to differ with their digests in the labels."""
+    configs: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        configs.setdefault((run.task, run.label), set()).add(run.config)
+    mixed = {group for group, found in configs.items() if len(found - {""}) > 1}
+    for task, label in sorted(group for group, found in configs.items() if "" in found and len(found) > 1):
+        print(f"{label} on {task}: some data files do not say their runs' configs; that they are alike is not checked")
+    return [
+        dataclasses.replace(run, label=f"{run.label} [config {run.config[:6] or 'unknown'}]")
+        if (run.task, run.label) in mixed
+        else run
+        for run in runs
+    ]
 
 
 def evaluated(paths: Sequence[Path], keys: Sequence[str]) -> list[Run]:
     """Return the runs that have an evaluation, and print which have none yet.
 
+    Runs whose configs differ in more than the keys (and the seed, and what changes no learning) get labels that say
+    in what.
+
     Raises:
         UserError: if none has one, one cannot be read, or no run has one of the keys in its config.
     """
+    configs = {path: read_yaml(path) for path in paths}
     for key in keys:
-        if all(value_of(read_yaml(path), key) is None for path in paths):
+        if all(value_of(config, key) is None for config in configs.values()):
             raise UserError(f"by={key}: no run has this key in its config.yaml; use one that they have, or agent.name")
-    runs, waiting = [], []
+    runs, waiting = {}, []
     for path in paths:
         try:
-            runs.append(read_run(path, keys))
+            runs[path] = read_run(path, keys)
         except NoEvaluationError:
             waiting.append(path)
     if not runs:
         raise UserError(f"{waiting[0]} has no evaluation yet; train it with evaluate.every above 0")
     if waiting:
         print(f"left out, as they have no evaluation yet: {', '.join(map(str, waiting))}")
-    return runs
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path, run in runs.items():
+        groups.setdefault((run.task, run.label), []).append(path)
+    for (task, label), members in groups.items():
+        more = differing([configs[path] for path in members])
+        if more:
+            print(f"{label} on {task}: configs differ in {', '.join(more)}, so that it is split by that")
+        for path in members if more else ():
+            runs[path] = dataclasses.replace(runs[path], label=label_of(configs[path], [*keys, *more]))
+    return list(runs.values())
 
 
 def find_runs(paths: Iterable[str]) -> list[Path]:
@@ -170,17 +197,22 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
         lines = (path / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
         # The last record of a step counts: a resumed run may have evaluated it twice.
-        rows = {r["step"]: r for r in records if r["kind"] == "evaluate" and r["mean"] is not None}
+        found = {record["step"]: record for record in records if record["kind"] == "evaluate"}
+        rows = {step: row for step, row in found.items() if row["mean"] is not None}
         with_evaluation = any("train_s" not in row for row in rows.values())
         columns: dict[str, Any] = {
             "run": "/".join(path.absolute().parts[-2:]),  # a data file is published: no machine's paths
             "label": label_of(config, keys),
             "env": str(config["env"]["id"]).rpartition("/")[2],
             "seed": config.get("seed"),
+            "config": digest_of(config),
+            "unmeasured": len(found) - len(rows),
             "with_evaluation": with_evaluation,
             "step": sorted(rows),
             "seconds": [rows[step]["time_s" if with_evaluation else "train_s"] for step in sorted(rows)],
         }
+        if any("failed" in row for row in rows.values()):  # only an evaluation with failures has a number of them
+            rows = {step: {"failed": 0, **row} for step, row in rows.items()}
         for name in ("mean", *SPREAD):
             if all(row.get(name) is not None for row in rows.values()):
                 columns[name] = [rows[step][name] for step in sorted(rows)]
@@ -216,95 +248,22 @@ def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
     )
 
 
-def value_of(config: Any, key: str) -> Any:
-    """Return what a config holds under a dotted key; None where it has no such key."""
-    for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return config
-
-
-def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
-    """Group runs by task and label, and put each group on the steps all of its runs were evaluated at.
-
-    Args:
-        runs: the runs.
-        metric: a key of METRICS.
-
-    Returns:
-        A curve for each group whose runs share a step; `left_out` tells what they lack.
-
-    Raises:
-        UserError: if no group's runs share a step, or a run has no such metric.
-    """
-    found = grouped(runs)
-    curves = [
-        _curve(label, task, members, common_steps(members), metric)
-        for (task, label), members in sorted(found.items())
-        if common_steps(members)
-    ]
-    if not curves:
-        raise UserError("; ".join(left_out(runs)))
-    return curves
-
-
-def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    """Return the runs by task and label."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault((run.task, run.label), []).append(run)
-    return groups
-
-
-def common_steps(runs: Sequence[Run]) -> list[int]:
-    """Return the steps that all of the runs were evaluated at."""
-    return sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
-
-
-def left_out(runs: Sequence[Run]) -> list[str]:
-    """Return a line for each group with evaluations that its curve cannot hold, naming the runs that are to blame."""
-    lines = []
-    for (task, label), members in sorted(grouped(runs).items()):
-        common, ends = common_steps(members), [int(run.steps[-1]) for run in members]
-        if not common:
-            steps = ", ".join(f"{run.name} (to {end:,})" for run, end in zip(members, ends, strict=True))
-            lines.append(f"{label} on {task} is left out: no step is common to the evaluations of {steps}")
-        elif common[-1] < max(ends):
-            short = [run.name for run in members if common[-1] == run.steps[-1]] or [run.name for run in members]
-            lines.append(f"{label} on {task} is drawn to step {common[-1]:,} of {max(ends):,}, for {', '.join(short)}")
-    return lines
-
-
-def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
-    steps = np.array(common)
-    places = [np.searchsorted(run.steps, steps) for run in runs]
-    returns = np.array([run.metric(metric)[place] for run, place in zip(runs, places, strict=True)])
-    seconds = np.array([run.seconds[place] for run, place in zip(runs, places, strict=True)])
-    bands = [stratified_bootstrap_interval(column[:, None]) for column in returns.T]
-    return Curve(
-        label=label,
-        task=task,
-        steps=steps,
-        minutes=seconds.mean(axis=0) / 60,
-        returns=returns,
-        center=interquartile_mean(returns.T),
-        low=np.array([band.low for band in bands]),
-        high=np.array([band.high for band in bands]),
-    )
-
-
 # -- data files ---------------------------------------------------------------------------------------------
 
 
 def to_columns(run: Run) -> dict[str, Any]:
     """Return a run as plain data: what a data file holds of it."""
     numbers = {"step": run.steps, "seconds": run.seconds, "mean": run.returns, **run.spread}
-    plain = {name: [round(float(value), 4) for value in values] for name, values in numbers.items()}
+    plain = {name: [significant(value) for value in values] for name, values in numbers.items()}
+    unmeasured = {"unmeasured": run.unmeasured} if run.unmeasured else {}
     return {
         "run": run.name,
         "label": run.label,
         "env": run.task,
         "seed": run.seed,
+        "config": run.config,
         "with_evaluation": run.with_evaluation,
+        **unmeasured,
         **plain,
         "step": run.steps.tolist(),
     }
@@ -333,6 +292,8 @@ def from_columns(columns: dict[str, Any]) -> Run:
         seconds=arrays.pop("seconds"),
         with_evaluation=columns["with_evaluation"],
         spread=arrays,
+        config=columns.get("config", ""),  # data files had none once
+        unmeasured=columns.get("unmeasured", 0),
     )
 
 

@@ -1,0 +1,164 @@
+"""Learning curves of many runs: grouped by task and label, a value for each seed, on common steps, with bands.
+
+Shapes: R seeds of a group, S evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlsuite.errors import UserError
+from rlsuite.statistics.estimates import interquartile_mean, stratified_bootstrap_interval
+from rlsuite.statistics.means import BOOTSTRAP, FEWEST_FOR_BOOTSTRAP, MeanInterval, expanded_level, mean_interval
+from rlsuite.statistics.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A group's curve on one task.
+
+    Attributes:
+        label: the group.
+        task: the environment.
+        steps: (S,) at which every run of the group was evaluated.
+        minutes: (S,) mean wall clock of the runs' training up to there.
+        seeds: the R distinct seeds; a run without one counts as a seed of its own.
+        returns: (R, S) of each seed: mean returns, or what else of METRICS was asked for. Runs of one seed are no
+            independent runs: they are averaged.
+        center: (S,) mean over seeds; of FEWEST_FOR_BOOTSTRAP seeds or more the interquartile mean.
+        low: (S,) lower end of the 95 % band around it: of the mean by Student's t, of the interquartile mean by the
+            bootstrap; NaN for one seed.
+        high: (S,) upper end.
+        kind: how the band was made, as in `MeanInterval`.
+    """
+
+    label: str
+    task: str
+    steps: np.ndarray
+    minutes: np.ndarray
+    seeds: tuple[int | str, ...]
+    returns: np.ndarray
+    center: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    kind: str
+
+    @property
+    def last_mean(self) -> float:
+        """The mean over seeds of the last evaluation."""
+        return float(self.returns[:, -1].mean())
+
+    @property
+    def last_interval(self) -> MeanInterval:
+        """The 95 % interval of `last_mean`."""
+        return mean_interval(self.returns[:, -1])
+
+    @property
+    def last_middle(self) -> float:
+        """The interquartile mean over seeds of the last evaluation."""
+        return float(interquartile_mean(self.returns[:, -1]))
+
+    def at(self, step: int) -> np.ndarray:
+        """Return the value (R,) of each seed at one of `steps`."""
+        return self.returns[:, np.searchsorted(self.steps, step)]
+
+
+def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
+    """Group runs by task and label, and put each group on the steps all of its runs were evaluated at.
+
+    Args:
+        runs: the runs.
+        metric: a key of METRICS.
+
+    Returns:
+        A curve for each group whose runs share a step; `left_out` tells what they lack.
+
+    Raises:
+        UserError: if no group's runs share a step, or a run has no such metric.
+    """
+    found = grouped(runs)
+    curves = [
+        _curve(label, task, members, common_steps(members), metric)
+        for (task, label), members in sorted(found.items())
+        if common_steps(members)
+    ]
+    if not curves:
+        raise UserError("; ".join(left_out(runs)))
+    return curves
+
+
+def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Return the runs by task and label."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.task, run.label), []).append(run)
+    return groups
+
+
+def by_seed(runs: Sequence[Run]) -> dict[int | str, list[Run]]:
+    """Return the runs by seed; a run without one stands alone under its name."""
+    seeds: dict[int | str, list[Run]] = {}
+    for run in runs:
+        seeds.setdefault(run.name if run.seed is None else run.seed, []).append(run)
+    return seeds
+
+
+def common_steps(runs: Sequence[Run]) -> list[int]:
+    """Return the steps that all of the runs were evaluated at."""
+    return sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
+
+
+def left_out(runs: Sequence[Run]) -> list[str]:
+    """Return a line for each thing about a group's runs that its curve cannot show, naming the runs."""
+    lines = []
+    for (task, label), members in sorted(grouped(runs).items()):
+        common, ends = common_steps(members), [int(run.steps[-1]) for run in members]
+        if not common:
+            steps = ", ".join(f"{run.name} (to {end:,})" for run, end in zip(members, ends, strict=True))
+            lines.append(f"{label} on {task} is left out: no step is common to the evaluations of {steps}")
+        elif common[-1] < max(ends):
+            short = [run.name for run in members if common[-1] == run.steps[-1]] or [run.name for run in members]
+            lines.append(f"{label} on {task} is drawn to step {common[-1]:,} of {max(ends):,}, for {', '.join(short)}")
+        seeds = by_seed(members)
+        if len(seeds) < len(members):
+            twice = ", ".join(run.name for same in seeds.values() if len(same) > 1 for run in same)
+            lines.append(f"{label} on {task}: {len(members)} runs of {len(seeds)} seeds; averaged into one are {twice}")
+        failed = [(run.name, int(run.spread["failed"].sum())) for run in members if "failed" in run.spread]
+        if failed:
+            where = ", ".join(f"{number} of {name}" for name, number in failed)
+            lines.append(f"{label} on {task}: evaluation episodes whose simulation failed are in no mean: {where}")
+        unmeasured = ", ".join(f"{run.unmeasured} of {run.name}" for run in members if run.unmeasured)
+        if unmeasured:
+            lines.append(f"{label} on {task}: evaluations without a whole episode are not drawn: {unmeasured}")
+    return lines
+
+
+def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
+    steps, seeds = np.array(common), by_seed(runs)
+
+    def of_seeds(value) -> np.ndarray:
+        at = [[value(run)[np.searchsorted(run.steps, steps)] for run in same] for same in seeds.values()]
+        return np.array([np.mean(rows, axis=0) for rows in at])
+
+    returns = of_seeds(lambda run: run.metric(metric))
+    if len(seeds) >= FEWEST_FOR_BOOTSTRAP:
+        level, kind, center = expanded_level(0.95, len(seeds)), BOOTSTRAP, interquartile_mean(returns.T)
+        bands = [stratified_bootstrap_interval(column[:, None], level=level) for column in returns.T]
+    else:
+        bands = [mean_interval(column) for column in returns.T]
+        kind, center = bands[0].kind, returns.mean(axis=0)
+    return Curve(
+        label=label,
+        task=task,
+        steps=steps,
+        minutes=of_seeds(lambda run: run.seconds).mean(axis=0) / 60,
+        seeds=tuple(seeds),
+        returns=returns,
+        center=center,
+        low=np.array([band.low for band in bands]),
+        high=np.array([band.high for band in bands]),
+        kind=kind,
+    )
