@@ -113,13 +113,22 @@ def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
 def improvements(curves: Sequence[Curve]) -> list[str]:
     """Return a line for each two groups: how likely a run of one ends above one of the other, or why that is not said.
 
-    They are compared on the tasks both ran on, on each with the seeds it has and at the largest step that all runs of
-    both were evaluated at. Fewer seeds than FEWEST_RUNS cannot tell two algorithms apart.
+    They are compared on the tasks both ran on with FEWEST_RUNS seeds or more (fewer cannot tell two algorithms apart),
+    on each with the seeds it has and at the largest step that all runs of both were evaluated at. A last line names the
+    groups with fewer.
     """
     groups: dict[str, dict[str, Curve]] = {}
+    few: dict[str, list[str]] = {}
     for curve in curves:
-        groups.setdefault(curve.label, {})[curve.task] = curve
-    return [compared(first, second, groups) for first, second in itertools.combinations(groups, 2)]
+        if len(curve.seeds) >= FEWEST_RUNS:
+            groups.setdefault(curve.label, {})[curve.task] = curve
+        else:
+            few.setdefault(curve.label, []).append(f"{curve.task} {len(curve.seeds)}")
+    lines = [compared(first, second, groups) for first, second in itertools.combinations(groups, 2)]
+    if few and len(groups | few) > 1:
+        named = "; ".join(f"{label}: {', '.join(tasks)}" for label, tasks in few.items())
+        lines.append(f"P(A > B) is not said of fewer than {FEWEST_RUNS} seeds ({named})")
+    return lines
 
 
 def compared(first: str, second: str, groups: Mapping[str, Mapping[str, Curve]]) -> str:
@@ -130,20 +139,16 @@ def compared(first: str, second: str, groups: Mapping[str, Mapping[str, Curve]])
     at = {task: step for task, step in steps.items() if step is not None}
     if not at:
         return f"{first} and {second} are not compared: they have no task with a common step"
-    few = [f"{task} {len(one[task].seeds)} and {len(two[task].seeds)}" for task in at]
-    if min(len(group[task].seeds) for group in (one, two) for task in at) < FEWEST_RUNS:
-        return (
-            f"{first} and {second} are not compared: fewer than {FEWEST_RUNS} seeds of each on a task tell nothing "
-            f"({', '.join(few)})"
-        )
     chance, (low, high), p_value = improvement(
         {task: one[task].at(step) for task, step in at.items()}, {task: two[task].at(step) for task, step in at.items()}
     )
-    where = ", ".join(f"{task} at step {step:,}" for task, step in at.items())
-    without = f", without {', '.join(apart)}" if apart else ""
+    where = [
+        f"{task} at step {step:,}, {len(one[task].seeds)} and {len(two[task].seeds)} seeds" for task, step in at.items()
+    ]
+    without = [f"without {', '.join(apart)}"] if apart else []
     return (
         f"P({first} > {second}) = {chance:.2f}, 95 % score interval [{low:.2f}, {high:.2f}], exact two-sided p = "
-        f"{p_value:.3f} (seeds: {', '.join(few)}; {where}{without})"
+        f"{p_value:.3f} ({'; '.join([*where, *without])})"
     )
 
 

@@ -5,7 +5,8 @@ Shapes: R seeds of a group, S evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from rlsuite.errors import UserError
 from rlsuite.statistics.estimates import interquartile_mean, stratified_bootstrap_interval
 from rlsuite.statistics.means import BOOTSTRAP, FEWEST_FOR_BOOTSTRAP, MeanInterval, expanded_level, mean_interval
-from rlsuite.statistics.runs import Run
+from rlsuite.statistics.runs import BOUNDS, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Curve:
             bootstrap; NaN for one seed.
         high: (S,) upper end.
         kind: how the band was made, as in `MeanInterval`.
+        bounds: between which values can lie; intervals are cut off there.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     kind: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def last_mean(self) -> float:
@@ -54,7 +57,8 @@ class Curve:
     @property
     def last_interval(self) -> MeanInterval:
         """The 95 % interval of `last_mean`."""
-        return mean_interval(self.returns[:, -1])
+        low, high, kind = mean_interval(self.returns[:, -1])
+        return MeanInterval(*np.clip([low, high], *self.bounds).tolist(), kind)
 
     @property
     def last_middle(self) -> float:
@@ -139,11 +143,11 @@ def left_out(runs: Sequence[Run]) -> list[str]:
 def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
     steps, seeds = np.array(common), by_seed(runs)
 
-    def of_seeds(value) -> np.ndarray:
+    def of_seeds(value: Callable[[Run], np.ndarray]) -> np.ndarray:
         at = [[value(run)[np.searchsorted(run.steps, steps)] for run in same] for same in seeds.values()]
         return np.array([np.mean(rows, axis=0) for rows in at])
 
-    returns = of_seeds(lambda run: run.metric(metric))
+    returns, bounds = of_seeds(lambda run: run.metric(metric)), BOUNDS.get(metric, (-math.inf, math.inf))
     if len(seeds) >= FEWEST_FOR_BOOTSTRAP:
         level, kind, center = expanded_level(0.95, len(seeds)), BOOTSTRAP, interquartile_mean(returns.T)
         bands = [stratified_bootstrap_interval(column[:, None], level=level) for column in returns.T]
@@ -158,7 +162,8 @@ def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: st
         seeds=tuple(seeds),
         returns=returns,
         center=center,
-        low=np.array([band.low for band in bands]),
-        high=np.array([band.high for band in bands]),
+        low=np.clip([band.low for band in bands], *bounds),
+        high=np.clip([band.high for band in bands], *bounds),
         kind=kind,
+        bounds=bounds,
     )

@@ -25,6 +25,7 @@ from rlsuite.statistics.same_config import differing, digest_of, value_of
 # Of an evaluation's episodes; kept where a run has them.
 SPREAD = ("std", "low", "high", "length", "success_rate", "failed")
 METRICS = {"return": "mean", "success": "success_rate"}
+BOUNDS = {"success": (0.0, 1.0)}  # of a metric, which intervals do not leave
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,8 @@ def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_pat
     assert "interval" in printed
     # ace on Hopper: 2 and 3; Student's t of one degree of freedom.
     assert "2 2.5 [-3.9, 8.9] Student's t 2.5" in " ".join(printed.split())
-    assert "ace and ddpg are not compared: fewer than 4 seeds" in printed
+    few = "ace: Ant 2, Hopper 2; ddpg: Ant 2, Hopper 2"
+    assert f"P(A > B) is not said of fewer than 4 seeds ({few})" in printed
     assert "performance profile: Ant at step 200, Hopper at step 200" in printed
     assert "8 runs include their evaluations" in printed
     assert "P(ace > ddpg)" not in printed  # two seeds are too few
@@ -217,7 +218,7 @@ def test_improvement_of_one_group_over_another_by_hand(tmp_path):
     # Of 2, 3, 4, 5 against 1, 2, 3, 4 ten of sixteen pairs are above and three level, on both tasks.
     assert line.startswith("P(ace > ddpg) = 0.72, 95 % score interval [0.")
     assert "exact two-sided p = 0." in line
-    assert line.endswith("(seeds: Ant 4 and 4, Hopper 4 and 4; Ant at step 100, Hopper at step 100)")
+    assert line.endswith("(Ant at step 100, 4 and 4 seeds; Hopper at step 100, 4 and 4 seeds)")
 
 
 def test_improvement_is_told_at_equal_steps_and_with_every_seed(tmp_path):
@@ -225,11 +226,12 @@ def test_improvement_is_told_at_equal_steps_and_with_every_seed(tmp_path):
         write_run(tmp_path, f"a{seed}", {100: 1.0 + seed / 10, 200: 9.0}, seed=seed)
     for seed in range(4):
         write_run(tmp_path, f"d{seed}", {50: 0.0, 100: 2.0 + seed / 10}, agent="ddpg", seed=seed)
-    write_run(tmp_path, "walker", {100: 3.0}, task="Walker2d")
+    for seed in range(4):
+        write_run(tmp_path, f"walker{seed}", {100: 3.0 + seed}, task="Walker2d", seed=seed)
     (line,) = lines_of(tmp_path)
     assert line.startswith("P(ace > ddpg) = 0.00, ")
     assert "p = 0.016" in line  # 2 of 9 over 4 ways
-    assert line.endswith("(seeds: Hopper 5 and 4; Hopper at step 100, without Walker2d)")
+    assert line.endswith("(Hopper at step 100, 5 and 4 seeds; without Walker2d)")
 
 
 def test_improvement_that_cannot_be_told_is_said_to_be(tmp_path):
@@ -237,11 +239,12 @@ def test_improvement_that_cannot_be_told_is_said_to_be(tmp_path):
         write_run(tmp_path, f"a{seed}", {100: 1.0}, seed=seed)
     for seed in range(3):
         write_run(tmp_path, f"d{seed}", {100: 1.0}, agent="ddpg", seed=seed)
-    write_run(tmp_path, "ant", {100: 3.0}, agent="td3", task="Ant")
-    few, *none = lines_of(tmp_path)[::-1]
-    assert "ddpg are not compared: fewer than 4 seeds of each on a task tell nothing (Hopper 5 and 3)" in few
-    assert len(none) == 2
-    assert all("td3" in line and "no task with a common step" in line for line in none)
+    for seed in range(4):
+        write_run(tmp_path, f"t{seed}", {100: 3.0 + seed}, agent="td3", task="Ant", seed=seed)
+    assert lines_of(tmp_path) == [
+        "td3 and ace are not compared: they have no task with a common step",
+        "P(A > B) is not said of fewer than 4 seeds (ddpg: Hopper 3)",
+    ]
 
 
 def test_runs_of_one_seed_count_once_and_it_is_said(tmp_path):
@@ -344,3 +347,13 @@ def test_what_cannot_be_plotted_is_refused_in_one_line(tmp_path):
     (tmp_path / "null.json").write_text(json.dumps([columns]))
     with pytest.raises(UserError, match="is no data file"):
         read_runs([str(tmp_path / "null.json")])
+
+
+def test_the_interval_of_success_rates_does_not_leave_what_they_can_be(tmp_path):
+    paths = [write_run(tmp_path, f"s{seed}", {100: -5.0}, seed=seed) for seed in range(2)]
+    for path, rate in zip(paths, (0.4, 0.9), strict=True):
+        log = path / "metrics.jsonl"
+        log.write_text(log.read_text().replace('"length": 7.0', f'"length": 7.0, "success_rate": {rate}'))
+    (curve,) = make_curves(read_runs([str(tmp_path)]), "success")
+    assert (curve.low.tolist(), curve.center.tolist(), curve.high.tolist()) == ([0.0], [0.65], [1.0])
+    assert curve.last_interval == (0.0, 1.0, "Student's t")
