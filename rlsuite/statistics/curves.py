@@ -58,7 +58,7 @@ class Curve:
     def last_interval(self) -> MeanInterval:
         """The 95 % interval of `last_mean`."""
         low, high, kind = mean_interval(self.returns[:, -1])
-        return MeanInterval(*np.clip([low, high], *self.bounds).tolist(), kind)
+        return MeanInterval(float(np.clip(low, *self.bounds)), float(np.clip(high, *self.bounds)), kind)
 
     @property
     def last_middle(self) -> float:

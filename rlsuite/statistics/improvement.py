@@ -2,7 +2,7 @@
 
 The probability is Agarwal et al.'s (2021, arXiv:2108.13264, section 4.3), averaged over tasks, each with the runs it
 has. Its interval is not theirs: the bootstrap of few runs is too narrow (equal algorithms with 3 runs each look
-different in 18 % of the cases), and of width zero where every run of one beats every run of the other.
+different in a fifth of the cases), and of width zero where every run of one beats every run of the other.
 
 Shapes: T tasks, R_t and S_t runs of the two algorithms on task t.
 """

@@ -1,6 +1,6 @@
 """The mean of few runs or episodes with an interval that covers what its label says.
 
-The percentile bootstrap's "95 %" covers 0.50, 0.78 and 0.83 of normal samples of 2, 3 and 5. So below
+The percentile bootstrap's "95 %" covers 0.51, 0.74 and 0.85 of normal samples of 2, 3 and 5. So below
 `FEWEST_FOR_BOOTSTRAP` values the interval is Student's t, which is exact for normal values (Patterson et al. 2024,
 "Empirical Design in Reinforcement Learning", arXiv:2304.01315), and above it the bootstrap's at an expanded level
 (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", arXiv:1411.5279). docs/statistics.md says more.
