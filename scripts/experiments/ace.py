@@ -30,6 +30,7 @@ from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import Evaluation, evaluate
+from rlsuite.statistics.digits import significant
 from scripts.experiments.training_runs import train_all
 
 SOURCES = ("runs", "snapshots")
@@ -173,10 +174,11 @@ def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers, thr
         names = tuple(str(folder) for folder in which)
         policy = PolicyConfig(run=names, source="runs", num_actors=num_actors, num_critics=num_critics)
         agent = load_policy(policy)[0]
-        result = evaluate(lambda observation: agent.act(observation, False), env, seed=seed)
+        count_only = getattr(agent, "count_only", None)
+        result = evaluate(lambda observation: agent.act(observation, False), env, seed=seed, count_only=count_only)
         chosen = agent.diagnostics().get("chosen_actor")
         counts = torch.zeros(0) if chosen is None else torch.bincount(chosen, minlength=pairs)
-        return figures_of(result, numbers.early_step), [round(float(count / counts.sum()), 4) for count in counts]
+        return figures_of(result, numbers.early_step), [significant(float(count / counts.sum())) for count in counts]
 
     members = [arm([folder], 1, 0, EVALUATION_SEED)[0] for folder in folders]
     selection = [arm([folder], 1, 0, SELECTION_SEED)[0]["mean"] for folder in folders]
@@ -202,13 +204,11 @@ def evaluation_env(config: TrainConfig, numbers: Numbers, threads: int) -> Vecto
 
 def figures_of(result: Evaluation, early_step: int) -> dict[str, Any]:
     """Return mean return, its interval, and the share of episodes that terminated before `early_step`."""
+    require(bool(result.whole.any()), "the simulation failed in every episode; check the environment")
     summary = result.summary()
-    return {
-        "mean": summary["mean"],
-        "std": summary["std"],
-        "interval": summary["interval"],
-        "early": float((result.lengths < early_step).mean()),
-    }
+    names = ("mean", "std", "interval", "interval_kind", "failed")
+    figures = {name: summary[name] for name in names if name in summary}
+    return figures | {"early": float((result.lengths[result.whole] < early_step).mean())}
 
 
 def compare(
@@ -271,7 +271,8 @@ def table(repeat: Mapping[str, Any]) -> list[str]:
     ]
     lines = [f"{'':24}{'return':>9}{'95 % interval':>20}{'early':>8}"]
     for name, figures in rows:
-        interval = "[{:.1f}, {:.1f}]".format(*figures["interval"]) if "interval" in figures else ""
+        known = None not in figures.get("interval", [None])
+        interval = "[{:.1f}, {:.1f}]".format(*figures["interval"]) if known else ""
         lines.append(f"{name:24}{figures['mean']:>9.1f}{interval:>20}{figures['early']:>8.2f}")
     shares = " ".join(f"{share:.2f}" for share in repeat["chosen_shares"][name_of(pairs, pairs)])
     ratios = f"{repeat['ratio_to_members']:.3f} x members, {repeat['ratio_to_best']:.3f} x best"

@@ -24,7 +24,7 @@ from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import evaluate
-from rlsuite.statistics.curves import read_run
+from rlsuite.statistics.runs import read_run
 from scripts.experiments.pombu_bound import point_check, tabular_check
 from scripts.experiments.training_runs import for_seeds, train_all
 
@@ -228,7 +228,7 @@ def measure(folder: Path, evaluations: list[list[float]], numbers: Numbers, thre
     result = evaluate(lambda observation: agent.act(observation, False), env, seed=EVALUATION_SEED)
     env.close()
     returns = [mean for _, mean in evaluations]
-    return Outcome(final=float(result.returns.mean()), drop=max(returns) - returns[-1])
+    return Outcome(final=result.mean, drop=max(returns) - returns[-1])
 
 
 def curve(folder: Path) -> list[list[float]]:

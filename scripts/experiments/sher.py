@@ -23,7 +23,7 @@ from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import evaluate
-from rlsuite.statistics.curves import read_run
+from rlsuite.statistics.runs import read_run
 from scripts.experiments.training_runs import for_seeds, train_all
 
 EVALUATION_SEED = derive_seed(0, "sher evaluation")
@@ -163,8 +163,8 @@ def measure(folder: Path, numbers: Numbers, threads: int, *, sampled: bool = Fal
     env = make_env(config, numbers.episodes, num_threads=threads)
     result = evaluate(lambda observation: agent.act(observation, False), env, seed=EVALUATION_SEED)
     env.close()
-    assert result.successes is not None
-    return float(result.successes.mean())
+    assert result.success_rate is not None
+    return result.success_rate
 
 
 def curve(folder: Path) -> list[list[float]]:

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from rlsuite.cli import run_script
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
+from rlsuite.scoring import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,21 @@ def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
     assert first["interval"][0] <= first["mean"] <= first["interval"][1]
     # An inverted pendulum pays 1 a step but for the last: returns follow from lengths.
     assert first["mean"] == pytest.approx(sum(first["lengths"]) / 5, abs=1.0)
+
+
+def test_evaluate_never_replays_the_starts_of_a_runs_own_curve(runs, capsys, monkeypatch):
+    from scripts import evaluate_agent
+
+    seeds = []
+
+    def note(policy, env, *, seed, **keys):
+        seeds.append(seed)
+        return evaluate(policy, env, seed=seed, **keys)
+
+    monkeypatch.setattr(evaluate_agent, "evaluate", note)
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=1", "seed=0"]) == 0
+    assert "no interval of one value" in capsys.readouterr().out
+    assert seeds[0] != derive_seed(0, WATCHED_ON)
 
 
 def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
