@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.statistics.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
 from rlsuite.statistics.estimates import (
@@ -64,11 +63,9 @@ class PlotConfig:
         require_choice("y", self.y, METRICS)
 
 
+@command(PlotConfig)
 def main(arguments: list[str]) -> int:
     """Read, plot, write."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(PlotConfig)]))
-        return 0
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
     curves = make_curves(runs, script.y)
@@ -184,4 +181,4 @@ def draw_profiles(axis: Any, curves: Sequence[Curve], colors: dict[str, str], y:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import CONF, plain_values
 from rlsuite.errors import UserError, near_matches
 from rlsuite.experiment import Result, read_state, write_result
@@ -27,11 +27,9 @@ def papers() -> list[str]:
     return sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
 
 
+@command()
 def main(arguments: list[str]) -> int:
     """Run one paper's experiment, or list them all."""
-    if "--help" in arguments or "-h" in arguments:
-        print((__doc__ or "").strip())
-        return 0
     values = plain_values(arguments)
     folder = Path(str(values.pop("output", RESULTS)))
     paper = values.pop("paper", None)
@@ -77,4 +75,4 @@ def list_papers(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())
