@@ -108,7 +108,7 @@ def check_packages() -> None:
     """
     root = Path(__file__).resolve().parents[1]
     try:
-        names = (importlib.metadata.distribution(__package__).read_text("top_level.txt") or "").split()
+        names = (importlib.metadata.distribution("rlsuite").read_text("top_level.txt") or "").split()
     except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path, and not installed
         return
     for name in names:
