@@ -23,9 +23,8 @@ import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
@@ -62,11 +61,9 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 
+@command(EvaluateScriptConfig)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(EvaluateScriptConfig)]))
-        return 0
     script = script_config(EvaluateScriptConfig, arguments)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
@@ -108,4 +105,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -18,9 +18,8 @@ import torch
 from agents.assembly import make_env
 from agents.export import difference_in_onnxruntime, export_onnx, require_packages
 from agents.loading import PolicyConfig, load_policy
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_finite
 
 
@@ -44,11 +43,9 @@ class ExportConfig(PolicyConfig):
         )
 
 
+@command(ExportConfig)
 def main(arguments: list[str]) -> int:
     """Export, check and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(ExportConfig)]))
-        return 0
     script = script_config(ExportConfig, arguments)
     require_packages("onnx", "onnxscript", "onnxruntime")
     agent, config, checkpoint = load_policy(script)
@@ -73,4 +70,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

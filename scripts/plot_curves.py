@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.statistics.curves import Curve, left_out, make_curves
 from rlsuite.statistics.digits import shown
@@ -70,11 +69,9 @@ class PlotConfig:
         require_choice("y", self.y, METRICS)
 
 
+@command(PlotConfig)
 def main(arguments: list[str]) -> int:
     """Read, plot, write."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(PlotConfig)]))
-        return 0
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
     curves = make_curves(runs, script.y)
@@ -254,4 +251,4 @@ def draw_profiles(axis: Any, scores: Mapping[str, Mapping[str, np.ndarray]], col
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -11,16 +11,14 @@ from pathlib import Path
 
 from agents.assembly import task_knowledge
 from envs.failures import load_failure, replay_failure
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.errors import UserError
 from rlsuite.records.postmortem import replay_postmortem
 
 
+@command()
 def main(arguments: list[str]) -> int:
     """Replay the record named on the command line and print what is non-finite, as JSON."""
-    if arguments and arguments[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return 0
     if len(arguments) != 1:
         raise UserError("name one record: python scripts/replay_failure.py RUN_DIR/failures/NAME")
     path = Path(arguments[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
@@ -39,4 +37,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import plain_values
 from rlsuite.config.help import describe
 from rlsuite.config.schema import build
@@ -64,6 +64,7 @@ KEYS = tuple(field.name for field in dataclasses.fields(Call))
 RESERVED = (*KEYS, "agent", "env")  # of the command line's grammar
 
 
+@command(answers_help=True)
 def main(arguments: list[str]) -> int:
     """Run one paper's experiment, or all, or list them."""
     wants_help = "--help" in arguments or "-h" in arguments
@@ -167,4 +168,4 @@ def run_all(call: Call, papers: dict[str, Paper]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from envs.locomotion.place import rise
 from envs.simulation.base import Fields
 from envs.task import Outcome, Task, squared_norm
 
@@ -74,8 +75,4 @@ class PlanarWalker(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return x, and the height over the standing pose."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "z_distance_from_origin": position[:, 1] - fields.facts.initial_qpos[1],
-        }
+        return {"x_position": fields.field("qpos")[:, 0]} | rise(fields, column=1)

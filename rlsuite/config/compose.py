@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -23,7 +24,7 @@ from rlsuite.errors import UserError, near_matches
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("agent", "env", "preset")
-PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
+PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values are an agent's or its recipe's
 RUN_KEYS = ("run_dir", "resume")
 MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
 PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
@@ -31,8 +32,21 @@ PATH_LIST_KEYS = ("run", "runs")
 
 
 def group_options(group: str) -> list[str]:
-    """Return the names a config group offers: agents, tasks, presets."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """Return the names a config group offers: agents, tasks, presets; tasks are those `envs` has registered."""
+    registered = ConfigStore.instance().repo.get(group, {})
+    return sorted(
+        {path.stem for path in (CONF / group).glob("*.yaml")} | {name.removesuffix(".yaml") for name in registered}
+    )
+
+
+def has_preset(agent: str, preset: str) -> bool:
+    """Return whether an agent, or the recipe that its file names, has values for a preset."""
+    if (CONF / "agent" / agent / f"{preset}.yaml").exists():
+        return True
+    path = CONF / "agent" / f"{agent}.yaml"
+    defaults = yaml.safe_load(path.read_text()).get("defaults", []) if path.exists() else []
+    recipes = [entry["override /recipe"] for entry in defaults if "override /recipe" in entry]
+    return any((CONF / "recipe" / recipe / f"{preset}.yaml").exists() for recipe in recipes)
 
 
 def parse(
@@ -145,9 +159,8 @@ def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]
 def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
     """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
-    folder = CONF / "preset_of_agent"
-    if preset in PRESETS_OF_AGENTS and not (folder / f"{preset}_{agent}.yaml").exists():
-        made = sorted(path.stem.removeprefix(f"{preset}_") for path in folder.glob(f"{preset}_*.yaml"))
+    if preset in PRESETS_OF_AGENTS and not has_preset(agent, preset):
+        made = [name for name in group_options("agent") if has_preset(name, preset)]
         raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
     if "data" in plain:  # of tasks that read some: short for env.data
