@@ -25,15 +25,17 @@ Policy = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of E episodes, and of tasks with goals whether each was reached at its end.
+    """Returns and lengths of E episodes, and where infos tell "is_success" whether each succeeded, by its last info.
 
-    `failed` counts episodes that a simulation's failure cut short; they count as far as they went.
+    `failed` counts episodes that a simulation's failure cut short, `cut` those that did not end within the steps of an
+    evaluation; they count as far as they went.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     successes: np.ndarray | None = None
     failed: int = 0
+    cut: int = 0
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return mean, std, bootstrap interval of the mean, and every return and length, ready for JSON."""
@@ -47,6 +49,8 @@ class Evaluation:
         }
         if self.failed:
             summary["failed"] = self.failed
+        if self.cut:
+            summary["cut"] = self.cut
         return summary if self.successes is None else summary | {"success_rate": float(self.successes.mean())}
 
     def scalars(self) -> dict[str, float]:
@@ -55,7 +59,7 @@ class Evaluation:
         low, high = summary["interval"]
         length = float(self.lengths.mean())
         scalars = {"mean": summary["mean"], "std": summary["std"], "low": low, "high": high, "length": length}
-        return scalars | {name: summary[name] for name in ("failed", "success_rate") if name in summary}
+        return scalars | {name: summary[name] for name in ("failed", "cut", "success_rate") if name in summary}
 
 
 @torch.no_grad()
@@ -77,7 +81,8 @@ def evaluate(
         on_frame: called with a picture of environment 0 before each of its steps.
 
     Returns:
-        The E episodes' returns and lengths, and their successes where the environment tells "is_success".
+        The E episodes' returns and lengths, and their successes where the environment tells "is_success". Of an
+        environment that tells it at times only, an episode whose last info does not has not succeeded.
     """
     observation, _ = env.reset(seed=seed)
     device = observation.device
@@ -86,20 +91,33 @@ def evaluate(
     lengths = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
     failed = torch.zeros_like(running)
     successes: Tensor | None = None
+    told = torch.zeros((), dtype=torch.bool, device=device)
+    low, high = (torch.as_tensor(getattr(env.single_action_space, side), device=device) for side in ("low", "high"))
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
         with few_threads_for(observation):
             action = policy(observation)
-        observation, reward, terminated, truncated, info = env.step(action)
+        # As in training: by rounding, a policy's action may lie beyond a bound.
+        observation, reward, terminated, truncated, info = env.step(action.clamp(low, high))
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
         failed |= running & info["failed"]
-        if "is_success" in info:
+        if successes is not None or "is_success" in info:
+            success = info.get("is_success", torch.full_like(returns, torch.nan)).to(returns)  # NaN: not told
+            told |= (running & ~success.isnan()).any()
             last = torch.zeros_like(returns) if successes is None else successes
-            successes = torch.where(running, info["is_success"].to(returns), last)
+            successes = torch.where(running, success.nan_to_num(), last)
         running &= ~(terminated | truncated)
         if not running.any():
             break
-    reached = None if successes is None else successes.cpu().numpy()
-    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached, int(failed.sum()))
+    reached = successes.cpu().numpy() if successes is not None and told else None
+    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached, int(failed.sum()), int(running.sum()))
+
+
+def cut_note(result: Evaluation) -> str:
+    """Return a sentence about episodes that never ended."""
+    return (
+        f"{result.cut} of {len(result.returns)} episodes did not end within {int(result.lengths.max())} steps "
+        "and count as far as they went; env.max_episode_steps= sets a limit"
+    )

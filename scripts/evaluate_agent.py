@@ -2,7 +2,7 @@
 
 The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), returns, lengths; for tasks with goals
 also success_rate, the share of episodes whose goal is reached at the last step; and failed, the number of episodes that
-a simulation's failure cut short, if there are any.
+a simulation's failure cut short, and cut, of those that did not end within 100,000 steps, if there are any.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -16,7 +16,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium
 import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
@@ -24,10 +23,10 @@ from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
-from rlsuite.errors import UserError, require
+from rlsuite.errors import require
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import derive_seed
-from rlsuite.scoring import evaluate
+from rlsuite.scoring import cut_note, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +75,15 @@ def main(arguments: list[str]) -> int:
     if script.video:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
-        with VideoWriter(path, frames_per_second=int(env.metadata.get("render_fps", 30))) as video:
-            try:
-                result = evaluate(policy, env, seed=seed, on_frame=video.add)
-            except gymnasium.error.Error as error:  # a foreign environment that lacks what it draws with
-                raise UserError(f"{config.env.full_id} cannot be drawn: {error}") from None
+        with VideoWriter(path, frames_per_second=env.metadata.get("render_fps", 30)) as video:
+            result = evaluate(policy, env, seed=seed, on_frame=video.add)
         print(f"video: {path}")
     else:
         result = evaluate(policy, env, seed=seed)
     for failure in env.failures:
         print(f"failed: {failure.message}", file=sys.stderr)
+    if result.cut:
+        print(cut_note(result), file=sys.stderr)
     env.close()
     chosen = agent.diagnostics().get("chosen_actor")
     if chosen is not None:

@@ -39,6 +39,7 @@ class RolloutWorker:
         self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
         # Since the last drain: number, sums of returns, lengths and successes of the episodes ended.
         self.ended = torch.zeros(4, dtype=torch.float64, device=device)
+        self.tells_success = env.goals is not None  # another library's environment may tell it only in its last info
         self.low = torch.as_tensor(env.single_action_space.low)
         self.high = torch.as_tensor(env.single_action_space.high)
         self.bounds = self.low.to(device), self.high.to(device)
@@ -61,7 +62,7 @@ class RolloutWorker:
         begin = time.perf_counter()
         if random:
             draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
-            action = torch.lerp(self.low, self.high, draw).to(device)
+            action = torch.lerp(self.low, self.high, draw).to(device)  # clipped below: it may round beyond a bound
         else:
             with few_threads_for(self.observation):
                 action = self.agent.act(self.observation, True)
@@ -95,7 +96,9 @@ class RolloutWorker:
         self.ended[1] += self.episode_return.dot(ended.to(self.episode_return))
         self.ended[2] += (self.episode_length * ended).sum()
         if success is not None:
-            self.ended[3] += success.dot(ended.to(success))
+            self.tells_success = True
+            # NaN: an environment that does not tell; an episode whose last info does not has not succeeded.
+            self.ended[3] += success.nan_to_num().dot(ended.to(success))
         self.episode_return.masked_fill_(ended, 0.0)
         self.episode_length.masked_fill_(ended, 0)
 
@@ -105,7 +108,7 @@ class RolloutWorker:
         return self.episodes_before + int(self.ended[0])
 
     def drain(self) -> dict[str, float]:
-        """Return means over the episodes ended since the last call, of tasks with goals also the share that reached it.
+        """Return means over the episodes ended since the last call; also their success rate, where infos tell success.
 
         Empty where none ended.
         """
@@ -115,7 +118,7 @@ class RolloutWorker:
         if number == 0:
             return {}
         means = {"return_mean": returns / number, "length_mean": lengths / number}
-        return means if self.env.goals is None else means | {"success_rate": successes / number}
+        return means | {"success_rate": successes / number} if self.tells_success else means
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""
@@ -126,6 +129,7 @@ class RolloutWorker:
             "episode_length": self.episode_length,
             "ended": self.ended,
             "counts": torch.tensor([self.steps, self.episodes_before]),
+            "tells_success": torch.tensor(self.tells_success),
             "seconds": torch.tensor([self.step_seconds, self.act_seconds], dtype=torch.float64),
         }
 
@@ -135,6 +139,7 @@ class RolloutWorker:
         self.steps, self.episodes_before = tensors["counts"].tolist()
         self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
         self.ended.copy_(tensors["ended"])
+        self.tells_success = bool(tensors.get("tells_success", self.tells_success))  # older checkpoints lack it
         if self.env.exact_resume:
             self.observation = tensors["observation"].to(self.observation.device)
             self.episode_return.copy_(tensors["episode_return"])
