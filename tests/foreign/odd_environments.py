@@ -23,6 +23,8 @@ class Odd(gymnasium.Env):
         render_mode: as Gymnasium has it.
     """
 
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
     def __init__(
         self,
         length=5,
@@ -39,7 +41,7 @@ class Odd(gymnasium.Env):
             raise raises
         self.length, self.returns, self.starts, self.frame = length, returns, starts, frame
         self.observation_space, self.action_space, self.render_mode = observation_space, action_space, render_mode
-        self.metadata = {"render_modes": ["rgb_array"]} | ({} if rate is None else {"render_fps": rate})
+        self.metadata = self.metadata | ({} if rate is None else {"render_fps": rate})
         self.total = 0  # steps of all episodes
         self.actions = []
 

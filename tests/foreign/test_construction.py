@@ -15,7 +15,10 @@ def box(low, high, dtype):
 
 
 REFUSED = {
-    "missing package": ({"raises": ImportError("libGL.so.1: cannot open\nmore")}, "ImportError: libGL.so.1: cannot open$"),
+    "missing package": (
+        {"raises": ImportError("libGL.so.1: cannot open\nmore")},
+        "ImportError: libGL.so.1: cannot open$",
+    ),
     "missing module": ({"raises": ModuleNotFoundError("No module named 'x'")}, "No module named 'x'"),
     "no server": ({"raises": ConnectionRefusedError(111, "Connection refused")}, "ConnectionRefusedError.*refused"),
     "no word": ({"raises": ValueError()}, f"gymnasium:{ID}: ValueError$"),

@@ -83,7 +83,11 @@ def test_values_that_are_not_finite_end_the_episode_and_are_recorded(name, tmp_p
 
 # What breaks the contract ends the run, in one line that names the environment.
 BROKEN = {
-    "observation of another shape": (0, np.zeros(3), r"observation has shape \(3,\); its observation space says \(2,\)"),
+    "observation of another shape": (
+        0,
+        np.zeros(3),
+        r"observation has shape \(3,\); its observation space says \(2,\)",
+    ),
     "observation with one axis more": (0, np.zeros((1, 2)), r"observation has shape \(1, 2\)"),
     "observation of size 1, which would be spread": (0, np.zeros(1), r"observation has shape \(1,\)"),
     "observation of words": (0, ["a", "b"], "observation is a list of 2; use a vector of 2 numbers"),
@@ -172,7 +176,9 @@ def test_a_start_that_is_not_finite_is_recorded_and_drawn_again():
 
 def test_no_finite_start_names_the_environment():
     env = envs.make_vector(f"gymnasium:{ID}", 2, starts=lambda env, first: (np.array([0.0, INF]), {}))
-    with pytest.raises(UserError, match=f"gymnasium:{ID}: environment 0: its reset returned an observation that is not"):
+    with pytest.raises(
+        UserError, match=f"gymnasium:{ID}: environment 0: its reset returned an observation that is not"
+    ):
         env.reset(seed=0)
     assert len(env.failures) == 20
 
@@ -199,7 +205,9 @@ def test_a_reset_that_breaks_the_contract_is_one_line(name):
 @pytest.mark.parametrize("limit", [None, 50])
 def test_four_values_of_a_step_are_the_old_interface(limit):
     env = vector(returns=lambda env, action, step: (*step[:3], {}), max_episode_steps=limit)
-    with pytest.raises(BrokenEnvironmentError, match=r"step returned a tuple of 4; that is the interface of Gym before"):
+    with pytest.raises(
+        BrokenEnvironmentError, match=r"step returned a tuple of 4; that is the interface of Gym before"
+    ):
         stepped(env)
 
 
