@@ -24,6 +24,13 @@ from envs.task import KnownReward
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.goals import GoalSpec
 
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise UserError unless pictures are wanted as arrays, or none are."""
+    if render_mode not in (None, "rgb_array"):
+        raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
+
+
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -79,8 +86,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     ) -> None:
         if dtype not in _NUMPY_DTYPE:
             raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float64")
-        if render_mode not in (None, "rgb_array"):
-            raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
+        check_render_mode(render_mode)
         self.spec_id = spec_id
         self.num_envs = num_envs
         self.device = torch.device(device)

@@ -12,6 +12,7 @@ import numpy as np
 from envs.adapters.foreign import ForeignVectorEnv, Stepped
 from envs.adapters.pictures import as_picture, frame_rate
 from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, info_columns
+from envs.vector import check_render_mode
 from rlsuite.errors import UserError, first_line
 
 
@@ -40,6 +41,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         options: dict[str, Any] | None = None,
         **common: Any,
     ) -> None:
+        check_render_mode(render_mode)  # before a constructor opens one
         options = dict(options or {})
         if options.get("max_episode_steps", 0) is None:
             options["max_episode_steps"] = -1  # Gymnasium's way to say: no limit

@@ -7,6 +7,7 @@ Shapes: N environments, D observation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def observation_of(value: Any, size: int) -> np.ndarray:
 
 def _number(value: Any, name: str) -> float:
     """Return a number or an array of one as a float; one too large for it is infinite."""
-    if type(value) is float or type(value) is bool:
+    if isinstance(value, float | bool):  # numpy's float64 among them
         return value
     array = np.asarray(value)
     if array.size != 1:
@@ -104,6 +105,8 @@ def info_columns(infos: Sequence[Mapping[Any, Any]]) -> dict[str, np.ndarray]:
 
 
 def _info_number(value: Any) -> float | None:
+    if isinstance(value, float):  # numpy's float64 among them: nearly all
+        return value if math.isfinite(value) else None
     if isinstance(value, np.ndarray):
         if value.size != 1 or value.dtype.kind not in "fiub":
             return None
@@ -114,7 +117,7 @@ def _info_number(value: Any) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if np.isfinite(number) else None
+    return number if math.isfinite(number) else None
 
 
 def _described(value: Any) -> str:
