@@ -49,12 +49,13 @@ def checked_step(returned: Any, size: int) -> Step:
     if not isinstance(returned, tuple | list) or len(returned) != 5:
         raise ValueError(f"its step returned {_described(returned)}; {OLD_INTERFACE}")
     observation, reward, terminated, truncated, info = returned
+    # What nearly all return comes first, everywhere: this runs at every step.
     return Step(
         observation_of(observation, size),
-        _number(reward, "reward"),
-        bool(_number(terminated, "terminated")),
-        bool(_number(truncated, "truncated")),
-        info if isinstance(info, Mapping) else {},
+        reward if isinstance(reward, float) else _number(reward, "reward"),
+        terminated if isinstance(terminated, bool) else bool(_number(terminated, "terminated")),
+        truncated if isinstance(truncated, bool) else bool(_number(truncated, "truncated")),
+        info if isinstance(info, dict | Mapping) else {},
     )
 
 
@@ -73,8 +74,6 @@ def observation_of(value: Any, size: int) -> np.ndarray:
 
 def _number(value: Any, name: str) -> float:
     """Return a number or an array of one as a float; one too large for it is infinite."""
-    if isinstance(value, float | bool):  # numpy's float64 among them
-        return value
     array = np.asarray(value)
     if array.size != 1:
         raise ValueError(f"its {name} has shape {array.shape}; use one number")

@@ -216,7 +216,7 @@ def test_what_a_step_or_reset_raises_is_recorded_with_its_traceback(tmp_path):
         raise RuntimeError("cable\nunplugged")
 
     env = vector(returns=returns)
-    with pytest.raises(BrokenEnvironmentError, match="environment 0, step 0 .* its step raised RuntimeError: cable$"):
+    with pytest.raises(BrokenEnvironmentError, match=r"environment 0, step 0 .* its step raised RuntimeError: cable$"):
         stepped(env)
     save_failure(env.failures[0], tmp_path / "record")
     trace = load_failure(tmp_path / "record").trace
@@ -226,7 +226,7 @@ def test_what_a_step_or_reset_raises_is_recorded_with_its_traceback(tmp_path):
     def starts(env, first):
         raise KeyError
 
-    with pytest.raises(BrokenEnvironmentError, match="its reset raised KeyError$"):
+    with pytest.raises(BrokenEnvironmentError, match=r"its reset raised KeyError$"):
         vector(starts=starts)
 
 
