@@ -182,7 +182,7 @@ class DDPG(nn.Module):
     def normalize(self, observation: Tensor) -> Tensor:
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
         observation = observation[..., : self.observation_size]
-        return self.normalizer(observation) if self.config.normalize_observations else observation
+        return self.normalizer(observation) if self.config.normalize_observations else observation.float()
 
     def see(self, observation: Tensor) -> Tensor:
         """Return what actors and critics look at: standardized observations, with their embeddings if any."""

@@ -5,6 +5,8 @@ No time limit of its own: `gymnasium.make` adds it, from the registered max_epis
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 import gymnasium
@@ -16,6 +18,7 @@ from envs import catalogue
 from envs.goal_vector import dict_space, to_dict
 from envs.goals.task import GoalTask
 from envs.mujoco_vector import MujocoVectorEnv
+from envs.numpy_vector import NumpyVectorEnv
 
 
 class SingleEnv(gymnasium.Env):
@@ -46,7 +49,8 @@ class SingleEnv(gymnasium.Env):
         height: int = 480,
         **options: Any,
     ) -> None:
-        self.vector = MujocoVectorEnv(
+        self._make_vector = functools.partial(
+            MujocoVectorEnv,
             catalogue.build(task, **options),
             1,
             num_threads=1,
@@ -55,6 +59,7 @@ class SingleEnv(gymnasium.Env):
             render_mode=render_mode,
             render_size=(height, width),
         )
+        self.vector = self._make_vector()
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": self.vector.metadata["render_fps"]}
         self.observation_space = self.vector.single_observation_space
@@ -90,6 +95,15 @@ class SingleEnv(gymnasium.Env):
     def close(self) -> None:
         """Free the renderer."""
         self.vector.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SingleEnv:
+        """Return a copy in the same state, its simulation its own: from here on both step alike, apart."""
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        rest = {name: value for name, value in vars(self).items() if name not in ("vector", "_make_vector")}
+        vars(copied).update(copy.deepcopy(rest, memo), _make_vector=self._make_vector, vector=self._make_vector())
+        copied.vector.load_state(self.vector.state())
+        return copied
 
 
 def _first(info: dict[str, Tensor]) -> dict[str, Any]:
@@ -139,8 +153,12 @@ def make_single(task: str, **arguments: Any) -> gymnasium.Env:
     return single(task, **arguments)
 
 
+# Where Gymnasium looks, before it builds one, for what it can make of it: render_mode="rgb_array_list" of frames.
+make_single.metadata = {"render_modes": ["rgb_array"]}  # type: ignore[attr-defined]
+
+
 def make_registered(task: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
-    """Build the vectorized environment that `gymnasium.make_vec` asks for."""
+    """Build the vectorized environment that `gymnasium.make_vec` asks for: with numpy arrays, as its wrappers need."""
     from envs import make_vector
 
-    return make_vector(task, num_envs, **options)
+    return NumpyVectorEnv(make_vector(task, num_envs, **options))

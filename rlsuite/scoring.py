@@ -28,16 +28,18 @@ Policy = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns and lengths of E episodes, and of tasks with goals whether each was reached at its end.
+    """Returns and lengths of E episodes, and where infos tell "is_success" whether each succeeded, by its last info.
 
     `censored` (E,) bool marks those that a simulation's failure cut short: their returns and lengths are of what was
-    played, and no average has them in it. None is for none.
+    played, and no average has them in it. None is for none. `cut` counts those that did not end within the steps of an
+    evaluation; they count as far as they went.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     successes: np.ndarray | None = None
     censored: np.ndarray | None = None
+    cut: int = 0
 
     @property
     def whole(self) -> np.ndarray:
@@ -87,6 +89,8 @@ class Evaluation:
         }
         if self.failed:
             summary |= {"failed": self.failed, "failed_episodes": np.flatnonzero(~self.whole).tolist()}
+        if self.cut:
+            summary["cut"] = self.cut
         if self.successes is not None:
             summary["success_rate"] = self.success_rate if known else None
         return summary
@@ -99,8 +103,7 @@ class Evaluation:
         if kind != NONE:
             scalars |= {"low": low, "high": high}
         scalars["length"] = self.mean_length
-        if self.failed:
-            scalars["failed"] = self.failed
+        scalars |= {name: count for name, count in {"failed": self.failed, "cut": self.cut}.items() if count}
         return scalars if self.success_rate is None else scalars | {"success_rate": self.success_rate}
 
 
@@ -131,7 +134,8 @@ def evaluate(
             gathers of its decisions is of the episodes alone; told None at the end.
 
     Returns:
-        The E episodes' returns and lengths, and their successes where the environment tells "is_success".
+        The E episodes' returns and lengths, and their successes where the environment tells "is_success". Of an
+        environment that tells it at times only, an episode whose last info does not has not succeeded.
     """
     observation, _ = env.reset(seed=seed)
     device = observation.device
@@ -140,6 +144,8 @@ def evaluate(
     lengths = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
     failed = torch.zeros_like(running)
     successes: Tensor | None = None
+    told = torch.zeros((), dtype=torch.bool, device=device)
+    low, high = (torch.as_tensor(getattr(env.single_action_space, side), device=device) for side in ("low", "high"))
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
@@ -147,17 +153,29 @@ def evaluate(
             count_only(running.clone())
         with few_threads_for(observation):
             action = policy(observation)
-        observation, reward, terminated, truncated, info = env.step(action)
+        # As in training: by rounding, a policy's action may lie beyond a bound.
+        observation, reward, terminated, truncated, info = env.step(action.clamp(low, high))
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
         failed |= running & info["failed"]
-        if "is_success" in info:
+        if successes is not None or "is_success" in info:
+            success = info.get("is_success", torch.full_like(returns, torch.nan)).to(returns)  # NaN: not told
+            told |= (running & ~success.isnan()).any()
             last = torch.zeros_like(returns) if successes is None else successes
-            successes = torch.where(running, info["is_success"].to(returns), last)
+            successes = torch.where(running, success.nan_to_num(), last)
         running &= ~(terminated | truncated)
         if not running.any():
             break
     if count_only is not None:
         count_only(None)
-    reached = None if successes is None else successes.cpu().numpy()
-    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached, failed.cpu().numpy())
+    reached = successes.cpu().numpy() if successes is not None and told else None
+    censored = failed.cpu().numpy()
+    return Evaluation(returns.cpu().numpy(), lengths.cpu().numpy(), reached, censored, int(running.sum()))
+
+
+def cut_note(result: Evaluation) -> str:
+    """Return a sentence about episodes that never ended."""
+    return (
+        f"{result.cut} of {len(result.returns)} episodes did not end within {int(result.lengths.max())} steps "
+        "and count as far as they went; env.max_episode_steps= sets a limit"
+    )

@@ -2,9 +2,9 @@
 
 The last line printed is JSON: mean, std, interval (95 %, of the mean over starts) and interval_kind (how it was made:
 docs/statistics.md), returns, lengths; for tasks with goals also success_rate, the share of episodes whose goal is
-reached at the last step; and failed, the number of episodes that a simulation's failure cut short, if there are any,
-which no mean has in it. The starts are never those of a run's own learning curve, whatever the seeds: recipes are
-chosen on curves.
+reached at the last step; failed, the number of episodes that a simulation's failure cut short, which no mean has in it,
+and cut, of those that did not end within 100,000 steps, if there are any. The starts are never those of a run's own
+learning curve, whatever the seeds: recipes are chosen on curves.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -18,17 +18,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium
 import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, require
+from rlsuite.errors import require
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
-from rlsuite.scoring import evaluate
+from rlsuite.scoring import cut_note, evaluate
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE
 
@@ -78,16 +77,15 @@ def main(arguments: list[str]) -> int:
     if script.video:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
-        with VideoWriter(path, frames_per_second=int(env.metadata.get("render_fps", 30))) as video:
-            try:
-                result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=count_only)
-            except gymnasium.error.Error as error:  # a foreign environment that lacks what it draws with
-                raise UserError(f"{config.env.full_id} cannot be drawn: {error}") from None
+        with VideoWriter(path, frames_per_second=env.metadata.get("render_fps", 30)) as video:
+            result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=count_only)
         print(f"video: {path}")
     else:
         result = evaluate(policy, env, seed=seed, count_only=count_only)
     for failure in env.failures:
         print(f"failed: {failure.message}", file=sys.stderr)
+    if result.cut:
+        print(cut_note(result), file=sys.stderr)
     env.close()
     chosen = agent.diagnostics().get("chosen_actor")
     if chosen is not None:

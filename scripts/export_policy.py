@@ -53,13 +53,15 @@ def main(arguments: list[str]) -> int:
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
     size = observation.shape[-1] if env.goals is None else env.goals.visible_size
-    export_onnx(agent, size, path)
+    action_space = env.native_action_space
+    export_onnx(agent, size, path, action_space=action_space, dtype=observation.dtype)
     # Random actions carry the check to more states than the starts alone.
     low, high = torch.as_tensor(env.single_action_space.low), torch.as_tensor(env.single_action_space.high)
     generator = torch.Generator().manual_seed(0)
     difference = 0.0
     for _ in range(5):
-        difference = max(difference, difference_in_onnxruntime(agent, path, observation[:, :size]))
+        found = difference_in_onnxruntime(agent, path, observation[:, :size], action_space=action_space)
+        difference = max(difference, found)
         action = torch.lerp(low, high, torch.rand((64, len(low)), generator=generator))
         observation = env.step(action)[0]
     env.close()

@@ -1,6 +1,7 @@
 """Look at a failure a run recorded: ``python scripts/replay_failure.py RUN_DIR/failures/NAME``.
 
-A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch.
+A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch. Of an environment of
+another library, which does not show its state, what was recorded is printed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def main(arguments: list[str]) -> int:
     failure = load_failure(path)
     replay = replay_failure(failure)
     print(f"environment {failure.env_index}, seed {failure.seed}, episode {failure.episode}, {failure.message}")
+    if failure.seen:
+        print(f"action: {failure.action.tolist()}")
+    for name, value in failure.seen.items():
+        print(f"{name}: {value.tolist()}")
+    if failure.trace:
+        print(failure.trace.rstrip())
     print(json.dumps(vars(replay)))
     return 0
 

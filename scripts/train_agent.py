@@ -164,7 +164,7 @@ def earlier(config: TrainConfig) -> str:
 def record_failure(failure: Failure, path: Path) -> str:
     """Write an environment's failure record; return how to look at it."""
     save_failure(failure, path)
-    return as_started(f"recorded; replay it with: python scripts/replay_failure.py {path}")
+    return as_started(f"recorded; replay it with: python scripts/replay_failure.py {shlex.quote(str(path))}")
 
 
 def default_run_dir(config: TrainConfig) -> Path:

@@ -41,6 +41,7 @@ class RolloutWorker:
         # Since the last drain: number of the episodes ended; sums of returns, lengths and successes of those whose
         # simulation went through; number of the others.
         self.ended = torch.zeros(5, dtype=torch.float64, device=device)
+        self.tells_success = env.goals is not None  # another library's environment may tell it only in its last info
         self.low = torch.as_tensor(env.single_action_space.low)
         self.high = torch.as_tensor(env.single_action_space.high)
         self.bounds = self.low.to(device), self.high.to(device)
@@ -63,7 +64,7 @@ class RolloutWorker:
         begin = time.perf_counter()
         if random:
             draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
-            action = torch.lerp(self.low, self.high, draw).to(device)
+            action = torch.lerp(self.low, self.high, draw).to(device)  # clipped below: it may round beyond a bound
         else:
             with few_threads_for(self.observation):
                 action = self.agent.act(self.observation, True)
@@ -98,7 +99,9 @@ class RolloutWorker:
         self.ended[1] += self.episode_return.dot(whole.to(self.episode_return))
         self.ended[2] += (self.episode_length * whole).sum()
         if success is not None:
-            self.ended[3] += success.dot(whole.to(success))
+            self.tells_success = True
+            # NaN: an environment that does not tell; an episode whose last info does not has not succeeded.
+            self.ended[3] += success.nan_to_num().dot(whole.to(success))
         self.ended[4] += (ended & failed).sum()
         self.episode_return.masked_fill_(ended, 0.0)
         self.episode_length.masked_fill_(ended, 0)
@@ -109,7 +112,7 @@ class RolloutWorker:
         return self.episodes_before + int(self.ended[0])
 
     def drain(self) -> dict[str, float]:
-        """Return means over the episodes ended since the last call, of tasks with goals also the share that reached it.
+        """Return means over the episodes ended since the last call; also their success rate, where infos tell success.
 
         Episodes whose simulation failed are in no mean; "failed_episodes" is their number, if there are any. Empty
         where none ended.
@@ -122,7 +125,7 @@ class RolloutWorker:
         if whole == 0:
             return counted
         means = {"return_mean": returns / whole, "length_mean": lengths / whole} | counted
-        return means if self.env.goals is None else means | {"success_rate": successes / whole}
+        return means | {"success_rate": successes / whole} if self.tells_success else means
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""
@@ -133,6 +136,7 @@ class RolloutWorker:
             "episode_length": self.episode_length,
             "ended": self.ended,
             "counts": torch.tensor([self.steps, self.episodes_before]),
+            "tells_success": torch.tensor(self.tells_success),
             "seconds": torch.tensor([self.step_seconds, self.act_seconds], dtype=torch.float64),
         }
 
@@ -142,6 +146,7 @@ class RolloutWorker:
         self.steps, self.episodes_before = tensors["counts"].tolist()
         self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
         self.ended[: len(tensors["ended"])] = tensors["ended"]  # it did not count failed episodes apart once
+        self.tells_success = bool(tensors.get("tells_success", self.tells_success))  # older checkpoints lack it
         if self.env.exact_resume:
             self.observation = tensors["observation"].to(self.observation.device)
             self.episode_return.copy_(tensors["episode_return"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.config.schema import TrainConfig, changes, to_plain
-from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
 from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
@@ -23,7 +24,7 @@ from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
-from rlsuite.scoring import evaluate
+from rlsuite.scoring import cut_note, evaluate
 
 SaveFailure = Callable[[Any, Path], str]
 
@@ -109,7 +110,23 @@ class Trainer:
         except NonFiniteActionError as error:  # met by an environment before a log met the loss
             self._refuse_nonfinite(["action"])
             raise UserError(f"{error} (step {self.worker.steps})") from None
+        except BrokenEnvironmentError as error:
+            raise UserError(f"{error}{self._save_before_end(monitor)}") from None
         return self.worker.steps >= self.config.steps and not self.busy
+
+    def _save_before_end(self, monitor: Monitor) -> str:
+        """Keep what has been learned when an environment broke; return how to go on, as the end of a sentence."""
+        self._note_failures(monitor, self.env, "environment")
+        if self.evaluation_env is not None:
+            self._note_failures(monitor, self.evaluation_env, "evaluation")
+        steps = self.worker.steps
+        if steps != (self.resume_step or 0):
+            self._log(monitor)
+            self._save(monitor)
+        if steps == 0:
+            return ""
+        path = shlex.quote(str(self.run_dir))
+        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})"
 
     @property
     def busy(self) -> bool:
@@ -266,6 +283,8 @@ class Trainer:
         if gallery is not None:
             monitor.image(self.worker.steps, "evaluate/gallery", gallery())
         self._note_failures(monitor, self.evaluation_env, "evaluation")
+        if result.cut:
+            monitor.note(cut_note(result))
         self.evaluation_s += time.perf_counter() - began
         self._leave_out(began)
 

@@ -116,7 +116,7 @@ def test_failed_simulation_truncates():
 
 def test_make_vec():
     env = gymnasium.make_vec("rlsuite/Hopper", num_envs=3, vectorization_mode="vector_entry_point", frame_skip=2)
-    assert isinstance(env, envs.VectorEnv)
+    assert isinstance(env.unwrapped, envs.VectorEnv)
     assert (env.num_envs, env.max_episode_steps, env.task.frame_skip) == (3, 1000, 2)
     observation, _ = env.reset(seed=0)
     assert observation.shape == (3, 11)
