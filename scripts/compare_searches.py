@@ -27,7 +27,7 @@ from envs.evaluation.search.random import RandomSearch, expected_best
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.nas_bench_201 import NasBench201Space
 from envs.evaluation.search.strategy import search
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.data.nas_bench_201 import DATASETS, NUM_CELLS, NasBench201, cell_of, default_path, read_table, row_of
 from rlsuite.errors import require
@@ -63,6 +63,7 @@ class RowSpace(NasBench201Space):
         return architecture
 
 
+@command(CompareConfig)
 def main(arguments: list[str]) -> int:
     """Run the comparison."""
     config: CompareConfig = script_config(CompareConfig, arguments)
@@ -137,4 +138,4 @@ def print_table(results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

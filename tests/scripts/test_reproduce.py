@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from rlsuite.cli import run_script
 from rlsuite.experiment.frame import Experiment

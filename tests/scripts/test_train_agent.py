@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from paths import ROOT
 
 from rlsuite.cli import run_script
 from rlsuite.records.run_lock import RunLock

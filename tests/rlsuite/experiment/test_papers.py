@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from rlsuite.errors import UserError
 from rlsuite.experiment import HOLDS
