@@ -43,8 +43,7 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
             cannot be written.
     """
     require_packages("onnx", "onnxscript")
-    if not hasattr(agent, "greedy"):
-        raise UserError("there is no deterministic policy in it; scripts/painter/export_painter.py exports painters")
+    agent.greedy(torch.zeros(2, observation_size, device=next(agent.parameters()).device))  # says so if there is none
     policy = Policy(agent)
     learned = [weight for weight in policy.parameters() if weight.requires_grad]
     policy.eval().requires_grad_(False)

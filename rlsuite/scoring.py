@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlsuite.interfaces import VectorEnv
 from rlsuite.running.threads import few_threads_for
 from rlsuite.statistics.estimates import bootstrap_interval
+from rlsuite.vector_env import VectorEnv
 
 Policy = Callable[[Tensor], Tensor]
 

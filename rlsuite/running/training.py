@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlsuite.agent import Agent
 from rlsuite.config.schema import TrainConfig, changes, to_plain
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.experiment import commit
-from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
 from rlsuite.records.checkpoint import Checkpoint, save_checkpoint
 from rlsuite.records.monitor import Monitor, check_finite
@@ -24,6 +24,7 @@ from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import VectorEnv
 
 SaveFailure = Callable[[Any, Path], str]
 
@@ -72,7 +73,7 @@ class Trainer:
         if checkpoint is not None:
             self._load(checkpoint)
         on_cuda = self.worker.observation.is_cuda
-        self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
+        self.update = GraphedUpdate(agent) if on_cuda and agent.recordable else agent.update
         self.resume_step = None if checkpoint is None else checkpoint.step
         self._continued_from = self.resume_step  # until the first checkpoint since
 
@@ -261,9 +262,9 @@ class Trainer:
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
-        gallery = getattr(self.evaluation_env, "gallery", None)
+        gallery = self.evaluation_env.gallery()
         if gallery is not None:
-            monitor.image(self.worker.steps, "evaluate/gallery", gallery())
+            monitor.image(self.worker.steps, "evaluate/gallery", gallery)
         self._note_failures(monitor, self.evaluation_env, "evaluation")
         self.evaluation_s += time.perf_counter() - began
         self._leave_out(began)
@@ -314,7 +315,7 @@ class Trainer:
             self.env.load_state(parts["environment"])
             if not self.env.exact_resume:  # new episodes have begun
                 self.replay.mark_interrupted()
-                getattr(self.agent, "interrupt", lambda: None)()
+                self.agent.interrupt()
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"

@@ -1,14 +1,24 @@
 """What agent, environment and config must agree on is checked before anything is built, in one line naming the fix."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import pytest
 
-from agents.assembly import check_fit, make_agent, make_env
+from agents.assembly import make_agent, make_env
+from rlsuite.agent_registry import agent_class
 from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
+from rlsuite.vector_env import EnvironmentFacts
 
 GOALS = object()
+
+
+def check(arguments, env):
+    """Let the agent judge a run in an environment of these facts."""
+    config, _ = compose_train(arguments)
+    facts = EnvironmentFacts.of_vectors(3, [-1.0], [1.0])
+    facts = dataclasses.replace(facts, **{"max_episode_steps": 1000} | env)
+    agent_class(config.agent_name).check(config, facts)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +67,8 @@ GOALS = object()
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, env, message):
-    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
     with pytest.raises(UserError) as refused:
-        check_fit(compose_train(arguments)[0], stub)
+        check(arguments, env)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -76,8 +85,7 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
     ],
 )
 def test_what_goes_together_passes(arguments, env):
-    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
-    check_fit(compose_train(arguments)[0], stub)
+    check(arguments, env)
 
 
 def test_models_know_the_tasks_angles_where_they_are_to_see_them():

@@ -1,4 +1,4 @@
-"""The numbers of DDPG, TD3 and SAC."""
+"""The numbers of actor-critics: DDPG, TD3, SAC and HER's agent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _DEFAULT = CriticConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPGConfig:
-    """DDPG, TD3 and SAC.
+class ActorCriticConfig:
+    """DDPG, TD3, SAC and HER's agent.
 
     Attributes:
         num_pairs: K, actor-critic pairs trained side by side, each on minibatches of its own.
@@ -121,7 +121,7 @@ class DDPGConfig:
         )
         if self.actor.distribution == "deterministic":
             for name in ("target_entropy", "initial_temperature", "temperature_learning_rate"):
-                value, default = getattr(self, name), DDPGConfig.__dataclass_fields__[name].default
+                value, default = getattr(self, name), ActorCriticConfig.__dataclass_fields__[name].default
                 require(
                     value == default,
                     f"agent.{name}={value}: deterministic actors have no temperature; use "
