@@ -2,6 +2,8 @@
 
 A run's config.yaml and its checkpoints hold a name. They are data: whatever they hold, nothing is imported that is
 not registered, installed as an entry point of the group "rlsuite.agents", or named by whoever typed the command.
+
+Every name is also one of Hydra's options of agent=; a YAML file of that name, where there is one, is what it composes.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
 
 from rlsuite.agent import Agent
 from rlsuite.errors import UserError, near_matches
 
 GROUP = "rlsuite.agents"
+_FILES = Path(__file__).parent / "conf" / "agent"
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 _registered: dict[str, str] = {}  # name -> module:Class
@@ -24,38 +30,37 @@ _trusted: set[str] = set()  # module:Class, of the command line
 
 
 def register(agents: Mapping[str, str], former_targets: Iterable[str] = ()) -> None:
-    """Make agents known.
+    """Make the suite's agents known, and with them those that installed packages offer.
 
     Args:
         agents: name -> "package.module:Class"; nothing is imported before it is asked for.
         former_targets: import paths that older runs recorded beside these names; they are read over.
     """
-    _registered.update(agents)
+    offered = {point.name: f"{point.module}:{point.attr}" for point in entry_points(group=GROUP)}
+    _registered.update({**offered, **agents})
     _former_targets.update(former_targets)
+    for name in _registered:
+        _offer(name)
 
 
 def agent_names() -> list[str]:
-    """Return the names of all registered and installed agents."""
-    return sorted({*_registered, *(point.name for point in entry_points(group=GROUP))})
-
-
-def is_import_path(name: str) -> bool:
-    """Say whether an agent's name has the form "package.module:Class"."""
-    return _IMPORT_PATH.fullmatch(name) is not None
+    """Return the names of all registered agents."""
+    return sorted(_registered)
 
 
 def trust(name: str) -> None:
-    """Let an agent of the form "package.module:Class" be imported: the command line names it."""
-    if is_import_path(name):
+    """Let "package.module:Class" be imported as an agent: for what a command line says, never for what a file does."""
+    if _IMPORT_PATH.fullmatch(name):
         _trusted.add(name)
+        _offer(name)
 
 
 def refuse_target(target: object) -> None:
     """Raise UserError for an import path beside an agent's name, unless it is one that older runs recorded."""
-    if target is not None and target not in _former_targets:
+    if target is not None and not (isinstance(target, str) and target in _former_targets):
         raise UserError(
-            f"agent.target={target}: an agent is known by its name, no file's import path is followed; for an agent "
-            "of your own add agent=package.module:Class on the command line"
+            f"agent.target={target!r}: agents are known by name, and no file's import path is followed; for an agent "
+            "of your own write agent=package.module:Class on the command line"
         )
 
 
@@ -63,21 +68,24 @@ def agent_class(name: str) -> type[Agent]:
     """Return an agent's class, importing it.
 
     Raises:
-        UserError: if there is no such agent, or it is named by an import path that the command line did not name.
+        UserError: if there is no such agent, or it is an import path that the command line did not name.
     """
     if name in _registered:
         return _imported(name, _registered[name])
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            return _imported(name, f"{point.module}:{point.attr}")
     if name in _trusted:
         return _imported(name, name)
-    if is_import_path(name):
+    if _IMPORT_PATH.fullmatch(name):
         raise UserError(
-            f"agent={name} is named by a file, and no file's import path is followed; if you trust that code, add "
+            f"agent={name} is named by a file, and no file's import path is followed; if you trust that code, write "
             f"agent={name} on the command line"
         )
-    raise UserError(f"unknown agent '{name}'{near_matches(name, agent_names())}")
+    raise UserError(f"unknown agent {name!r}{near_matches(name, agent_names())}")
+
+
+def _offer(name: str) -> None:
+    """Make a name an option of agent= that composes nothing beyond it; a YAML file of the name does so itself."""
+    if not (_FILES / f"{name}.yaml").exists():
+        ConfigStore.instance().store(group="agent", name=name, node={"agent": {"name": name}}, package="_global_")
 
 
 def _imported(name: str, path: str) -> type[Agent]:
@@ -86,6 +94,7 @@ def _imported(name: str, path: str) -> type[Agent]:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"agent={name}: {path} cannot be imported ({' '.join(str(error).split())})") from None
-    if not (isinstance(found, type) and issubclass(found, Agent) and dataclasses.is_dataclass(found.Config)):
+    is_agent = isinstance(found, type) and issubclass(found, Agent)
+    if not (is_agent and dataclasses.is_dataclass(getattr(found, "Config", None))):
         raise UserError(f"agent={name}: {path} is no class derived from rlsuite.agent.Agent with a dataclass Config")
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlsuite.agent_registry import trust
 from rlsuite.config.schema import TrainConfig, build, train_config
 from rlsuite.errors import UserError, near_matches
 
@@ -31,12 +33,17 @@ PATH_LIST_KEYS = ("run", "runs")
 
 
 def group_options(group: str) -> list[str]:
-    """Return the names a config group offers: agents, tasks, presets."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """Return the names a config group offers: agents, tasks, presets; agents are those that `agents` has registered."""
+    registered = ConfigStore.instance().repo.get(group, {})
+    return sorted(
+        {path.stem for path in (CONF / group).glob("*.yaml")} | {name.removesuffix(".yaml") for name in registered}
+    )
 
 
 def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps=100000") -> list[Override]:
-    """Parse key=value arguments; `example` of them is for messages.
+    """Parse a command line's key=value arguments; `example` of them is for messages.
+
+    An agent that they name by import path, agent=package.module:Class, may be imported from now on.
 
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
@@ -54,6 +61,8 @@ def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps
         key = override.key_or_group
         if key in GROUPS:
             for name in choices(override):
+                if key == "agent":
+                    trust(name)
                 if name not in group_options(key):
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
                     foreign = key == "env" and re.search(r"-v\d+$", name)
@@ -139,6 +148,7 @@ def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]
 def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
     """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
+    trust(agent)  # here, too: a cluster's launcher composes in one process and trains in another
     folder = CONF / "preset_of_agent"
     if preset in PRESETS_OF_AGENTS and not (folder / f"{preset}_{agent}.yaml").exists():
         made = sorted(path.stem.removeprefix(f"{preset}_") for path in folder.glob(f"{preset}_*.yaml"))
@@ -181,6 +191,8 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """
     for override in parse(arguments):
         key = override.key_or_group
+        if key == "agent" and override.value() == plain.get("agent", {}).get("name"):
+            continue  # a resumed run of an agent that is not the suite's needs it to be said again
         if key in (*GROUPS, "run_dir", "seed", "agent.name", "agent.target") or key.startswith("env."):
             raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
         if override.is_sweep_override():

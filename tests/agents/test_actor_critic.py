@@ -393,10 +393,7 @@ def test_pre_activation_penalty_by_autograd():
     agent = make(pre_activation_penalty=0.3)
     batch = batch_of(agent, 0)
     reference = make(pre_activation_penalty=0.3)
-    reference._update_critics(
-        *(rows.unflatten(0, (1, -1)) for rows in (batch.observation, (batch.action - agent.action_range.center)
-          / agent.action_range.half_range, batch.reward, batch.discount, batch.next_observation, batch.weight))
-    )  # fmt: skip
+    reference.learn_critics(batch)
     before = [parameter.detach().clone() for parameter in reference.actors.parameters()]
     inner = reference.actors.network(batch.observation[None])
     value = reference.critics(torch.cat([batch.observation[None], torch.tanh(inner)], dim=-1))
