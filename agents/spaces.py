@@ -18,14 +18,14 @@ def check_vectors(config: TrainConfig, facts: EnvironmentFacts) -> None:
     """Raise UserError unless observations are float vectors, and actions float vectors within finite bounds."""
     agent, task = f"agent={config.agent_name}", f"env={config.env.name}"
     require(facts.renderer is None, f"{agent} cannot read {task}, which is painting; use agent=painter or painter_ddpg")
-    seen, chosen = facts.observation_space, facts.action_space
+    observations, actions = facts.observation_space, facts.action_space
     require(
-        _is_vector(seen),
-        f"{agent} cannot read {task}: its observations are {seen}; use a task of flat observations of numbers",
+        _is_vector(observations),
+        f"{agent} cannot read {task}: its observations are {observations}; use a task of flat observations of numbers",
     )
     require(
-        _is_vector(chosen) and bool(np.isfinite([chosen.low, chosen.high]).all()),  # type: ignore[attr-defined]
-        f"{agent} cannot act in {task}: its actions are {chosen}; use a task of bounded continuous actions",
+        _is_vector(actions) and bool(np.isfinite([actions.low, actions.high]).all()),  # type: ignore[attr-defined]
+        f"{agent} cannot act in {task}: its actions are {actions}; use a task of bounded continuous actions",
     )
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import gymnasium
+import numpy as np
 import pytest
 
 from agents.assembly import make_agent, make_env
@@ -38,6 +40,31 @@ def check(arguments, env):
             ["agent=sher", "env=FetchPush", "replay.capacity=700"],
             {"goals": GOALS, "max_episode_steps": 50},
             "whole episodes, of 50 steps in 16 environments; use 1600 or more",
+        ),
+        (
+            ["agent=ddpg", "env=FetchPush", "agent.normalizer.source=relabelled"],
+            {"goals": GOALS},
+            "nothing is relabelled; use replay.hindsight.strategy=future",
+        ),
+        (
+            ["agent=ddpg", "env=Hopper"],
+            {"action_space": gymnasium.spaces.Discrete(4)},
+            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); use a task of bounded",
+        ),
+        (
+            ["agent=ppo", "env=Hopper"],
+            {"action_space": gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)},
+            "agent=ppo cannot act in env=Hopper",
+        ),
+        (
+            ["agent=ace", "env=Hopper"],
+            {"observation_space": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)},
+            "agent=ace cannot read env=Hopper: its observations are Box(0, 255, (8, 8, 3), uint8); use a task of flat",
+        ),
+        (
+            ["agent=pombu", "env=Hopper"],
+            {"observation_space": gymnasium.spaces.MultiBinary(3)},
+            "agent=pombu cannot read env=Hopper",
         ),
         (["agent=sher", "env=FetchPushDense"], {"goals": GOALS}, "use agent.clip_targets=false"),
         (["agent=sher", "env=FetchPush", "env.reward_type=dense"], {"goals": GOALS}, "use agent.clip_targets=false"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
+from hydra.core.config_store import ConfigStore
 from safetensors.torch import save_file
 
 from rlsuite import agent_registry
@@ -83,6 +84,8 @@ def elsewhere(tmp_path, monkeypatch):
     (folder / "elsewhere.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(agent_registry, "_trusted", set())
+    options = ConfigStore.instance().repo
+    monkeypatch.setitem(options, "agent", dict(options.get("agent", {})))
     yield folder
     sys.modules.pop("elsewhere", None)
 
