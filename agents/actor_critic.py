@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.actor_critic_config import ActorCriticConfig
+from agents.actor_critic_config import ActorCriticConfig, check_run
 from agents.actor_critic_networks import make_networks
 from agents.spaces import check_vectors
 from rlsuite.agent import Agent
-from rlsuite.errors import require
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Temperature
 from rlsuite.nn.embedding import Embedding
@@ -70,7 +69,8 @@ class ActorCritic(Agent):
             self.observation_size, action_size, config, torch.Generator().manual_seed(seed)
         )
         self.normalizer = RunningNormalizer(self.observation_size, config.normalizer)
-        self.return_scaler = ReturnScaler(facts.num_envs, config.discount, abs(config.critic.value_max))
+        scaled, bound = config.reward_scaling == "returns", abs(config.critic.value_max)
+        self.return_scaler = ReturnScaler(facts.num_envs, config.discount, bound, through_time_limits=scaled)
         self.action_range = ActionRange(facts.action_low, facts.action_high)
         entropy, learned = config.target_entropy * action_size, config.temperature_learning_rate > 0.0
         self.temperature = Temperature(config.num_pairs, config.initial_temperature, entropy, learned=learned)
@@ -100,21 +100,10 @@ class ActorCritic(Agent):
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
-        """Refuse spaces that are not of vectors, and options of sparse or relabelled goals where there are none."""
+        """Refuse spaces that are not of vectors, and numbers that do not go with the run."""
         check_vectors(config, facts)
         super().check(config, facts)
-        named = "dense" if config.env.full_id.endswith("Dense") else "sparse"
-        dense = config.env.options.get("reward_type", named) == "dense"
-        require(
-            not config.agent.clip_targets or (facts.goals is not None and not dense),
-            "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
-            "agent.clip_targets=false",
-        )
-        require(
-            config.agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",
-            "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
-            "agent.normalizer.source=steps",
-        )
+        check_run(config, facts)
 
     @property
     def sample_size(self) -> int:
@@ -161,9 +150,11 @@ class ActorCritic(Agent):
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
         if self.config.normalize_observations and self.config.normalizer.source == "steps":
             self.normalizer.update(transition.observation[..., : self.observation_size])
+        ended = transition.terminated | transition.truncated
         if self.config.reward_scaling == "returns":
-            self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
-        self.exploration.advance(transition.terminated | transition.truncated)
+            cut = transition.truncated & ~transition.terminated & ~transition.failed
+            self.return_scaler.update(transition.reward, ended, cut)
+        self.exploration.advance(ended)
 
     def interrupt(self) -> None:
         """Begin new episodes in every environment: those of before could not be resumed."""
@@ -178,7 +169,7 @@ class ActorCritic(Agent):
     def normalize(self, observation: Tensor) -> Tensor:
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
         observation = observation[..., : self.observation_size]
-        return self.normalizer(observation) if self.config.normalize_observations else observation
+        return self.normalizer(observation) if self.config.normalize_observations else observation.float()
 
     def see(self, observation: Tensor) -> Tensor:
         """Return what actors and critics look at: standardized observations, with their embeddings if any."""
@@ -221,10 +212,10 @@ class ActorCritic(Agent):
     def anneal(self, progress: float) -> None:
         """Set the learning rates to what they are when this share of the training's steps, in [0, 1], is done."""
         config, left = self.config, self.config.learning_rate_left(progress)
-        set_learning_rate(self.optimizers["actor"], config.actor_learning_rate * left)
-        set_learning_rate(self.optimizers["critic"], config.critic_learning_rate * left)
-        if "embedding" in self.optimizers:
-            set_learning_rate(self.optimizers["embedding"], config.embedding.learning_rate * left)
+        rates = {"actor": config.actor_learning_rate, "critic": config.critic_learning_rate}
+        rates |= {"embedding": config.embedding.learning_rate, "temperature": config.temperature_learning_rate}
+        for name in rates.keys() & self.optimizers.keys():
+            set_learning_rate(self.optimizers[name], rates[name] * left)
 
     def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig
@@ -11,6 +12,10 @@ from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
+
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
+    from rlsuite.vector_env import EnvironmentFacts
 
 _DEFAULT = CriticConfig()
 
@@ -40,7 +45,8 @@ class ActorCriticConfig:
         normalize_observations: standardize observations by running statistics.
         normalizer: how.
         reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
-            discounted returns stay within agent.critic.value_max; what a categorical critic wants).
+            discounted returns stay within agent.critic.value_max, as large as bootstrapping through time limits makes
+            them; what a categorical critic wants).
         reward_scale: the constant.
         initial_temperature: alpha at first, the weight of the entropy; it and the next two are read only with
             agent.actor.distribution=squashed_gaussian (SAC).
@@ -154,6 +160,11 @@ class ActorCriticConfig:
                 self.reward_scale == 1.0,
                 f"agent.reward_scale={self.reward_scale}: agent.reward_scaling=returns finds the scale itself; use 1",
             )
+            require(
+                self.discount < 1.0,
+                "agent.discount=1: values that bootstrap through time limits have no bound for "
+                "agent.reward_scaling=returns to find; use less than 1",
+            )
         require(
             self.critic.loss == "categorical"
             or self.reward_scaling == "returns"
@@ -182,3 +193,25 @@ class ActorCriticConfig:
         """Return the factor on all rates when this share of the training is done."""
         decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
         return 1.0 - (1.0 - self.final_learning_rate_share) * min(decayed, 1.0)
+
+
+def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
+    """Raise UserError, naming the fix, where an actor-critic's numbers do not go with its replay and task."""
+    agent: ActorCriticConfig = config.agent
+    named = "dense" if config.env.full_id.endswith("Dense") else "sparse"
+    dense = config.env.options.get("reward_type", named) == "dense"
+    require(
+        not agent.clip_targets or (facts.goals is not None and not dense),
+        "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
+        "agent.clip_targets=false",
+    )
+    require(
+        agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",
+        "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
+        "agent.normalizer.source=steps",
+    )
+    require(
+        config.replay.n_step == 1 or agent.actor.distribution != "squashed_gaussian",
+        f"replay.n_step={config.replay.n_step}: soft returns would leave out the entropy of the steps on the way "
+        "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
+    )

@@ -12,42 +12,61 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import UserError
+from rlsuite.nn.action_range import ActionBox
 
 
 class Policy(nn.Module):
-    """The deterministic policy of a trained agent, as a module that maps observations to actions."""
+    """The deterministic policy of a trained agent, as a module that maps observations to actions.
 
-    def __init__(self, agent: Any) -> None:
+    Args:
+        agent: with a method greedy(observation).
+        action_space: the Box of a single environment, which every action lies in and whose dtype it has; None leaves
+            actions as the agent gives them.
+    """
+
+    def __init__(self, agent: Any, action_space: gymnasium.spaces.Box | None = None) -> None:
         super().__init__()
         self.agent = agent
+        self.into_box = nn.Identity() if action_space is None else ActionBox(action_space.low, action_space.high)
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Map raw observations (N, D) float32 to actions (N, A) in the environment's units."""
-        return self.agent.greedy(observation)
+        """Map raw observations (N, D) to actions (N, A) in the environment's units."""
+        return self.into_box(self.agent.greedy(observation))
 
 
-def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
+def export_onnx(
+    agent: Any,
+    observation_size: int,
+    path: Path,
+    *,
+    action_space: gymnasium.spaces.Box | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
     """Write the agent's policy as ONNX, with any number of rows N.
 
     Args:
         agent: with a method greedy(observation).
         observation_size: D.
         path: the file; its directory is made if missing.
+        action_space: see Policy.
+        dtype: of the observations that the file takes; float64 where float32 would swallow what changes in them.
 
     Raises:
         UserError: if the ONNX packages are not installed, the agent has no deterministic policy, or the file
             cannot be written.
     """
     require_packages("onnx", "onnxscript")
-    agent.greedy(torch.zeros(2, observation_size, device=next(agent.parameters()).device))  # says so if there is none
-    policy = Policy(agent)
+    device = next(agent.parameters()).device
+    agent.greedy(torch.zeros(2, observation_size, dtype=dtype, device=device))  # says so where there is no such policy
+    policy = Policy(agent, action_space).to(device)
     learned = [weight for weight in policy.parameters() if weight.requires_grad]
     policy.eval().requires_grad_(False)
-    example = torch.zeros(2, observation_size, device=next(policy.parameters()).device)
+    example = torch.zeros(2, observation_size, dtype=dtype, device=device)
     rows = torch.export.Dim("rows", min=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,20 +93,24 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
     return path
 
 
-def difference_in_onnxruntime(agent: Any, path: Path, observation: Tensor) -> float:
+def difference_in_onnxruntime(
+    agent: Any, path: Path, observation: Tensor, *, action_space: gymnasium.spaces.Box | None = None
+) -> float:
     """Return the largest difference between the agent's actions and the file's in onnxruntime.
 
     Args:
         agent: what was exported.
         path: the ONNX file.
-        observation: (N, D).
+        observation: (N, D), of the dtype it was exported for.
+        action_space: what it was exported with.
     """
     require_packages("onnxruntime")
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (action,) = session.run(None, {"observation": observation.cpu().numpy()})
     with torch.no_grad():
-        return float((torch.from_numpy(action) - agent.greedy(observation).cpu()).abs().max())
+        expected = Policy(agent, action_space).to(observation.device)(observation)
+    return float((torch.from_numpy(action).double() - expected.cpu().double()).abs().max())
 
 
 def require_packages(*names: str) -> None:

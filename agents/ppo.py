@@ -138,7 +138,7 @@ class PPO(Agent):
     def normalize(self, observation: Tensor) -> Tensor:
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
         observation = observation[..., : self.observation_size]
-        return self.normalizer(observation) if self.config.normalize_observations else observation
+        return self.normalizer(observation) if self.config.normalize_observations else observation.float()
 
     def observe(self, transition: Transition) -> None:
         """Learn how large returns are."""

@@ -11,6 +11,7 @@ if "DISPLAY" not in os.environ:
 
 import gymnasium
 import torch
+from hydra.core.config_store import ConfigStore
 
 import rlsuite  # noqa: F401  (before torch: it sets how OpenMP threads wait)
 from envs import catalogue
@@ -37,7 +38,7 @@ def task_options(name: str) -> dict[str, Any]:
 
 
 def evaluation_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's options as the task wants them where agents are judged: the same, but for `Painting`."""
+    """Return a run's options as the task wants them where agents are judged: the same, unless it says otherwise."""
     name = env_id.removeprefix(_PREFIX)
     kind = None if ":" in name or name not in catalogue.names() else catalogue.task_class(name)
     return getattr(kind, "evaluation_options", dict)(options)
@@ -118,16 +119,18 @@ def make_vector(
 
 
 def _register() -> None:
-    """Make the tasks known to `gymnasium.make` and `gymnasium.make_vec`."""
+    """Make the tasks known, with none of them imported: to Gymnasium's `make` and `make_vec`, and to env=<Task>."""
+    groups = ConfigStore.instance()
     for name in catalogue.names():
         gymnasium.register(
             id=f"{_PREFIX}{name}",
             entry_point="envs.single:make_single",
             vector_entry_point="envs.single:make_registered",
-            # A painting's episode terminates by itself, on its last bundle.
-            max_episode_steps=None if name == "Painting" else catalogue.task_class(name).max_episode_steps,
+            max_episode_steps=catalogue.limit(name),
             kwargs={"task": name},
         )
+        choice = {"defaults": ["_self_", {"override /family": catalogue.family(name)}], "env": {"id": _PREFIX + name}}
+        groups.store(group="env", name=name, node=choice, package="_global_", provider="envs")
 
 
 _register()

@@ -1,13 +1,14 @@
 """Simulations that went non-finite: a record of the step that did it, kept on disk, and replayed.
 
 A failure holds the full simulator state before the step and the action, so the step can be made again
-alone, in a debugger if need be.
+alone, in a debugger if need be. Of another library's environment, which does not show its state, it holds what went in
+and what came out.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from rlsuite.errors import UserError
 
+_OWN = "rlsuite/"  # the suite's own tasks
+_SEEN = "seen."
 _LARGEST = 1e10  # mjMAXVAL: beyond it the engine calls a state unstable
 
 
@@ -28,11 +31,13 @@ class Failure:
         seed: Root seed of the run.
         episode: How many episodes this environment had finished.
         episode_step: Steps of the episode before the failed one.
-        row: (S,) float64, simulator state before the step, its controls already written.
+        row: (S,) float64, simulator state before the step, its controls already written; (0,) where it is not shown.
         action: (A,) float64, the action that they came from.
         message: What was seen.
         spec_id: The environment, as given to `envs.make_vector`.
         options: The task's options.
+        seen: Of another library's environment what went in and came out: observation, next_observation, reward.
+        trace: The traceback of what it raised, or "".
     """
 
     env_index: int
@@ -44,6 +49,8 @@ class Failure:
     message: str
     spec_id: str
     options: dict[str, Any]
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Replay:
         before: Fields that were bad in the recorded state: not finite, or beyond 1e10, MuJoCo's bound.
         after: Fields that were bad after the step.
         substep: The physics step, from 0, after which something was first bad; None for none.
-        message: The engine's message, or "".
+        message: The engine's message, or ""; or why the step was not made again.
     """
 
     before: list[str]
@@ -68,8 +75,9 @@ def save_failure(failure: Failure, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"row": failure.row.contiguous(), "action": failure.action.contiguous()}
-    save_file(tensors, path.with_suffix(".safetensors"))
-    rest = {name: value for name, value in vars(failure).items() if name not in tensors}
+    seen = {_SEEN + name: value.contiguous() for name, value in failure.seen.items()}
+    save_file(tensors | seen, path.with_suffix(".safetensors"))
+    rest = {name: value for name, value in vars(failure).items() if name not in (*tensors, "seen")}
     path.with_suffix(".json").write_text(json.dumps(rest, indent=2) + "\n")
 
 
@@ -82,7 +90,9 @@ def load_failure(path: str | Path) -> Failure:
     path = Path(path)
     try:
         rest = json.loads(path.with_suffix(".json").read_text())
-        return Failure(**load_file(path.with_suffix(".safetensors")), **rest)
+        tensors = load_file(path.with_suffix(".safetensors"))
+        seen = {name.removeprefix(_SEEN): tensors.pop(name) for name in list(tensors) if name.startswith(_SEEN)}
+        return Failure(**tensors, **rest, seen=seen)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such failure record; give the path without suffix") from None
     except Exception as error:  # any damage of either file, whatever library finds it
@@ -90,15 +100,20 @@ def load_failure(path: str | Path) -> Failure:
 
 
 def replay_failure(failure: Failure) -> Replay:
-    """Make the failed step again, alone, one physics step at a time.
+    """Make the failed step again, alone, one physics step at a time; of another library's environment, read the record.
 
     Returns:
         Which fields were bad before and after, and when it began.
     """
+    if not failure.spec_id.startswith(_OWN):
+        wrong = [name for name, value in failure.seen.items() if not value.isfinite().all()]
+        before = [name for name in wrong if name == "observation"]
+        message = f"{failure.spec_id} does not show its state: this is what was recorded, nothing was stepped again"
+        return Replay(before, [name for name in wrong if name not in before], None, message)
     from envs.catalogue import build
     from envs.simulation.cpu import CpuSimulation
 
-    task = build(failure.spec_id.removeprefix("rlsuite/"), **failure.options)
+    task = build(failure.spec_id.removeprefix(_OWN), **failure.options)
     simulation = CpuSimulation(task.xml_file, 1, num_threads=1, setup=task.setup)
     names = ("qpos", "qvel", "qacc_warmstart", "qacc", "qfrc_actuator", "qfrc_constraint", "xpos", "cvel")
     fields = {name: simulation.field(name) for name in names}

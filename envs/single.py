@@ -5,6 +5,8 @@ No time limit of its own: `gymnasium.make` adds it, from the registered max_epis
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 import gymnasium
@@ -16,6 +18,7 @@ from envs import catalogue
 from envs.goal_vector import dict_space, to_dict
 from envs.goals.task import GoalTask
 from envs.mujoco_vector import MujocoVectorEnv
+from envs.numpy_vector import NumpyVectorEnv
 
 
 class SingleEnv(gymnasium.Env):
@@ -46,7 +49,8 @@ class SingleEnv(gymnasium.Env):
         height: int = 480,
         **options: Any,
     ) -> None:
-        self.vector = MujocoVectorEnv(
+        self._make_vector = functools.partial(
+            MujocoVectorEnv,
             catalogue.build(task, **options),
             1,
             num_threads=1,
@@ -55,6 +59,7 @@ class SingleEnv(gymnasium.Env):
             render_mode=render_mode,
             render_size=(height, width),
         )
+        self.vector = self._make_vector()
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": self.vector.metadata["render_fps"]}
         self.observation_space = self.vector.single_observation_space
@@ -90,6 +95,15 @@ class SingleEnv(gymnasium.Env):
     def close(self) -> None:
         """Free the renderer."""
         self.vector.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SingleEnv:
+        """Return a copy in the same state, its simulation its own: from here on both step alike, apart."""
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        rest = {name: value for name, value in vars(self).items() if name not in ("vector", "_make_vector")}
+        vars(copied).update(copy.deepcopy(rest, memo), _make_vector=self._make_vector, vector=self._make_vector())
+        copied.vector.load_state(self.vector.state())
+        return copied
 
 
 def _first(info: dict[str, Tensor]) -> dict[str, Any]:
@@ -130,65 +144,21 @@ class GoalSingleEnv(SingleEnv):
         return float(reward) if reward.ndim == 0 else reward
 
 
-class PaintingSingleEnv(gymnasium.Env):
-    """The painting environment as a `gymnasium.Env`.
-
-    The observation has "canvas" and "target" (3, W, W) uint8 and "step", the bundles painted; the episode terminates
-    on its last bundle. Options: see `Painting`, and episode_length, the bundles of an episode.
-    """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
-
-    def __init__(self, *, render_mode: str | None = None, episode_length: int = 40, **options: Any) -> None:
-        self.vector = catalogue.build("Painting", **options).make_vector(
-            1, max_episode_steps=episode_length, render_mode=render_mode
-        )
-        self.render_mode = render_mode
-        side = (3, self.vector.options.size, self.vector.options.size)
-        picture = gymnasium.spaces.Box(0, 255, side, np.uint8)
-        self.observation_space = gymnasium.spaces.Dict(
-            {"canvas": picture, "target": picture, "step": gymnasium.spaces.Box(0, 255, (1,), np.uint8)}
-        )
-        self.action_space = self.vector.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin a new picture; a seed restarts the random stream."""
-        super().reset(seed=seed)
-        return self._named(self.vector.reset(seed=seed)[0][0]), {}
-
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Paint one bundle; info["mse"] is the error it left."""
-        _, reward, terminated, _, info = self.vector.step(np.asarray(action, np.float32)[None])
-        observation = self._named(info["final_obs"][0])
-        return observation, float(reward), bool(terminated), False, {"mse": float(info["mse"])}
-
-    def _named(self, row: Tensor) -> dict[str, np.ndarray]:
-        pixels = self.vector.pixels
-        shape = self.observation_space["canvas"].shape  # type: ignore[index]
-        row = row.cpu()
-        return {
-            "canvas": row[:pixels].view(shape).numpy().copy(),
-            "target": row[pixels + 1 :].view(shape).numpy().copy(),
-            "step": row[pixels : pixels + 1].numpy().copy(),
-        }
-
-    def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return picture and canvas side by side, or None without a render mode."""
-        return None if self.render_mode is None else self.vector.render(0)
-
-
 def make_single(task: str, **arguments: Any) -> gymnasium.Env:
     """Build the environment that `gymnasium.make` asks for."""
-    if task == "Painting":
-        return PaintingSingleEnv(**arguments)
-    kind = GoalSingleEnv if issubclass(catalogue.task_class(task), GoalTask) else SingleEnv
-    return kind(task, **arguments)
+    kind = catalogue.task_class(task)
+    if hasattr(kind, "make_single"):  # no simulation of bodies
+        return kind.make_single(**arguments)
+    single = GoalSingleEnv if issubclass(kind, GoalTask) else SingleEnv
+    return single(task, **arguments)
+
+
+# Where Gymnasium looks, before it builds one, for what it can make of it: render_mode="rgb_array_list" of frames.
+make_single.metadata = {"render_modes": ["rgb_array"]}  # type: ignore[attr-defined]
 
 
 def make_registered(task: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
-    """Build the vectorized environment that `gymnasium.make_vec` asks for."""
+    """Build the vectorized environment that `gymnasium.make_vec` asks for: with numpy arrays, as its wrappers need."""
     from envs import make_vector
 
-    return make_vector(task, num_envs, **options)
+    return NumpyVectorEnv(make_vector(task, num_envs, **options))

@@ -25,6 +25,13 @@ from envs.task import KnownReward
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.goals import GoalSpec
 
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise UserError unless pictures are wanted as arrays, or none are."""
+    if render_mode not in (None, "rgb_array"):
+        raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
+
+
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -52,6 +59,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         renderer: Of a task of painting, what draws strokes: shapes (..., 10) -> opacity maps (..., W, W); else None.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
+        native_action_space: What a single environment demands of an action: `single_action_space`, but for another
+            library's environment, whose Box may have another dtype. Its environments see no action outside of it.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -63,6 +72,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     renderer: Callable[[Tensor], Tensor] | None = None
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
+    native_action_space: gymnasium.spaces.Box
 
     def __init__(
         self,
@@ -79,8 +89,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     ) -> None:
         if dtype not in _NUMPY_DTYPE:
             raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float64")
-        if render_mode not in (None, "rgb_array"):
-            raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
+        check_render_mode(render_mode)
         self.spec_id = spec_id
         self.num_envs = num_envs
         self.device = torch.device(device)
@@ -93,6 +102,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.single_action_space = gymnasium.spaces.Box(
             action_low.astype(np.float32), action_high.astype(np.float32), dtype=np.float32
         )
+        self.native_action_space = self.single_action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -137,8 +147,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
         Returns:
             Observation (N, D), reward (N,), terminated (N,) bool, truncated (N,) bool, and info: "final_obs"
-            (N, D), "failed" (N,) bool, and the task's terms (N,) of the transition just made. All are fresh
-            tensors.
+            (N, D), "failed" (N,) bool, and the task's terms (N,) of the transition just made, NaN where an
+            environment of another library does not tell one. All are fresh tensors.
 
         Raises:
             ValueError: If the action has a wrong shape or a non-finite entry; nothing has been stepped then.

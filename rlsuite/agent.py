@@ -150,6 +150,9 @@ class Agent(nn.Module):
 
     # -- the log --------------------------------------------------------------------------------------------
 
+    def count_only(self, rows: Tensor | None) -> None:
+        """Let diagnostics count only these environments (N,) bool, those within an episode, from now on; None: all."""
+
     def diagnostics(self) -> dict[str, Tensor]:
         """Return 0-d tensors and histograms (1-d tensors) gathered since the last call."""
         return {}

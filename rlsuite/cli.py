@@ -1,9 +1,15 @@
-"""What every script shares: one-line errors with exit status 2, and a check that the right packages came in."""
+"""What every script shares: --help, one-line errors with exit status 2, and a check that the right packages came in.
+
+A script is a file that is typed (``python scripts/train_agent.py``) and an installed command (``rlsuite-train``).
+"""
 
 from __future__ import annotations
 
-import importlib
+import functools
+import importlib.metadata
+import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +17,60 @@ from pathlib import Path
 from rlsuite.errors import NonFiniteActionError, UserError
 
 OUT_OF_MEMORY = ("bad_alloc", "can't allocate", "not enough memory", "out of memory", "storage size calculation")
+
+
+def command(
+    keys: type | Callable[[], str] | None = None, *, answers_help: bool = False
+) -> Callable[[Callable[[list[str]], int]], Callable[..., int]]:
+    """Make a script's ``main(arguments)`` its command.
+
+    With -h or --help it prints the script's docstring and its keys. Called without arguments it takes those of the
+    command line and is run by `run_script`: what the file does when it is typed, and what an installed command calls.
+
+    Args:
+        keys: the dataclass of the script's keys, or what returns the text about them.
+        answers_help: whether the script reads --help itself, since its answer depends on the other arguments.
+    """
+
+    def decorate(main: Callable[[list[str]], int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def called(arguments: list[str] | None = None) -> int:
+            if arguments is None:
+                return run_script(called)
+            if not answers_help and ("--help" in arguments or "-h" in arguments):
+                print(as_started("\n\n".join([(main.__globals__["__doc__"] or "").strip(), *_about(keys)])))
+                return 0
+            return main(arguments)
+
+        return called
+
+    return decorate
+
+
+def _about(keys: type | Callable[[], str] | None) -> list[str]:
+    if keys is None:
+        return []
+    if not isinstance(keys, type):
+        return [keys()]
+    from rlsuite.config.help import describe
+
+    return ["\n".join(describe(keys))]
+
+
+def as_started(text: str) -> str:
+    """Return `text` with scripts called as this one was: by file, or by the names of the installed commands."""
+    commands = {
+        entry.module: entry.name
+        for entry in importlib.metadata.entry_points(group="console_scripts")
+        if entry.name.startswith("rlsuite-")
+    }
+    if Path(sys.argv[0]).stem not in commands.values():
+        return text
+
+    def name(found: re.Match[str]) -> str:
+        return commands.get(f"scripts.{found[1].replace('/', '.')}", found[0])
+
+    return re.sub(r"python scripts/([\w/]+)\.py", name, text)
 
 
 def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +99,7 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
 
 def refuse(message: str) -> int:
     """Print a one-line error; return the exit status of bad input."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {as_started(message)}", file=sys.stderr)
     return 2
 
 
@@ -50,9 +110,13 @@ def check_packages() -> None:
         UserError: naming the package and where the wrong one lies.
     """
     root = Path(__file__).resolve().parents[1]
-    for name in ("envs", "agents", "renderers", "scripts"):
-        module = importlib.import_module(name)
-        found = Path(module.__file__ or "").resolve()
+    try:
+        names = (importlib.metadata.distribution("rlsuite").read_text("top_level.txt") or "").split()
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path, and not installed
+        return
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin or "").resolve() if spec is not None else Path()
         if root not in found.parents:
             raise UserError(
                 f"the package '{name}' came from {found.parent}, not from {root}; uninstall what put it there, "

@@ -11,6 +11,19 @@ class UserError(Exception):
     """Bad input. Scripts print its one line to stderr and exit with status 2, without a traceback."""
 
 
+class BrokenEnvironmentError(UserError):
+    """An environment of another library raised, or returned what is no observation, reward or end of an episode.
+
+    A training run saves what it has before it ends with this line.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception's class and the first line of what it says; many say nothing, or a page."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 class NonFiniteActionError(ValueError):
     """A policy gave an environment an action that is NaN or infinite; nothing has been stepped."""
 

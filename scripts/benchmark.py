@@ -16,9 +16,8 @@ import os
 import sys
 from dataclasses import dataclass
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, plain_values
-from rlsuite.config.help import describe
 from rlsuite.config.schema import build
 from rlsuite.errors import require
 from scripts.benchmarks.imagination import measure_imagination
@@ -61,11 +60,9 @@ class BenchmarkConfig:
         require(self.num_envs >= 1, f"num_envs={self.num_envs}: use 1 or more")
 
 
+@command(BenchmarkConfig)
 def main(arguments: list[str]) -> int:
     """Measure and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(BenchmarkConfig)]))
-        return 0
     own = plain_values(arguments)
     names = ("what", "rounds", "seconds", "num_envs")
     chosen = {name: own[name] for name in (*names, "num_threads") if name in own}
@@ -90,4 +87,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -18,9 +18,8 @@ import torch
 from agents.assembly import make_env
 from agents.export import difference_in_onnxruntime, export_onnx, require_packages
 from agents.loading import PolicyConfig, load_policy
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_finite
 
 
@@ -44,11 +43,9 @@ class ExportConfig(PolicyConfig):
         )
 
 
+@command(ExportConfig)
 def main(arguments: list[str]) -> int:
     """Export, check and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(ExportConfig)]))
-        return 0
     script = script_config(ExportConfig, arguments)
     require_packages("onnx", "onnxscript", "onnxruntime")
     agent, config, checkpoint = load_policy(script)
@@ -56,13 +53,15 @@ def main(arguments: list[str]) -> int:
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
     size = observation.shape[-1] if env.goals is None else env.goals.visible_size
-    export_onnx(agent, size, path)
+    action_space = env.native_action_space
+    export_onnx(agent, size, path, action_space=action_space, dtype=observation.dtype)
     # Random actions carry the check to more states than the starts alone.
     low, high = torch.as_tensor(env.single_action_space.low), torch.as_tensor(env.single_action_space.high)
     generator = torch.Generator().manual_seed(0)
     difference = 0.0
     for _ in range(5):
-        difference = max(difference, difference_in_onnxruntime(agent, path, observation[:, :size]))
+        found = difference_in_onnxruntime(agent, path, observation[:, :size], action_space=action_space)
+        difference = max(difference, found)
         action = torch.lerp(low, high, torch.rand((64, len(low)), generator=generator))
         observation = env.step(action)[0]
     env.close()
@@ -73,4 +72,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -33,9 +33,8 @@ from renderers.photo import read_photo
 from renderers.stroke_list import StrokeList, drawing_bytes, save_strokes
 from renderers.strokes import BRUSHES
 from renderers.svg import save_svg
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, near_matches, require, require_choice
 from rlsuite.records.files import require_writable
 from rlsuite.records.video import VideoWriter
@@ -122,11 +121,9 @@ class PaintConfig:
         return ["painting.png", *video, "strokes.json", "strokes.svg"]
 
 
+@command(PaintConfig)
 def main(arguments: list[str]) -> int:
     """Paint one picture."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(PaintConfig)]))
-        return 0
     # A picture's name may hold what the key=value grammar has other uses for, so it goes another way.
     named = [argument for argument in arguments if not _is_option(argument)]
     require(len(named) <= 1, f"one picture at a time, not {len(named)}: {' '.join(named)}")
@@ -268,4 +265,4 @@ def as_bytes(picture: Tensor) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """Look at a failure a run recorded: ``python scripts/replay_failure.py RUN_DIR/failures/NAME``.
 
-A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch.
+A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch. Of an environment of
+another library, which does not show its state, what was recorded is printed.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ from pathlib import Path
 
 from agents.assembly import environment_facts
 from envs.failures import load_failure, replay_failure
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.errors import UserError
 from rlsuite.records.postmortem import replay_postmortem
 
 
+@command()
 def main(arguments: list[str]) -> int:
     """Replay the record named on the command line and print what is non-finite, as JSON."""
-    if arguments and arguments[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return 0
     if len(arguments) != 1:
         raise UserError("name one record: python scripts/replay_failure.py RUN_DIR/failures/NAME")
     path = Path(arguments[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
@@ -34,9 +33,15 @@ def main(arguments: list[str]) -> int:
     failure = load_failure(path)
     replay = replay_failure(failure)
     print(f"environment {failure.env_index}, seed {failure.seed}, episode {failure.episode}, {failure.message}")
+    if failure.seen:
+        print(f"action: {failure.action.tolist()}")
+    for name, value in failure.seen.items():
+        print(f"{name}: {value.tolist()}")
+    if failure.trace:
+        print(failure.trace.rstrip())
     print(json.dumps(vars(replay)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agents.assembly import check_fit, make_agent, make_env, make_evaluation_env, prepare_torch
 from envs.failures import Failure, save_failure
-from rlsuite.cli import run_script
+from rlsuite.cli import as_started, command, refuse
 from rlsuite.config.compose import (
     CONF,
     compose_train,
@@ -43,11 +43,9 @@ from rlsuite.running.signals import GracefulStop
 from rlsuite.running.training import Trainer
 
 
+@command(help_text)
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for; return the exit status."""
-    if "--help" in arguments or "-h" in arguments:
-        print(help_text(__doc__ or ""))
-        return 0
     with GracefulStop() as stop:  # from the very start: a signal while things are set up is not lost either
         return dispatch(arguments, stop)
 
@@ -150,9 +148,10 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> 
         steps = trainer.worker.steps  # of whole steps of all environments
         print(f"no update was made: the agent is as it was drawn; use more than steps={steps}{earlier(config)}")
     if finished:
-        print(f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={path}")
+        said = f"finished at step {trainer.worker.steps}; next: python scripts/evaluate_agent.py run={path}"
     else:
-        print(f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={path}")
+        said = f"saved at step {trainer.worker.steps}; next: python scripts/train_agent.py resume={path}"
+    print(as_started(said))
     return 0
 
 
@@ -165,7 +164,7 @@ def earlier(config: TrainConfig) -> str:
 def record_failure(failure: Failure, path: Path) -> str:
     """Write an environment's failure record; return how to look at it."""
     save_failure(failure, path)
-    return f"recorded; replay it with: python scripts/replay_failure.py {path}"
+    return as_started(f"recorded; replay it with: python scripts/replay_failure.py {shlex.quote(str(path))}")
 
 
 def default_run_dir(config: TrainConfig) -> Path:
@@ -218,8 +217,7 @@ def sweep(arguments: list[str], stop: GracefulStop) -> int:
             return run_swept(composed, stop)
         except UserError as error:  # one bad run does not cost the others
             failed.append(str(error))
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            return refuse(str(error))
 
     hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_one)()
     for error in failed:  # once more, where they are not lost among the runs
@@ -254,4 +252,4 @@ def run_swept(composed: DictConfig, stop: GracefulStop) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -26,13 +26,13 @@ import yaml
 
 import envs
 from agents.assembly import choose_device, make_evaluation_env, prepare_torch
-from rlsuite.cli import run_script
+from rlsuite.cli import as_started, command
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import UserError, near_matches, require, require_choice
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
-from rlsuite.running.seeding import derive_seed
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.scoring import evaluate
 
@@ -84,11 +84,9 @@ class PeerConfig:
         return env.full_id if self.train_on == "rlsuite" else f"{env.name}-v5"
 
 
+@command()
 def main(arguments: list[str]) -> int:
     """Train, evaluate, write."""
-    if "--help" in arguments or "-h" in arguments:
-        print((__doc__ or "").strip())
-        return 0
     with GracefulStop() as stop:
         return train(read_arguments(arguments), stop)
 
@@ -140,7 +138,7 @@ def train(config: PeerConfig, stop: GracefulStop) -> int:
     model.get_env().close()
     evaluation_env.close()
     finished = "finished" if model.num_timesteps >= run.steps else "stopped (a peer cannot be resumed)"
-    print(f"{finished} at step {model.num_timesteps}; next: python scripts/plot_curves.py runs={folder}")
+    print(as_started(f"{finished} at step {model.num_timesteps}; next: python scripts/plot_curves.py runs={folder}"))
     return 0
 
 
@@ -223,7 +221,7 @@ def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop:
         def measure(self) -> None:
             paused = time.perf_counter()
             train_s = paused - self.began - self.evaluation_s
-            result = evaluate(self.policy, env, seed=derive_seed(run.seed, "evaluation"))
+            result = evaluate(self.policy, env, seed=derive_seed(run.seed, WATCHED_ON))
             values = result.scalars() | {"train_s": train_s}
             monitor.record(self.num_timesteps, "evaluate", values)
             self.evaluated_at = self.num_timesteps
@@ -233,4 +231,4 @@ def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.adapters.foreign import ForeignVectorEnv, Stepped, continuous_spaces
-from rlsuite.errors import UserError, near_matches
+from envs.adapters.foreign import ForeignVectorEnv, Stepped
+from rlsuite.errors import UserError, first_line, near_matches
 
 
 class EnvPoolVectorEnv(ForeignVectorEnv):
@@ -58,16 +58,13 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         self._make = functools.partial(envpool.make, env_id, env_type="gymnasium", **given)
         try:
             self._pool = self._make()
-        except (AssertionError, TypeError, ValueError) as error:
-            raise UserError(f"envpool:{env_id}: {str(error).strip().splitlines()[0]}") from None
-        size, space = continuous_spaces(f"envpool:{env_id}", self._pool.observation_space, self._pool.action_space)
-        self._action_dtype = space.dtype
+        except Exception as error:  # whatever it refuses, in whatever way
+            raise UserError(f"envpool:{env_id}: {first_line(error)}") from None
         super().__init__(
             f"envpool:{env_id}",
             num_envs,
-            size,
-            space.low,
-            space.high,
+            self._pool.observation_space,
+            self._pool.action_space,
             max_episode_steps=self._pool.config["max_episode_steps"],
             **common,
         )
@@ -85,12 +82,15 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
 
     def step_envs(self, action: np.ndarray) -> Stepped:
         """Step all without resetting any."""
-        observation, reward, terminated, truncated, info = self._pool.step(action.astype(self._action_dtype))
+        observation, reward, terminated, truncated, info = self._pool.step(action)
         order = np.argsort(info["env_id"])
         scalars = {
             name: value[order]
             for name, value in info.items()
-            if isinstance(value, np.ndarray) and value.ndim == 1 and name not in ("env_id", "elapsed_step")
+            if isinstance(value, np.ndarray)
+            and value.ndim == 1
+            and value.dtype.kind in "fiub"
+            and name not in ("env_id", "elapsed_step")
         }
         return observation[order], reward[order], terminated[order], truncated[order], scalars
 

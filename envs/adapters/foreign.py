@@ -5,18 +5,25 @@ Shapes: N environments, n of them, D observation, A action.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.adapters.spaces import continuous_spaces
 from envs.failures import Failure
 from envs.vector import VectorEnv
-from rlsuite.errors import UserError
+from rlsuite.errors import BrokenEnvironmentError
+from rlsuite.nn.action_range import ActionBox, policy_bounds
 
 Stepped = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+_RESETS = 10  # tries to begin an episode whose first observation is finite
+_COARSE = 2.0**14  # from here on float32 tells apart only steps of 0.002 and more
 
 
 class ForeignVectorEnv(VectorEnv):
@@ -24,24 +31,44 @@ class ForeignVectorEnv(VectorEnv):
 
     Their simulators' states cannot be saved, so `load_state` begins new episodes: the random streams go on
     from where they were, the running episodes are lost (`exact_resume` is False).
+
+    Actions are put into the environment's own Box last, in its own dtype (`ActionBox`). Observations are float32, but
+    float64 where an environment's first ones are so large that float32 would swallow what changes in them.
+
+    Args:
+        spec_id: What `envs.make_vector` was asked for.
+        num_envs: N.
+        observation_space: A single environment's.
+        action_space: A single environment's.
+        **common: see `VectorEnv`.
+
+    Raises:
+        UserError: If the spaces are not such as the suite can use.
     """
 
     exact_resume = False
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        size = self.single_observation_space.shape
-        assert size is not None
-        self._observation = torch.zeros(self.num_envs, *size, dtype=self.dtype)
-        self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64)
-        self._episode = torch.full((self.num_envs,), -1, dtype=torch.int64)
+    def __init__(self, spec_id: str, num_envs: int, observation_space: Any, action_space: Any, **common: Any) -> None:
+        size, box = continuous_spaces(spec_id, observation_space, action_space)
+        super().__init__(spec_id, num_envs, size, *policy_bounds(box.low, box.high), **common)
+        self.native_action_space = box
+        self._into_box = ActionBox(box.low, box.high)
+        self._observation = torch.zeros(num_envs, size, dtype=self.dtype)
+        self._action = torch.zeros(num_envs, len(box.low), dtype=torch.float64)  # the last one, for failure records
+        self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
+        self._episode = torch.full((num_envs,), -1, dtype=torch.int64)
+        self._begun = False
 
     def reset_envs(self, env_ids: np.ndarray, seeds: list[int] | None) -> np.ndarray:
         """Begin episodes in some environments, with new seeds or not; return their observations, (n, D)."""
         raise NotImplementedError
 
     def step_envs(self, action: np.ndarray) -> Stepped:
-        """Step all without resetting any; return observation, reward, terminated, truncated, scalar infos."""
+        """Step all without resetting any; return observation, reward, terminated, truncated, infos.
+
+        The action (N, A) is in the Box and of its dtype. A term of the infos is (N,), NaN where an environment does not
+        tell it.
+        """
         raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
@@ -62,24 +89,62 @@ class ForeignVectorEnv(VectorEnv):
         ]
 
     def _begin_episodes(self, env_ids: np.ndarray, seeds: list[int] | None) -> None:
-        observation = self.reset_envs(env_ids, seeds)
-        ids = torch.from_numpy(env_ids)
-        self._observation[ids] = torch.from_numpy(observation).to(self.dtype)
-        self._elapsed[ids] = 0
-        self._episode[ids] += 1
+        """Reset some environments; those whose first observation is not finite once more, a few times.
+
+        Raises:
+            BrokenEnvironmentError: If one has no finite first observation.
+        """
+        for _ in range(_RESETS):
+            first = self.reset_envs(env_ids, seeds)
+            if not self._begun:
+                self._begun = True
+                self._choose_dtype(first)
+            ids, observation = torch.from_numpy(env_ids), self._kept(first)
+            self._observation[ids] = observation
+            self._elapsed[ids] = 0
+            self._episode[ids] += 1
+            bad = ~torch.isfinite(observation.to(self.dtype)).all(dim=1)
+            if not bad.any():
+                return
+            for index, row in zip(ids[bad].tolist(), observation[bad], strict=True):
+                self._record(index, "its reset returned an observation that is not finite", {"next_observation": row})
+            env_ids, seeds = env_ids[bad.numpy()], None
+        raise BrokenEnvironmentError(
+            f"{self.spec_id}: environment {env_ids[0]}: its reset returned an observation that is not finite, "
+            f"{_RESETS} times in a row; mend the environment"
+        )
+
+    def _choose_dtype(self, first: np.ndarray) -> None:
+        """Keep observations in float64 where the first ones (N, D) are too large for float32, such as a clock's."""
+        if first.dtype == np.float32 or not (np.abs(first) >= _COARSE).any():
+            return
+        self._observation = self._observation.double()
+        shape = self.single_observation_space.shape
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float64)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def _kept(self, observation: np.ndarray) -> Tensor:
+        """Return observations as a fresh tensor of the dtype in which they are kept."""
+        return torch.from_numpy(observation).to(self._observation.dtype, copy=True)
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Step every environment once; see `VectorEnv.step`."""
-        action = self.checked_action(actions)
+        """Step every environment once; see `VectorEnv.step`.
+
+        Raises:
+            BrokenEnvironmentError: If an environment raised, or returned what breaks Gymnasium's contract.
+        """
+        action = self._action = self.checked_action(actions)
         if self._episode[0] < 0:
             raise gymnasium.error.ResetNeeded("call reset() before the first step()")
-        stepped = self.step_envs(action.numpy())
-        final = torch.from_numpy(stepped[0]).to(self.dtype, copy=True)
+        stepped = self.step_envs(self._into_box(action).numpy())
+        final = self._kept(stepped[0])
         reward = torch.from_numpy(stepped[1]).to(self.dtype, copy=True)
         terminated, truncated = (torch.from_numpy(flag).to(torch.bool, copy=True) for flag in stepped[2:4])
-        failed = ~(torch.isfinite(final).all(dim=1) & torch.isfinite(reward))
+        failed = ~(torch.isfinite(final.to(self.dtype)).all(dim=1) & torch.isfinite(reward))
         if failed.any():
-            self._record_failures(failed, action)
+            for index in torch.nonzero(failed).flatten().tolist():
+                seen = {"observation": self._observation[index], "next_observation": final[index]}
+                self._record(index, "observation or reward is not finite", {**seen, "reward": reward[index]})
             final[failed] = self._observation[failed]
             reward[failed] = 0.0
             terminated &= ~failed
@@ -102,21 +167,35 @@ class ForeignVectorEnv(VectorEnv):
             info,
         )
 
-    def _record_failures(self, failed: Tensor, action: Tensor) -> None:
-        for index in torch.nonzero(failed).flatten().tolist():
-            self.failures.append(
-                Failure(
-                    env_index=index,
-                    seed=self.seed,
-                    episode=int(self._episode[index]),
-                    episode_step=int(self._elapsed[index]),
-                    row=torch.zeros(0, dtype=torch.float64),  # the library does not show its state
-                    action=action[index].clone(),
-                    message="observation or reward is not finite",
-                    spec_id=self.spec_id,
-                    options={},
-                )
+    def broken(self, index: int, what: str, error: Exception | None = None) -> BrokenEnvironmentError:
+        """Record that an environment raised or broke the contract; return what to raise.
+
+        Args:
+            index: Which of the environments.
+            what: What it did, in words.
+            error: What it raised, if it did.
+        """
+        trace = "" if error is None else "".join(traceback.format_exception(error))
+        self._record(index, what, {"observation": self._observation[index]}, trace)
+        step = int(self._elapsed[index])
+        return BrokenEnvironmentError(f"{self.spec_id}: environment {index}, step {step} of its episode: {what}")
+
+    def _record(self, index: int, message: str, seen: dict[str, Tensor], trace: str = "") -> None:
+        self.failures.append(
+            Failure(
+                env_index=index,
+                seed=self.seed,
+                episode=int(self._episode[index]),
+                episode_step=int(self._elapsed[index]),
+                row=torch.zeros(0, dtype=torch.float64),  # the library does not show its state
+                action=self._action[index].clone(),
+                message=f"{self.spec_id}: {message}",
+                spec_id=self.spec_id,
+                options={},
+                seen={name: value.clone() for name, value in seen.items()},
+                trace=trace,
             )
+        )
 
     def observation(self) -> Tensor:
         """Return a copy of the current observation, (N, D)."""
@@ -134,22 +213,3 @@ class ForeignVectorEnv(VectorEnv):
         generation = int(state["episode"].sum()) + self.num_envs + 1
         self._begin_episodes(np.arange(self.num_envs), self._seeds(generation))
         self._episode.copy_(state["episode"] + 1)
-
-
-def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) -> tuple[int, gymnasium.spaces.Box]:
-    """Return the observation's size and the action space of an environment this suite can use.
-
-    Raises:
-        UserError: If the observation or the action is not a vector of real numbers.
-    """
-    for role, space in (("action", action_space), ("observation", observation_space)):
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            raise UserError(
-                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work (continuous control)"
-            )
-    if not (np.isfinite([action_space.low, action_space.high]).all() and (action_space.low < action_space.high).all()):
-        raise UserError(
-            f"{env_id}: its action space is {action_space}; actions need finite bounds, the lower below the upper "
-            "(gymnasium.wrappers.RescaleAction gives some)"
-        )
-    return int(observation_space.shape[0]), action_space

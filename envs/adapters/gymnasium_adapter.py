@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.adapters.foreign import ForeignVectorEnv, Stepped, continuous_spaces
-from rlsuite.errors import UserError
+from envs.adapters.foreign import ForeignVectorEnv, Stepped
+from envs.adapters.pictures import as_picture, frame_rate
+from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, info_columns
+from envs.vector import check_render_mode
+from rlsuite.errors import UserError, first_line
 
 
 class GymnasiumVectorEnv(ForeignVectorEnv):
@@ -23,7 +27,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         **common: device and dtype, see `VectorEnv`.
 
     Raises:
-        UserError: If there is no such environment, it refuses an option, or its spaces are not vectors.
+        UserError: If there is no such environment, it cannot be made, refuses an option, or its spaces are not vectors.
     """
 
     _envs: Sequence[gymnasium.Env] = ()
@@ -37,53 +41,92 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         options: dict[str, Any] | None = None,
         **common: Any,
     ) -> None:
+        check_render_mode(render_mode)  # before a constructor opens one
         options = dict(options or {})
         if options.get("max_episode_steps", 0) is None:
             options["max_episode_steps"] = -1  # Gymnasium's way to say: no limit
-        try:
-            self._envs = [gymnasium.make(env_id, render_mode=render_mode, **options) for _ in range(num_envs)]
-        except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
-            raise UserError(f"gymnasium:{env_id}: {str(error).strip().splitlines()[0]}") from None
+        if render_mode is not None:  # not every constructor takes one
+            options["render_mode"] = render_mode
+        self._envs = [_make(env_id, options) for _ in range(num_envs)]
         first = self._envs[0]
-        size, action_space = continuous_spaces(f"gymnasium:{env_id}", first.observation_space, first.action_space)
-        self._action_dtype = action_space.dtype
         limit = first.spec.max_episode_steps if first.spec is not None else None
         super().__init__(
             f"gymnasium:{env_id}",
             num_envs,
-            size,
-            action_space.low,
-            action_space.high,
+            first.observation_space,
+            first.action_space,
             max_episode_steps=None if limit == -1 else limit,
             render_mode=render_mode,
             **common,
         )
+        self.metadata = self.metadata | {"render_fps": frame_rate(first.metadata)}
 
     def reset_envs(self, env_ids: np.ndarray, seeds: list[int] | None) -> np.ndarray:
         """Begin episodes in some environments; return their observations, (n, D)."""
-        return np.stack([self._envs[i].reset(seed=None if seeds is None else seeds[i])[0] for i in env_ids])
+        return np.stack([self._reset_one(int(i), None if seeds is None else seeds[i]) for i in env_ids])
+
+    def _reset_one(self, index: int, seed: int | None) -> np.ndarray:
+        try:
+            returned = self._envs[index].reset(seed=seed)
+        except Exception as error:  # whatever a stranger's code raises
+            raise self.broken(index, f"its reset raised {first_line(error)}", error) from None
+        try:
+            return checked_reset(returned, self._observation.shape[1])
+        except ValueError as error:
+            raise self.broken(index, str(error)) from None
 
     def step_envs(self, action: np.ndarray) -> Stepped:
         """Step all without resetting any."""
-        action = action.astype(self._action_dtype)
-        steps = [env.step(one) for env, one in zip(self._envs, action, strict=True)]
+        steps = []
+        for index, (env, one) in enumerate(zip(self._envs, action, strict=True)):
+            try:
+                returned = env.step(one)
+            except Exception as error:  # whatever a stranger's code raises
+                what = f"its step raised {first_line(error)}"
+                if "expected 5, got 4" in what:  # one of Gymnasium's wrappers met it first
+                    what = f"its step returned a tuple of 4; {OLD_INTERFACE}"
+                raise self.broken(index, what, error) from None
+            try:
+                steps.append(checked_step(returned, self._observation.shape[1]))
+            except ValueError as error:
+                raise self.broken(index, str(error)) from None
         observation, reward, terminated, truncated, info = zip(*steps, strict=True)
-        # A term is passed on where every environment reports it as a number.
-        scalars = {
-            name: np.array([float(one[name]) for one in info])
-            for name in info[0]
-            if all(name in one and np.isscalar(one[name]) and not isinstance(one[name], str) for one in info)
-        }
         flags = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
-        return np.stack(observation), np.array(reward, dtype=np.float64), *flags, scalars
+        return np.stack(observation), np.array(reward, dtype=np.float64), *flags, info_columns(info)
 
     def render(self, index: int = 0) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return a picture of one environment, (height, width, 3) uint8."""
+        """Return a picture of one environment, (height, width, 3) uint8.
+
+        Raises:
+            UserError: If it draws none.
+        """
         if self.render_mode is None:
             raise ValueError("build the environment with render_mode='rgb_array' to render it")
-        return np.asarray(self._envs[index].render())
+        try:
+            return as_picture(self._envs[index].render())
+        except Exception as error:  # whatever a stranger's code raises
+            said = str(error) if type(error) is ValueError and "render()" in str(error) else first_line(error)
+            raise UserError(f"{self.spec_id} cannot be drawn: {said}") from None
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments."""
         for env in self._envs:
-            env.close()
+            with contextlib.suppress(Exception):  # one that broke may not close, either
+                env.close()
+
+
+def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
+    """Return one environment, its values unchecked: the adapter checks them all, not only the first.
+
+    Raises:
+        UserError: If it cannot be made, for whatever reason.
+    """
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **options)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of Gymnasium, or of the environment's constructor: no module, no server, no file
+        said = first_line(error)
+    if "unexpected keyword argument 'render_mode'" in said:
+        raise UserError(f"gymnasium:{env_id}: its constructor takes no render_mode, so it cannot be drawn")
+    raise UserError(f"gymnasium:{env_id}: {said}")

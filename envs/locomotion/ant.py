@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from envs.locomotion.place import ground_distance, ground_position
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task, body_index, norm, squared_norm
+from envs.task import CameraConfig, Outcome, Task, body_index, squared_norm
 
 
 def _camera() -> CameraConfig:
@@ -82,7 +83,7 @@ class Ant(Task):
         low, high = self.healthy_z_range
         # Gymnasium also asks for a finite state; a non-finite one is a failed simulation here.
         healthy = (height >= low) & (height <= high)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = velocity[:, 0] * self.forward_reward_weight
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         contact_cost = self.contact_cost_weight * squared_norm(
@@ -101,9 +102,4 @@ class Ant(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "y_position": position[:, 1],
-            "distance_from_origin": norm(position[:, :2]),
-        }
+        return ground_position(fields) | ground_distance(fields)

@@ -12,8 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from envs.locomotion.humanoid_body import HumanoidBody, tendons
+from envs.locomotion.place import ground_distance, ground_position
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task, norm, squared_norm
+from envs.task import CameraConfig, Outcome, squared_norm
 
 
 def _camera() -> CameraConfig:
@@ -21,50 +23,29 @@ def _camera() -> CameraConfig:
 
 
 @dataclass(frozen=True)
-class Humanoid(Task):
+class Humanoid(HumanoidBody):
     """Options of Humanoid.
 
     Attributes:
         forward_reward_weight: Weight of the velocity of the center of mass along x.
-        ctrl_cost_weight: Weight of the squared control.
         contact_cost_weight: Weight of the squared contact forces.
         contact_cost_range: The contact cost is clipped to it.
         healthy_reward: Reward of each step on which the torso is in `healthy_z_range`.
         terminate_when_unhealthy: End the episode when it is not.
         healthy_z_range: Heights of the torso (m), bounds excluded.
-        reset_noise_scale: Half width of the uniform noise on the start state.
-        exclude_current_positions_from_observation: Leave out the torso's x and y.
-        include_cinert_in_observation: Bodies' inertia about the center of mass.
-        include_cvel_in_observation: Bodies' velocity about the center of mass.
-        include_qfrc_actuator_in_observation: Joint forces of the actuators.
-        include_cfrc_ext_in_observation: Contact forces on the bodies.
-        contact_forces: "sensor" (the engine's, free) or "exact" (Gymnasium's numbers, slower).
     """
 
     name: ClassVar[str] = "Humanoid"
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "humanoid.xml"
-    frame_skip: int = 5
     default_camera_config: CameraConfig = field(default_factory=_camera)
     forward_reward_weight: float = 1.25
-    ctrl_cost_weight: float = 0.1
     contact_cost_weight: float = 5e-7
     contact_cost_range: tuple[float, float] = (-math.inf, 10.0)
     healthy_reward: float = 5.0
     terminate_when_unhealthy: bool = True
     healthy_z_range: tuple[float, float] = (1.0, 2.0)
-    reset_noise_scale: float = 1e-2
-    exclude_current_positions_from_observation: bool = True
-    include_cinert_in_observation: bool = True
-    include_cvel_in_observation: bool = True
-    include_qfrc_actuator_in_observation: bool = True
-    include_cfrc_ext_in_observation: bool = True
-    contact_forces: str = "sensor"
-
-    def observation(self, fields: Fields) -> Tensor:
-        """Return positions, velocities and the included body quantities, (n, D)."""
-        return body_observation(self, fields)
 
     def tracked(self, fields: Fields) -> Tensor:
         """Return the x and y of the center of mass, (n, 2)."""
@@ -78,7 +59,7 @@ class Humanoid(Task):
         low, high = self.healthy_z_range
         height = position[:, 2]
         healthy = (height > low) & (height < high)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = self.forward_reward_weight * velocity[:, 0]
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         contact_cost = self.contact_cost_weight * squared_norm(fields.field("cfrc_ext"))
@@ -96,31 +77,4 @@ class Humanoid(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place and the tendons."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "y_position": position[:, 1],
-            "tendon_length": fields.field("ten_length"),
-            "tendon_velocity": fields.field("ten_velocity"),
-            "distance_from_origin": norm(position[:, :2]),
-        }
-
-
-def body_observation(task: Task, fields: Fields) -> Tensor:
-    """Return the observation that Humanoid and HumanoidStandup share, (n, D).
-
-    Args:
-        task: A task with the ``include_*`` options of Humanoid.
-        fields: The simulation.
-    """
-    options = vars(task)
-    start = 2 if options["exclude_current_positions_from_observation"] else 0
-    parts = [fields.field("qpos")[:, start:], fields.field("qvel")]
-    # Body 0 is the world, and the root's six degrees of freedom have no actuator.
-    skipped = {"cinert": 1, "cvel": 1, "qfrc_actuator": 6, "cfrc_ext": 1}
-    parts += [
-        fields.field(name)[:, first:].flatten(1)
-        for name, first in skipped.items()
-        if options[f"include_{name}_in_observation"]
-    ]
-    return torch.cat(parts, dim=1)
+        return ground_position(fields) | tendons(fields) | ground_distance(fields)

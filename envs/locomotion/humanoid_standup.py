@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from envs.locomotion.humanoid import body_observation
+from envs.locomotion.humanoid_body import HumanoidBody, tendons
+from envs.locomotion.place import ground_position, rise
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task, never, squared_norm
+from envs.task import CameraConfig, Outcome, never, squared_norm
 
 
 def _camera() -> CameraConfig:
@@ -22,45 +23,24 @@ def _camera() -> CameraConfig:
 
 
 @dataclass(frozen=True)
-class HumanoidStandup(Task):
+class HumanoidStandup(HumanoidBody):
     """Options of HumanoidStandup.
 
     Attributes:
         uph_cost_weight: Listed among Gymnasium's options, and like there without effect: the reward of the
             height has weight 1.
-        ctrl_cost_weight: Weight of the squared control.
         impact_cost_weight: Weight of the squared contact forces.
         impact_cost_range: The impact cost is clipped to it.
-        reset_noise_scale: Half width of the uniform noise on the start state.
-        exclude_current_positions_from_observation: Leave out the torso's x and y.
-        include_cinert_in_observation: Bodies' inertia about the center of mass.
-        include_cvel_in_observation: Bodies' velocity about the center of mass.
-        include_qfrc_actuator_in_observation: Joint forces of the actuators.
-        include_cfrc_ext_in_observation: Contact forces on the bodies.
-        contact_forces: "sensor" (the engine's, free) or "exact" (Gymnasium's numbers, slower).
     """
 
     name: ClassVar[str] = "HumanoidStandup"
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "humanoidstandup.xml"
-    frame_skip: int = 5
     default_camera_config: CameraConfig = field(default_factory=_camera)
     uph_cost_weight: float = 1.0
-    ctrl_cost_weight: float = 0.1
     impact_cost_weight: float = 0.5e-6
     impact_cost_range: tuple[float, float] = (-math.inf, 10.0)
-    reset_noise_scale: float = 1e-2
-    exclude_current_positions_from_observation: bool = True
-    include_cinert_in_observation: bool = True
-    include_cvel_in_observation: bool = True
-    include_qfrc_actuator_in_observation: bool = True
-    include_cfrc_ext_in_observation: bool = True
-    contact_forces: str = "sensor"
-
-    def observation(self, fields: Fields) -> Tensor:
-        """Return positions, velocities and the included body quantities, (n, D)."""
-        return body_observation(self, fields)
 
     def outcome(self, fields: Fields, before: Tensor, after: Tensor, action: Tensor) -> Outcome:
         """Reward height, charge control and impacts."""
@@ -78,11 +58,4 @@ class HumanoidStandup(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the torso's place and the tendons."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "y_position": position[:, 1],
-            "z_distance_from_origin": position[:, 2] - fields.facts.initial_qpos[2],
-            "tendon_length": fields.field("ten_length"),
-            "tendon_velocity": fields.field("ten_velocity"),
-        }
+        return ground_position(fields) | rise(fields, column=2) | tendons(fields)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from envs.locomotion.place import rise
 from envs.simulation.base import Fields
 from envs.task import Outcome, Task, squared_norm
 
@@ -60,7 +61,7 @@ class PlanarWalker(Task):
         """Reward velocity and health, charge the action; end when unhealthy."""
         velocity = (after - before)[:, 0] / self.seconds(fields.facts)
         healthy = self.healthy(fields)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = self.forward_reward_weight * velocity
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         terminated = ~healthy if self.terminate_when_unhealthy else torch.zeros_like(healthy)
@@ -74,8 +75,4 @@ class PlanarWalker(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return x, and the height over the standing pose."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "z_distance_from_origin": position[:, 1] - fields.facts.initial_qpos[1],
-        }
+        return {"x_position": fields.field("qpos")[:, 0]} | rise(fields, column=1)

@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from envs.locomotion.place import ground_distance, ground_position
 from envs.simulation.base import Fields
-from envs.task import Outcome, Task, never, norm, squared_norm
+from envs.task import Outcome, Task, never, squared_norm
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,4 @@ class Swimmer(Task):
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return the first link's place."""
-        position = fields.field("qpos")
-        return {
-            "x_position": position[:, 0],
-            "y_position": position[:, 1],
-            "distance_from_origin": norm(position[:, :2]),
-        }
+        return ground_position(fields) | ground_distance(fields)

@@ -93,6 +93,7 @@ class Painting:
 
     name: ClassVar[str] = "Painting"
     max_episode_steps: ClassVar[int] = 40
+    ends_itself: ClassVar[bool] = True  # its episodes terminate, on their last bundle, where others are truncated
 
     size: int = 128
     bundle: int = 5
@@ -119,6 +120,13 @@ class Painting:
     def evaluation_options(options: dict[str, Any]) -> dict[str, Any]:
         """Return a run's options for judging its painter: test pictures, unless env.split is chosen, from black."""
         return {"split": "test", **options, "start": "black"}
+
+    @staticmethod
+    def make_single(**arguments: Any) -> gymnasium.Env:
+        """Return one environment, as `gymnasium.make` asks for it."""
+        from envs.painting.single import PaintingSingleEnv
+
+        return PaintingSingleEnv(**arguments)
 
     def make_vector(self, num_envs: int, **arguments: Any) -> PaintingVectorEnv:
         """Return the environments."""

@@ -25,7 +25,7 @@ from rlsuite.errors import UserError, near_matches
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("agent", "env", "preset")
-PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values stand in preset_of_agent/
+PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values are an agent's or its recipe's
 RUN_KEYS = ("run_dir", "resume")
 MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
 PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
@@ -33,15 +33,29 @@ PATH_LIST_KEYS = ("run", "runs")
 
 
 def group_options(group: str) -> list[str]:
-    """Return the names a config group offers: agents, tasks, presets; agents are those that `agents` has registered."""
+    """Return the names a config group offers; those of agents and tasks `agents` and `envs` have registered, too."""
     registered = ConfigStore.instance().repo.get(group, {})
     return sorted(
         {path.stem for path in (CONF / group).glob("*.yaml")} | {name.removesuffix(".yaml") for name in registered}
     )
 
 
-def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps=100000") -> list[Override]:
-    """Parse a command line's key=value arguments; `example` of them is for messages.
+def has_preset(agent: str, preset: str) -> bool:
+    """Return whether an agent, or the recipe that its file names, has values for a preset."""
+    if (CONF / "agent" / agent / f"{preset}.yaml").exists():
+        return True
+    path = CONF / "agent" / f"{agent}.yaml"
+    defaults = yaml.safe_load(path.read_text()).get("defaults", []) if path.exists() else []
+    recipes = [entry["override /recipe"] for entry in defaults if "override /recipe" in entry]
+    return any((CONF / "recipe" / recipe / f"{preset}.yaml").exists() for recipe in recipes)
+
+
+def parse(
+    arguments: Sequence[str],
+    example: str = "agent=ace env=Humanoid steps=100000",
+    numbers: Sequence[str] = (),
+) -> list[Override]:
+    """Parse a command line's key=value arguments; `example` of them is for messages, `numbers` take no path here.
 
     An agent that they name by import path, agent=package.module:Class, may be imported from now on.
 
@@ -54,7 +68,9 @@ def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps
         if argument.startswith("-"):
             raise UserError(f"'{argument}': keys have no dashes here; write {argument.lstrip('-')}")
     try:
-        overrides = OverridesParser.create().parse_overrides([quote_path(argument) for argument in arguments])
+        overrides = OverridesParser.create().parse_overrides(
+            [a if a.partition("=")[0] in numbers else quote_path(a) for a in arguments]
+        )
     except HydraException as error:
         raise UserError(f"cannot read the arguments: {one_line(error)}") from None
     for override in overrides:
@@ -149,9 +165,8 @@ def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict
     """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
     trust(agent)  # here, too: a cluster's launcher composes in one process and trains in another
-    folder = CONF / "preset_of_agent"
-    if preset in PRESETS_OF_AGENTS and not (folder / f"{preset}_{agent}.yaml").exists():
-        made = sorted(path.stem.removeprefix(f"{preset}_") for path in folder.glob(f"{preset}_*.yaml"))
+    if preset in PRESETS_OF_AGENTS and not has_preset(agent, preset):
+        made = [name for name in group_options("agent") if has_preset(name, preset)]
         raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
     if "data" in plain:  # of tasks that read some: short for env.data
@@ -177,7 +192,8 @@ def script_config(cls: Any, arguments: Sequence[str]) -> Any:
     """
     plain: dict[str, Any] = {}
     example = f"{dataclasses.fields(cls)[0].name}=..."
-    for override in parse(arguments, example):
+    numbers = [entry.name for entry in dataclasses.fields(cls) if entry.type in ("int", int)]
+    for override in parse(arguments, example, numbers):
         value = choices(override) if override.is_sweep_override() else override.value()
         plain[override.key_or_group] = value
     return build(cls, plain)

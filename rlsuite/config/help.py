@@ -12,12 +12,11 @@ from rlsuite.config.schema import EnvConfig, TrainConfig, differences, to_plain
 _AGENT, _TASK = "ace", "Hopper"  # no file of its own: the general recipe
 
 
-def help_text(introduction: str) -> str:
-    """Return the whole help of train_agent.py, with the defaults that each agent's YAML composes."""
+def help_text() -> str:
+    """Return the keys of train_agent.py, with the defaults that each agent's YAML composes."""
     configs = {name: compose_train([f"agent={name}", f"env={_TASK}"])[0] for name in group_options("agent")}
     usual = configs[_AGENT]
-    parts = [introduction.strip(), ""]
-    parts += [f"agents:  {', '.join(configs)}"]
+    parts = [f"agents:  {', '.join(configs)}"]
     parts += [f"tasks:   {', '.join(group_options('env'))}"]
     parts += [f"presets: {', '.join(group_options('preset'))}", ""]
     parts += ["run_dir=<directory>: where the run is kept (default runs/<task>-<agent>-s<seed>-<time>)"]

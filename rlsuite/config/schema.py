@@ -67,6 +67,13 @@ class EnvConfig:
     adapter: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "num_threads", "device"):
+            value = self.options.get(name)
+            require(
+                name not in self.options, f"env.{name}={value}: this is no option of the task; write {name}={value}"
+            )
+
     @property
     def full_id(self) -> str:
         """The id that envs.make_vector takes."""

@@ -5,6 +5,7 @@ Shapes: A action.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +37,52 @@ class ActionRange(nn.Module):
         return self.center - self.half_range, self.center + self.half_range
 
     def to_environment(self, action: Tensor) -> Tensor:
-        """Map actions (..., A) in half ranges, [-1, 1] within the bounds, to the environment's units."""
+        """Map actions (..., A) in half ranges, [-1, 1] within the bounds, to the environment's units.
+
+        By rounding, an action of 1 may lie a last digit beyond the bounds; whoever steps the environment clips it.
+        """
         return torch.addcmul(self.center, action, self.half_range)
 
     def to_policy(self, action: Tensor) -> Tensor:
         """Map actions (..., A) in the environment's units to half ranges."""
         return (action - self.center) / self.half_range
+
+
+class ActionBox(nn.Module):
+    """An environment's own Box, which an action enters last: clipped, and rounded to whole numbers where it has those.
+
+    Args:
+        low: (A,) lower bounds, of the Box's dtype.
+        high: (A,) upper bounds, of the same dtype.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__()
+        self.whole = bool(np.issubdtype(low.dtype, np.integer))
+        self.dtype = torch.from_numpy(np.zeros(0, low.dtype)).dtype
+        self.register_buffer("low", torch.from_numpy(low.astype(np.float64)), persistent=False)
+        self.register_buffer("high", torch.from_numpy(high.astype(np.float64)), persistent=False)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Map finite actions (..., A) of any float dtype into the Box, in its own dtype."""
+        # In float64 the bounds are exact, and rounding from there to a narrower dtype never passes a bound of its own.
+        action = action.double()
+        if self.whole:
+            action = action.round()
+        return torch.minimum(torch.maximum(action, self.low), self.high).to(self.dtype)
+
+
+def policy_bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds (A,) float32 that a policy aims at, for a Box's own.
+
+    Of real numbers they are the outermost float32 inside the Box: 0.1 as float32 is more than 0.1. Of whole numbers
+    they reach half a step further, so that rounding gives each of them, the outermost too, an equal share.
+    """
+    if np.issubdtype(low.dtype, np.integer):
+        return (low.astype(np.float64) - 0.5).astype(np.float32), (high.astype(np.float64) + 0.5).astype(np.float32)
+    inner_low, inner_high = low.astype(np.float32), high.astype(np.float32)
+    inner_low = np.where(inner_low < low, np.nextafter(inner_low, np.float32(np.inf)), inner_low)
+    return inner_low, np.where(inner_high > high, np.nextafter(inner_high, np.float32(-np.inf)), inner_high)

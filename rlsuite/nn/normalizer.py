@@ -99,9 +99,14 @@ class RunningNormalizer(nn.Module):
         self.center.copy_(self.mean)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Standardize (..., B, D); with M > 1 the result is (M, B, D)."""
+        """Standardize (..., B, D); with M > 1 the result is (M, B, D).
+
+        Inputs in float64, with features that are large beside their deviation, lose no digits before the mean is taken
+        off; the result is of the buffers' dtype, float32, whatever theirs.
+        """
         # The difference first: a large, nearly constant feature would lose its digits in input * scale.
-        scaled = (self._clipped(inputs) - self.center).mul_(self.scale)
+        center = self.mean if inputs.dtype == torch.float64 else self.center
+        scaled = (self._clipped(inputs) - center).to(self.center.dtype).mul_(self.scale)
         if inputs.dim() == 2 and self.center.shape[0] == 1:
             scaled = scaled[0]
         return scaled.clamp_(-self.config.clip, self.config.clip)

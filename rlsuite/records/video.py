@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,21 +18,28 @@ class VideoWriter:
 
     Args:
         path: the file; its directory is made if missing.
-        frames_per_second: of playback.
+        frames_per_second: of playback, above 0; a fraction where it has one, such as 0.5 or 29.97.
+
+    Raises:
+        UserError: if the file cannot be written, or a frame differs in size from the first.
     """
 
-    def __init__(self, path: Path, *, frames_per_second: int) -> None:
+    def __init__(self, path: Path, *, frames_per_second: float) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(path), mode="w")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write video {path} ({error}); choose another output=, such as film.mp4") from None
-        self._rate, self._path = frames_per_second, path
+        self._rate, self._path = Fraction(frames_per_second).limit_denominator(1001), path
+        self._size: tuple[int, ...] = ()
         self._stream: av.VideoStream | None = None
 
     def add(self, frame: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8; odd sizes lose a row or column, which H.264 asks for."""
         frame = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
+        self._size = self._size or frame.shape
+        if frame.shape != self._size or not frame.size:
+            raise UserError(f"video {self._path}: a picture of {frame.shape[:2]} after {self._size[:2]}; keep one size")
         if self._stream is None:
             self._stream = self._container.add_stream("libx264", rate=self._rate)
             self._stream.height, self._stream.width = frame.shape[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from rlsuite.agent import Agent
 from rlsuite.config.schema import TrainConfig, changes, to_plain
-from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
 from rlsuite.records.checkpoint import Checkpoint, save_checkpoint
@@ -22,8 +23,8 @@ from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
-from rlsuite.running.seeding import derive_seed
-from rlsuite.scoring import evaluate
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
+from rlsuite.scoring import cut_note, evaluate
 from rlsuite.vector_env import VectorEnv
 
 SaveFailure = Callable[[Any, Path], str]
@@ -110,7 +111,23 @@ class Trainer:
         except NonFiniteActionError as error:  # met by an environment before a log met the loss
             self._refuse_nonfinite(["action"])
             raise UserError(f"{error} (step {self.worker.steps})") from None
+        except BrokenEnvironmentError as error:
+            raise UserError(f"{error}{self._save_before_end(monitor)}") from None
         return self.worker.steps >= self.config.steps and not self.busy
+
+    def _save_before_end(self, monitor: Monitor) -> str:
+        """Keep what has been learned when an environment broke; return how to go on, as the end of a sentence."""
+        self._note_failures(monitor, self.env, "environment")
+        if self.evaluation_env is not None:
+            self._note_failures(monitor, self.evaluation_env, "evaluation")
+        steps = self.worker.steps
+        if steps != (self.resume_step or 0):
+            self._log(monitor)
+            self._save(monitor)
+        if steps == 0:
+            return ""
+        path = shlex.quote(str(self.run_dir))
+        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})"
 
     @property
     def busy(self) -> bool:
@@ -247,7 +264,7 @@ class Trainer:
 
     @property
     def _evaluation_seed(self) -> int:
-        return derive_seed(self.config.seed, "evaluation")
+        return derive_seed(self.config.seed, WATCHED_ON)
 
     def _evaluate(self, monitor: Monitor) -> None:
         began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
@@ -258,6 +275,7 @@ class Trainer:
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
             seed=self._evaluation_seed,
+            count_only=self.agent.count_only,
         )
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
@@ -266,6 +284,8 @@ class Trainer:
         if gallery is not None:
             monitor.image(self.worker.steps, "evaluate/gallery", gallery)
         self._note_failures(monitor, self.evaluation_env, "evaluation")
+        if result.cut:
+            monitor.note(cut_note(result))
         self.evaluation_s += time.perf_counter() - began
         self._leave_out(began)
 

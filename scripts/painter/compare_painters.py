@@ -32,9 +32,8 @@ from agents.painter.weights import SHIPPED, load_painter
 from envs.painting.pictures import SUFFIXES
 from renderers.photo import read_photo
 from renderers.stroke_list import StrokeList
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import commit
 from rlsuite.records.files import require_writable
@@ -79,11 +78,9 @@ class CompareConfig:
         )
 
 
+@command(CompareConfig)
 def main(arguments: list[str]) -> int:
     """Paint everything with every painter and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(CompareConfig)]))
-        return 0
     config: CompareConfig = script_config(CompareConfig, arguments)
     paths = sorted(path for path in Path(config.data).glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
@@ -161,4 +158,4 @@ def averaged(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

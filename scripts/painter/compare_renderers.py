@@ -24,9 +24,8 @@ from renderers.bezier import draw_exact
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import require
 
 Renderer = Callable[[Tensor], Tensor]
@@ -61,11 +60,9 @@ class CompareConfig:
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 
 
+@command(CompareConfig)
 def main(arguments: list[str]) -> int:
     """Measure and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(CompareConfig)]))
-        return 0
     config: CompareConfig = script_config(CompareConfig, arguments)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -137,4 +134,4 @@ def speed(renderer: Renderer) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require
 from rlsuite.records.files import require_writable
 
@@ -51,11 +50,9 @@ class CompareSvgConfig:
         )
 
 
+@command(CompareSvgConfig)
 def main(arguments: list[str]) -> int:
     """Draw, compare and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(CompareSvgConfig)]))
-        return 0
     folders = [argument for argument in arguments if Path(argument).is_dir()]
     options = [argument for argument in arguments if argument not in folders]
     config: CompareSvgConfig = script_config(CompareSvgConfig, [*options, *(["painting=['named']"] if folders else [])])
@@ -136,4 +133,4 @@ def screenshot(svg: Path, width: int, height: int, browser: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

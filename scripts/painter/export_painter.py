@@ -20,9 +20,8 @@ import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read w
 from agents.assembly import load_agent, make_evaluation_env
 from agents.painter.agent import Painter
 from agents.painter.weights import save_painter
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.config.schema import to_plain
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
@@ -48,11 +47,9 @@ class ScriptConfig:
         require(bool(self.output), "output= is missing; name a file, such as output=painter.safetensors")
 
 
+@command(ScriptConfig)
 def main(arguments: list[str]) -> int:
     """Load, measure, write and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(ScriptConfig)]))
-        return 0
     config: ScriptConfig = script_config(ScriptConfig, arguments)
     path = Path(config.output)
     require_writable(path)
@@ -79,4 +76,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

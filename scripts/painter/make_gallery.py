@@ -21,9 +21,8 @@ import torch
 from PIL import Image
 
 from renderers.photo import read_photo
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import require
 from rlsuite.records.files import require_writable
 from scripts.paint_image import PaintConfig, as_bytes, paint
@@ -54,11 +53,9 @@ class GalleryConfig:
         require(16 <= self.panel <= 4096, f"panel={self.panel}: use 16 to 4096")
 
 
+@command(GalleryConfig)
 def main(arguments: list[str]) -> int:
     """Paint, put side by side, and write."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(GalleryConfig)]))
-        return 0
     named = arguments[:1] if arguments and Path(arguments[0]).is_file() else []
     options = arguments[len(named) :]
     config: GalleryConfig = script_config(GalleryConfig, [*options, *(["image='named'"] if named else [])])
@@ -90,4 +87,4 @@ def side_by_side(panels: list[Image.Image], longer: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

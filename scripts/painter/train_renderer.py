@@ -23,9 +23,8 @@ from renderers.bezier import draw_exact
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
 from renderers.strokes import SHAPE_SIZE
-from rlsuite.cli import run_script
+from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.config.help import describe
 from rlsuite.errors import require
 from rlsuite.records.files import require_writable
 
@@ -51,11 +50,9 @@ class ScriptConfig(ImitationConfig):
         require(self.report_every >= 1, f"report_every={self.report_every}: use 1 or more")
 
 
+@command(ScriptConfig)
 def main(arguments: list[str]) -> int:
     """Train, save and print."""
-    if "--help" in arguments or "-h" in arguments:
-        print("\n".join([__doc__ or "", *describe(ScriptConfig)]))
-        return 0
     config: ScriptConfig = script_config(ScriptConfig, arguments)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -79,4 +76,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import envs
-from envs.adapters.foreign import continuous_spaces
+from envs.adapters.spaces import continuous_spaces
 from rlsuite.errors import UserError
 
 

@@ -6,9 +6,11 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 import envs
+from envs.catalogue import task_class
+from envs.task import Task
 from rlsuite.errors import UserError
 
-TASKS = [name for name in envs.task_names() if not name.endswith("Dense") and name != "Painting"]
+TASKS = [name for name in envs.task_names() if not name.endswith("Dense") and issubclass(task_class(name), Task)]
 IN_GYMNASIUM = [name for name in TASKS if f"{name}-v5" in gymnasium.registry]
 
 

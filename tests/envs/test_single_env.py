@@ -1,5 +1,8 @@
 """The single view that other libraries use through Gymnasium's registry."""
 
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from envs import catalogue
 from rlsuite.errors import UserError
 
 TASKS = envs.task_names()
@@ -28,8 +32,8 @@ def test_registered_limits_and_options():
             limit = 1000 if name.endswith("Long") else 200
         if name == "Point3D":
             limit = 30
-        if name == "Painting":
-            limit = None  # it terminates by itself
+        if getattr(catalogue.task_class(name), "ends_itself", False):
+            limit = None
         if f"{name}-v5" in gymnasium.registry:
             limit = gymnasium.spec(f"{name}-v5").max_episode_steps
         assert spec.max_episode_steps == limit
@@ -37,6 +41,22 @@ def test_registered_limits_and_options():
     assert env.unwrapped.vector.task.healthy_z_range == (0.2, 9.0)
     with pytest.raises(UserError, match="did you mean 'healthy_z_range'"):
         gymnasium.make("rlsuite/Hopper", healthy_range=(0.2, 9.0))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if catalogue.family(name) == "general"])
+def test_limits_known_before_a_task_is_imported_are_its_classes(name):
+    kind = catalogue.task_class(name)
+    limit = None if getattr(kind, "ends_itself", False) else kind.max_episode_steps
+    assert catalogue.limit(name) == limit
+
+
+def test_the_package_imports_no_task():
+    """Forty rooms of tasks must not cost whoever wants one of them."""
+    code = "import sys, envs; print(*(name for name in sys.modules if name.startswith(('envs.', 'renderers'))))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    families = ("envs.locomotion", "envs.goals", "envs.painting", "envs.adapters", "renderers")
+    assert "envs.catalogue" in loaded
+    assert [name for name in loaded if name.startswith(families)] == []
 
 
 def test_time_limit_is_gymnasiums():
@@ -96,7 +116,7 @@ def test_failed_simulation_truncates():
 
 def test_make_vec():
     env = gymnasium.make_vec("rlsuite/Hopper", num_envs=3, vectorization_mode="vector_entry_point", frame_skip=2)
-    assert isinstance(env, envs.VectorEnv)
+    assert isinstance(env.unwrapped, envs.VectorEnv)
     assert (env.num_envs, env.max_episode_steps, env.task.frame_skip) == (3, 1000, 2)
     observation, _ = env.reset(seed=0)
     assert observation.shape == (3, 11)

@@ -1,7 +1,6 @@
 """From arguments to a config: groups, presets, sweeps, resume, and one line for every mistake."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import yaml
@@ -26,7 +25,7 @@ def test_every_task_composes_and_exists(env):
     assert env in envs.task_names()
 
 
-def test_every_task_of_the_suite_has_its_yaml():
+def test_every_task_of_the_suite_is_a_choice():
     import envs
 
     assert set(group_options("env")) - {"gymnasium", "envpool"} == set(envs.task_names())
@@ -40,40 +39,47 @@ def test_adapters_compose_with_an_id(adapter):
         compose_train([f"env={adapter}"])
 
 
-def test_no_yaml_is_left_out():
-    """Every file under conf is a group option that the tests above and in test_config compose, or a paper's numbers."""
-    found = {path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF / "paper"}
-    options = {Path(group) / f"{name}.yaml" for group in ("agent", "env", "preset") for name in group_options(group)}
-    recipes = {
-        Path("recipe/off_policy.yaml"),
-        Path("recipe/hindsight.yaml"),
-        Path("recipe/painting.yaml"),
-        Path("recipe/pombu_card_models.yaml"),
-    }  # every agent's
-    papers = {
-        Path(f"preset_of_agent/paper_{agent}.yaml")
-        for agent in ("ace", "ddpg", "her", "sher", "painter", "painter_ddpg", "pombu")
-    }
-    papers |= {Path("preset_of_agent/long_pombu.yaml")}
-    papers |= {Path(f"preset_of_agent/debug_{name}.yaml") for name in (*group_options("agent"), "off_policy")}
-    single = {Path("train.yaml")} | {Path(f"agent_for_env/ace_{env}.yaml") for env in ("HalfCheetah", "Humanoid")}
-    bodies = ("Swimmer", "Hopper", "Walker2d", "HalfCheetahNoisyObservation")
-    pombu_envs = (*OTHER_LENGTHS, *(f"FixedHorizon{body}" for body in bodies))
-    single |= {Path(f"agent_for_env/pombu_{env}.yaml") for env in pombu_envs}
-    single |= {Path(f"preset_for_env/paper_pombu_FixedHorizon{body}Long.yaml") for body in LONG_BODIES}
-    assert found == options | recipes | papers | single
+def named_by(path):
+    """The file that a YAML file's name lets take part: a choice, or what stands in the folder of one."""
+    group, *rest = path.relative_to(CONF).with_suffix("").parts
+    if not rest:
+        return group == "train"
+    if len(rest) == 1:
+        return rest[0] in group_options(group)
+    agent, *rest = rest
+    assert (CONF / group / f"{agent}.yaml").exists()
+    return rest[-1] in {*group_options("preset"), *(group_options("env") if group == "agent" else ()), "general"}
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "agent_for_env").glob("ace_*.yaml")), ids=lambda path: path.stem)
-def test_what_an_agent_needs_on_a_task_differs_from_its_default_and_leaves_papers_alone(path):
-    agent, env = path.stem.split("_")
+def test_every_yaml_takes_part():
+    """Every file under conf is a choice, an agent's or a recipe's part of one, or named by another's defaults."""
+    paths = [path for path in CONF.rglob("*.yaml") if path.parent != CONF / "paper"]
+    texts = {path: path.read_text() for path in paths}
+    for path in paths:
+        name = path.relative_to(CONF).with_suffix("").as_posix()
+        named = any(f"/{name}\n" in text for text in texts.values())
+        recipe = any(f"override /recipe: {path.stem}\n" in text for text in texts.values())
+        assert named or (recipe if path.parent == CONF / "recipe" else named_by(path)), path
+    assert len(set(texts.values())) == len(texts)  # what two say alike has one home
 
+
+@pytest.mark.parametrize("env", ["HalfCheetah", "Humanoid"])
+def test_what_an_agent_needs_on_a_task_differs_from_its_default_and_leaves_papers_alone(env):
     def composed(name, *more):
-        config = to_plain(compose_train([f"agent={agent}", f"env={name}", *more])[0])
+        config = to_plain(compose_train(["agent=ace", f"env={name}", *more])[0])
         return {key: value for key, value in config.items() if key != "env"}
 
     assert composed(env) != composed("Hopper")
     assert composed(env, "preset=paper") == composed("Hopper", "preset=paper")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONF.glob("agent/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_a_file_of_a_task_is_reached_from_its_agents(path):
+    """An agent's file must name its folder (optional <agent>: ${env}), or what stands there would be left out."""
+    if path.stem in group_options("env"):
+        assert f"optional {path.parent.name}: ${{env}}" in (CONF / "agent" / f"{path.parent.name}.yaml").read_text()
 
 
 def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe():
@@ -124,7 +130,7 @@ def test_every_agent_has_a_debug_preset(agent):
     assert sizes == (32, 32)
 
 
-def test_paper_presets_of_painters_are_the_cards():
+def test_paper_presets_of_painters_are_the_papers():
     for name in ("painter", "painter_ddpg"):
         config, _ = compose_train([f"agent={name}", "env=Painting", "preset=paper"])
         agent, env = config.agent, config.env.options
@@ -144,7 +150,7 @@ def test_paper_presets_of_painters_are_the_cards():
         assert agent.exploration_noise == (0.05 if name == "painter_ddpg" else 0.0)
 
 
-def test_paper_presets_of_agents_for_goals_are_the_cards():
+def test_paper_presets_of_agents_for_goals_are_the_papers():
     sher, _ = compose_train(["agent=sher", "env=FetchPush", "preset=paper"])
     agent = sher.agent
     assert (agent.discount, agent.batch_size, agent.target_rate, agent.target_every) == (0.99, 19 * 64, 0.05, 40)
@@ -169,12 +175,12 @@ def test_pombu_fits_tasks_of_other_lengths(env):
     task.close()
 
 
-def test_presets_of_pombu_are_the_cards():
+def test_presets_of_pombu_are_the_papers():
     paper, _ = compose_train(["agent=pombu", "env=FixedHorizonHalfCheetah", "preset=paper"])
-    assert paper.agent == POMBUConfig()  # whose defaults are the card's table
+    assert paper.agent == POMBUConfig()  # whose defaults are the paper's table
     assert (paper.steps, paper.num_envs) == (100 * 10 * 200, 10)
     swimmer, _ = compose_train(["agent=pombu", "env=FixedHorizonSwimmer"])
-    assert swimmer.agent.alpha == 0.1  # ours, and not the card's
+    assert swimmer.agent.alpha == 0.1  # ours, and not the paper's
     for env, activation, sees in (
         *(("HalfCheetah", "silu", True), ("Walker2d", "relu", True)),
         *(("Hopper", "relu", False), ("Swimmer", "relu", False), ("HalfCheetahNoisyObservation", "relu", False)),
@@ -344,3 +350,12 @@ def test_lists_of_paths_are_split_at_commas():
 def test_what_would_make_a_resumed_runs_record_lie_is_refused(argument):
     with pytest.raises(UserError, match="cannot change when a run is resumed"):
         merge({"seed": 5}, [argument])
+
+
+@pytest.mark.parametrize("agent", ["sac", "ace agent.actor.distribution=squashed_gaussian agent.target_noise=0"])
+def test_soft_returns_of_several_steps_are_refused(agent):
+    arguments = f"agent={agent} env=Hopper".split()
+    with pytest.raises(UserError, match=r"replay\.n_step=3: .* use replay\.n_step=1"):
+        compose_train([*arguments, "replay.n_step=3"])
+    config, _ = compose_train([*arguments, "replay.n_step=1"])
+    assert config.replay.n_step == 1

@@ -1,0 +1,130 @@
+"""What an environment of another library returns, checked: observation, reward, ends of episodes, terms of its info.
+
+Whatever is wrong is a ValueError that says what was returned; who called adds whose it is.
+
+Shapes: N environments, D observation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+OLD_INTERFACE = (
+    "that is the interface of Gym before 0.26; return (observation, info) from reset and (observation, reward, "
+    "terminated, truncated, info) from step"
+)
+
+
+class Step(NamedTuple):
+    """One environment's step: observation (D,), and numbers and flags as Python's own."""
+
+    observation: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[Any, Any]
+
+
+def checked_reset(returned: Any, size: int) -> np.ndarray:
+    """Return the observation (D,) of what reset() returned.
+
+    Raises:
+        ValueError: If it is no pair of observation and info, or the observation is no vector of `size` numbers.
+    """
+    if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[1], Mapping | None):
+        raise ValueError(f"its reset returned {_described(returned)}; {OLD_INTERFACE}")
+    return observation_of(returned[0], size)
+
+
+def checked_step(returned: Any, size: int) -> Step:
+    """Return what step() returned, each part what it should be.
+
+    Raises:
+        ValueError: If a part is missing, has another shape than declared, or is no number.
+    """
+    if not isinstance(returned, tuple | list) or len(returned) != 5:
+        raise ValueError(f"its step returned {_described(returned)}; {OLD_INTERFACE}")
+    observation, reward, terminated, truncated, info = returned
+    # What nearly all return comes first, everywhere: this runs at every step.
+    return Step(
+        observation_of(observation, size),
+        reward if isinstance(reward, float) else _number(reward, "reward"),
+        terminated if isinstance(terminated, bool) else bool(_number(terminated, "terminated")),
+        truncated if isinstance(truncated, bool) else bool(_number(truncated, "truncated")),
+        info if isinstance(info, dict | Mapping) else {},
+    )
+
+
+def observation_of(value: Any, size: int) -> np.ndarray:
+    """Return an observation as an array (D,) of numbers."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # ragged lists, foreign arrays on other devices
+        raise ValueError(f"its observation is {_described(value)}; use a vector of {size} numbers") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"its observation is {_described(value)}; use a vector of {size} numbers")
+    if array.shape != (size,):
+        raise ValueError(f"its observation has shape {array.shape}; its observation space says ({size},)")
+    return array
+
+
+def _number(value: Any, name: str) -> float:
+    """Return a number or an array of one as a float; one too large for it is infinite."""
+    array = np.asarray(value)
+    if array.size != 1:
+        raise ValueError(f"its {name} has shape {array.shape}; use one number")
+    try:
+        if array.dtype.kind not in "fiubO":
+            raise TypeError
+        return float(array.item())
+    except OverflowError:
+        return float("inf")
+    except (TypeError, ValueError):
+        raise ValueError(f"its {name} is {_described(value)}; use one number") from None
+
+
+def info_columns(infos: Sequence[Mapping[Any, Any]]) -> dict[str, np.ndarray]:
+    """Return each named number of N infos as an array (N,) float64, NaN where an environment does not tell it.
+
+    Whatever is no finite real number, or an array of one, is left out.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for place, info in enumerate(infos):
+        for name, value in info.items():
+            number = _info_number(value)
+            if number is not None and isinstance(name, str):
+                if name not in columns:
+                    columns[name] = np.full(len(infos), np.nan)
+                columns[name][place] = number
+    return columns
+
+
+def _info_number(value: Any) -> float | None:
+    if isinstance(value, float):  # numpy's float64 among them: nearly all
+        return value if math.isfinite(value) else None
+    if isinstance(value, np.ndarray):
+        if value.size != 1 or value.dtype.kind not in "fiub":
+            return None
+        value = value.item()
+    if not isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _described(value: Any) -> str:
+    """Return in a few words what a value is: never a page of numbers."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"an array of shape {shape} and dtype {getattr(value, 'dtype', '?')}"
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '...'}"

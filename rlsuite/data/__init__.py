@@ -1,0 +1,1 @@
+"""Data as indexable sources: what experiments learn from."""

@@ -1,0 +1,56 @@
+"""The house's rules, read from the code itself: which way imports run, how long a file is, what the guide promises."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = ("rlsuite", "renderers", "envs", "agents", "scripts")  # each may import what stands before it
+MODULE_PATH = re.compile(rf"^({'|'.join(FLOORS)})(\.\w+)+(:\w+)?$")
+LONGEST_FILE = 400
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules a file imports, wherever in it, and those it names by strings such as "envs.painting:Task"."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(node.module or "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_PATH.match(node.value):
+            found.add(node.value)
+    return found
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_run_one_way(floor):
+    above = FLOORS[FLOORS.index(floor) + 1 :]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in python_files(floor)
+        for module in imported(path)
+        if module.split(".")[0] in above
+    ]
+    assert not wrong
+
+
+def test_the_reader_of_imports_sees_every_kind(tmp_path):
+    source = (
+        'import envs.task\ndef f():\n    from agents import ace\n    return "renderers.soft:draw", "scripts and more"\n'
+    )
+    (tmp_path / "sample.py").write_text(source)
+    assert imported(tmp_path / "sample.py") == {"envs.task", "agents", "renderers.soft:draw"}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_file_holds_one_idea(floor):
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in python_files(floor)}
+    assert not {path: lines for path, lines in long.items() if lines > LONGEST_FILE}
