@@ -5,7 +5,7 @@ an action each, M critics score every proposal, and the proposal of highest mean
 the "dooming" actions that one deterministic actor now and then proposes. AxCy means x actors and y critics;
 A1C0 is plain DDPG.
 
-Not here, because they belong to the task and not to the agent: the card's 76 features, its shaped reward and
+Not here, because they belong to the task and not to the agent: the paper's 76 features, its shaped reward and
 its frame skips (4 in training, 1 at test).
 
 Shapes: N actors, M critics, R rows (environments or replayed states), K pairs, B batch, D observation, A action.
@@ -13,6 +13,7 @@ Shapes: N actors, M critics, R rows (environments or replayed states), K pairs, 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -20,18 +21,19 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG
-from agents.ddpg_config import DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from agents.stacking import stack_members
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.embedding import make_embedding
 from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.vector_env import EnvironmentFacts
 
 
 @dataclass(frozen=True, kw_only=True)
-class ACEConfig(DDPGConfig):
-    """ACE: everything of DDPGConfig, and the ensemble.
+class ACEConfig(ActorCriticConfig):
+    """ACE: everything of ActorCriticConfig, and the ensemble.
 
     Attributes:
         num_actors: N, the x of AxCy: how many of the pairs' actors propose at inference; 0 means all.
@@ -76,14 +78,16 @@ class ACEConfig(DDPGConfig):
         )
 
 
-class ACE(DDPG):
-    """An ensemble of DDPG pairs; arguments as DDPG's."""
+class ACE(ActorCritic):
+    """An ensemble of DDPG pairs; arguments as Agent's."""
 
-    Config: ClassVar[type[DDPGConfig]] = ACEConfig
+    Config: ClassVar[type[ActorCriticConfig]] = ACEConfig
     config: ACEConfig
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, facts: EnvironmentFacts, config: ACEConfig, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(facts, config, seed=seed, device=device)
         self.num_actors = self.config.num_actors or self.config.num_pairs
         critics = self.config.num_scoring_critics
         self.num_scoring_critics = self.config.num_pairs if critics < 0 else critics
@@ -121,7 +125,7 @@ class ACE(DDPG):
         return choose(proposals, scores), scores
 
     def mean_scores(self, observation: Tensor, proposals: Tensor, num_critics: int, explore: bool = False) -> Tensor:
-        """Score proposals: q_i = (1/M) sum_j Q_j(s, a_i) (card, Method 3).
+        """Score proposals: q_i = (1/M) sum_j Q_j(s, a_i), as the paper's ensemble does.
 
         Args:
             observation: (R, D) raw.
@@ -221,7 +225,7 @@ class ACE(DDPG):
     # -- members from checkpoints -------------------------------------------------------------------------
 
     @classmethod
-    def from_members(cls, members: Iterable[DDPG], config: ACEConfig) -> Self:
+    def from_members(cls, members: Iterable[ActorCritic], config: ACEConfig) -> Self:
         """Return an ensemble of the pairs of already trained agents (DDPG or ACE), for acting.
 
         Args:
@@ -265,14 +269,13 @@ class ACE(DDPG):
             )
             if not same_task or _shapes(first) != _shapes(member):
                 raise UserError("members differ in sizes or action bounds; take runs of one agent config and one task")
-        low, high = first.action_range.bounds
-        size = first.observation_size
-        ensemble = cls(size, low, high, config, device=low.device)
+        size, device = first.observation_size, first.action_range.center.device
+        ensemble = cls(dataclasses.replace(first.facts, num_envs=1), config, device=device)
         # Each member goes on seeing observations as it was trained to: its own statistics, its own embedding.
         normalizer = RunningNormalizer(size, config.normalizer, num_sets=config.num_pairs)
-        ensemble.normalizer = normalizer.to(low.device)
-        embedding = make_embedding(size, low.numel(), config.embedding, num_sets=config.num_pairs)
-        ensemble.embedding = embedding.to(low.device)
+        ensemble.normalizer = normalizer.to(device)
+        embedding = make_embedding(size, first.action_range.size, config.embedding, num_sets=config.num_pairs)
+        ensemble.embedding = embedding.to(device)
         state = stack_members((m.state_dict() for m in members), (m.config.num_pairs for m in members))
         own = ensemble.state_dict()
         if any(own[name].shape != tensor.shape for name, tensor in state.items()):
@@ -281,7 +284,7 @@ class ACE(DDPG):
         return ensemble
 
 
-def _shapes(agent: DDPG) -> dict[str, tuple[int, ...]]:
+def _shapes(agent: ActorCritic) -> dict[str, tuple[int, ...]]:
     """Return the shape of one member's part of every network and normalizer tensor."""
     return {
         name: tuple(value.shape[1:])
@@ -290,7 +293,7 @@ def _shapes(agent: DDPG) -> dict[str, tuple[int, ...]]:
 
 
 def choose(proposals: Tensor, scores: Tensor) -> Tensor:
-    """Return each row's proposal of highest score; ties take the lowest index (card, Method 4).
+    """Return each row's proposal of highest score; ties take the lowest index.
 
     Args:
         proposals: (N, R, A).

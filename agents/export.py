@@ -61,9 +61,8 @@ def export_onnx(
             cannot be written.
     """
     require_packages("onnx", "onnxscript")
-    if not hasattr(agent, "greedy"):
-        raise UserError("there is no deterministic policy in it; scripts/painter/export_painter.py exports painters")
     device = next(agent.parameters()).device
+    agent.greedy(torch.zeros(2, observation_size, dtype=dtype, device=device))  # says so where there is no such policy
     policy = Policy(agent, action_space).to(device)
     learned = [weight for weight in policy.parameters() if weight.requires_grad]
     policy.eval().requires_grad_(False)

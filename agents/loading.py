@@ -26,6 +26,7 @@ class PolicyConfig:
         num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
         normalize_scores: standardize each critic's scores before their mean; otherwise false.
         device: auto, cpu or cuda.
+        agent: package.module:Class of the run's agent, where it is neither the suite's nor an installed package's.
     """
 
     run: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class PolicyConfig:
     num_critics: int | None = None
     normalize_scores: bool | None = None
     device: str = "auto"
+    agent: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
@@ -59,6 +61,15 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     Raises:
         UserError: if there is no intact checkpoint, or members do not fit together.
     """
+    agent, run_config, checkpoint = _load(config)
+    require(
+        config.agent in ("", run_config.agent_name),
+        f"agent={config.agent}: {checkpoint} is of agent={run_config.agent_name}; leave it out",
+    )
+    return agent, run_config, checkpoint
+
+
+def _load(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
         if (config.num_actors, config.num_critics, config.normalize_scores) == (None, None, None):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.ace import ACE, ACEConfig
+from agents.actor_critic import ActorCritic
 from agents.assembly import load_agent
-from agents.ddpg import DDPG
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
 from rlsuite.records.checkpoint import list_checkpoints, resolve_checkpoint
@@ -18,7 +18,7 @@ SOURCES = ("latest", "runs", "snapshots", "mixed")
 
 
 def member_checkpoints(runs: Sequence[str], source: str, num_members: int) -> list[Path]:
-    """Return the checkpoints members come from (card 1712.08987, Method 6).
+    """Return the checkpoints members come from (arXiv:1712.08987).
 
     Args:
         runs: run directories.
@@ -63,7 +63,7 @@ def load_ensemble(
     """Return ACE over the pairs of several checkpoints, without further training.
 
     Args:
-        checkpoints: of DDPG or ACE agents of one task and one size.
+        checkpoints: of actor-critics (ACE or one of its relatives) of one task and one size.
         num_actors: x of AxCy; 0 means all.
         num_critics: y of AxCy; -1 means all.
         normalize_scores: see ACEConfig.
@@ -81,7 +81,7 @@ def load_ensemble(
     config: TrainConfig = loaded[0][1]
     agents: list[Any] = [agent for agent, _ in loaded]
     for (agent, own), path in zip(loaded, checkpoints, strict=True):
-        if type(agent) not in (DDPG, ACE):  # SHER's critics have not learned from each other
+        if type(agent) not in (ActorCritic, ACE):  # SHER's critics have not learned from each other
             raise UserError(
                 f"{path} holds agent={own.agent_name}; an ensemble is made of ace, ddpg, her, sac and td3 agents"
             )

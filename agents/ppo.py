@@ -13,14 +13,15 @@ Shapes: T steps, N environments, M transitions of a minibatch, D observation, A 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from agents.ppo_config import PPOConfig
+from agents.spaces import check_vectors
+from rlsuite.agent import Agent
 from rlsuite.errors import UserError
-from rlsuite.goals import GoalSpec
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
@@ -31,6 +32,10 @@ from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.advantages import generalized_advantages
+from rlsuite.vector_env import EnvironmentFacts
+
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -46,53 +51,44 @@ class Minibatch(NamedTuple):
     value_target: Tensor
 
 
-class PPO(nn.Module):
+class PPO(Agent):
     """An actor of Gaussian actions with a state-independent deviation, and a value network.
 
-    Args:
-        observation_size: D.
-        action_low: (A,) lower bounds.
-        action_high: (A,) upper bounds.
-        config: see PPOConfig.
-        num_envs: N of the training environments.
-        seed: of initial weights, actions and minibatches.
-        device: where everything lies.
-        goals: of a task with goals, whose observations are [own observation, desired goal, achieved goal]; the
-            networks see the first two.
+    Observations and actions are vectors. Of a task with goals, whose observations are [own observation, desired goal,
+    achieved goal], the networks see the first two.
+
+    Arguments as Agent's.
     """
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
+    learns_from = "rollouts"
     Batch: ClassVar[type[Transition]] = Transition
+    config: PPOConfig
 
     def __init__(
-        self,
-        observation_size: int,
-        action_low: Tensor,
-        action_high: Tensor,
-        config: PPOConfig,
-        *,
-        num_envs: int = 1,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        goals: GoalSpec | None = None,
+        self, facts: EnvironmentFacts, config: PPOConfig, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.observation_size = observation_size = observation_size if goals is None else goals.visible_size
+        super().__init__(facts, config, seed=seed, device=device)
+        self.observation_size, action_size = facts.visible_size, facts.action_size
         self.learning_rate_factor = 1.0
         self.rollouts = 0
-        action_size = action_low.numel()
         generator = torch.Generator().manual_seed(seed)
-        self.actor = self._network(observation_size, action_size, config.last_layer_gain, generator)
-        self.critic = self._network(observation_size, 1, 1.0, generator)
+        self.actor = self._network(self.observation_size, action_size, config.last_layer_gain, generator)
+        self.critic = self._network(self.observation_size, 1, 1.0, generator)
         self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
-        self.normalizer = RunningNormalizer(observation_size, config.normalizer)
-        self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
-        self.action_range = ActionRange(action_low, action_high)
+        self.normalizer = RunningNormalizer(self.observation_size, config.normalizer)
+        self.return_scaler = ReturnScaler(facts.num_envs, config.discount, math.inf)
+        self.action_range = ActionRange(facts.action_low, facts.action_high)
         self.to(device)
         self.stream = RandomStream(seed + 1, device)
         self.policy_parameters: list[Tensor] = [*self.actor.parameters(), self.log_std, *self.critic.parameters()]
         self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate)}
+
+    @classmethod
+    def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
+        """Refuse spaces that are not of vectors."""
+        check_vectors(config, facts)
+        super().check(config, facts)
 
     def _network(self, inputs: int, outputs: int, last_gain: float, generator: torch.Generator) -> EnsembleMLP:
         network = EnsembleMLP(
@@ -106,11 +102,6 @@ class PPO(nn.Module):
         )
         network.scale_layers(math.sqrt(2.0), last_gain)
         return network
-
-    @property
-    def sample_size(self) -> int:
-        """Transitions of a minibatch."""
-        return self.config.minibatch_size
 
     # -- act ----------------------------------------------------------------------------------------------
 
@@ -157,12 +148,6 @@ class PPO(nn.Module):
     def interrupt(self) -> None:
         """Begin new episodes in every environment: those of before could not be resumed."""
         self.return_scaler.interrupt()
-
-    def observe_relabelled(self, observation: Tensor) -> None:
-        """Learn nothing from relabelled goals: on-policy agents have none."""
-
-    def anneal(self, progress: float) -> None:
-        """Change nothing with the share of the training that is done: agent.schedule counts rollouts."""
 
     # -- update -------------------------------------------------------------------------------------------
 
@@ -275,10 +260,6 @@ class PPO(nn.Module):
         set_learning_rate(self.optimizers["policy"], self.config.learning_rate * self.learning_rate_factor)
 
     # -- state --------------------------------------------------------------------------------------------
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """Return what the log shows beside the metrics."""
-        return {}
 
     def get_extra_state(self) -> Tensor:
         """Return what a resumed run's learning rate depends on."""

@@ -5,8 +5,9 @@ entropy: the sum of r + alpha H(pi(.|s, g)). Minimizing the divergence to the op
 p(O_t = 1 | s, a, g) proportional to exp(r / alpha), gives soft values
 Q(s, a, g) = r + gamma E[V(s', g)] and V(s, g) = E_a[Q(s, a, g) - alpha log pi(a | s, g)].
 
-Two forms of the value: the paper's, with a network V of its own and a slow copy V' of it that critics bootstrap from
-(agent.value=state), and SAC's later one, in which the critics' own slow copies take V's place (agent.value=action).
+Two forms of the value, each a class: SAC's later one, in which critics bootstrap from their own slow copies (SHER,
+agent.value=action), and the paper's, with a network V of its own whose slow copy V' they bootstrap from
+(StateValueSHER, agent.value=state).
 Hindsight itself is the replay's (rlsuite/replay/hindsight.py).
 
 Left out: the paper's sum of 19 workers' gradients (Adam is nearly indifferent to the factor; a minibatch of all
@@ -23,18 +24,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.ddpg import DDPG, Turn
-from agents.ddpg_config import DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.optim.state import adam, set_learning_rate
-from rlsuite.replay.buffer import Batch
+from rlsuite.vector_env import EnvironmentFacts
 
 
 @dataclass(frozen=True, kw_only=True)
-class SHERConfig(DDPGConfig):
-    """SHER: everything of DDPGConfig, and the form of the value.
+class SHERConfig(ActorCriticConfig):
+    """SHER: everything of ActorCriticConfig, and the form of the value.
 
     Attributes:
         value: "state" (the paper: V and its slow copy) or "action" (SAC's later form: slow copies of the critics).
@@ -64,42 +65,28 @@ class SHERConfig(DDPGConfig):
         )
 
 
-class SHER(DDPG):
-    """Soft actor-critic for goals; arguments as DDPG's."""
+class SHER(ActorCritic):
+    """Soft actor-critic for goals that bootstraps from slow copies of its critics; arguments as Agent's."""
 
-    Config: ClassVar[type[DDPGConfig]] = SHERConfig
+    Config: ClassVar[type[ActorCriticConfig]] = SHERConfig
     config: SHERConfig
+    form: ClassVar[str] = "action"
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.evaluation_stream = RandomStream(kwargs.get("seed", 0) + 4, self.action_range.center.device)
-        self.values: EnsembleMLP | None = None
-        if self.config.value == "action":
-            return
-        generator = torch.Generator().manual_seed(kwargs.get("seed", 0) + 3)
-        device = self.action_range.center.device
-        self.values, self.target_values = (self._make_values(generator).to(device) for _ in range(2))
-        self.target_values.load_state_dict(self.values.state_dict())
-        self.target_values.requires_grad_(False)
-        self.value_parameters: list[Tensor] = list(self.values.parameters())
-        self.target_value_parameters: list[Tensor] = list(self.target_values.parameters())
-        # The paper's one Adam for critics and V: the same as two, since Adam treats each weight by itself.
-        self.optimizers["value"] = adam(self.value_parameters, self.config.critic_learning_rate)
+    def __init__(
+        self, facts: EnvironmentFacts, config: SHERConfig, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        if config.value != self.form:
+            raise ValueError(f"value={config.value} is of another class; SHER.build(...) chooses the right one")
+        super().__init__(facts, config, seed=seed, device=device)
+        self.evaluation_stream = RandomStream(seed + 4, device)
 
-    def _make_values(self, generator: torch.Generator) -> EnsembleMLP:
-        critic = self.config.critic
-        return EnsembleMLP(
-            self.config.num_pairs,
-            self.seen_size,
-            critic.hidden_sizes,
-            1,
-            activation=critic.activation,
-            normalization="layer" if critic.block == "layer_norm" else "none",
-            initialization=critic.initialization,
-            generator=generator,
-        )
-
-    # -- act ----------------------------------------------------------------------------------------------
+    @classmethod
+    def build(
+        cls, facts: EnvironmentFacts, config: SHERConfig, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> SHER:
+        """Return the agent of the config's form of the value."""
+        kind = StateValueSHER if config.value == "state" else SHER
+        return kind(facts, config, seed=seed, device=device)
 
     @torch.no_grad()
     def act(self, observation: Tensor, explore: bool) -> Tensor:
@@ -111,73 +98,91 @@ class SHER(DDPG):
         sampled = self.actors.sample(rows, generator).action[0]
         return self.action_range.to_environment(self.exploration.sometimes_random(sampled, generator))
 
-    # -- update -------------------------------------------------------------------------------------------
+    def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return what the actors ascend (K, B), entropy apart."""
+        if self.config.actor_ascends == "smallest":
+            return super().actor_value(observation, action)
+        return self.value_by(0, observation, action)
+
+    def value_by(self, critic: int, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the values (K, B) that one of each pair's critics gives to actions (K, B, A)."""
+        members = slice(critic, None, self.config.num_critics)
+        return self.critics.value(self.critics(self.embedding.join(observation, action), members))
+
+
+class StateValueSHER(SHER):
+    """SHER as the paper has it: V learns beside the critics, and they bootstrap from its slow copy."""
+
+    form = "state"
+
+    def __init__(
+        self, facts: EnvironmentFacts, config: SHERConfig, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(facts, config, seed=seed, device=device)
+        generator = torch.Generator().manual_seed(seed + 3)
+        self.values, self.target_values = (self._make_values(generator).to(device) for _ in range(2))
+        self.target_values.load_state_dict(self.values.state_dict())
+        self.target_values.requires_grad_(False)
+        self.value_parameters: list[Tensor] = list(self.values.parameters())
+        self.target_value_parameters: list[Tensor] = list(self.target_values.parameters())
+        # The paper's one Adam for critics and V: the same as two, since Adam treats each weight by itself.
+        self.optimizers["value"] = adam(self.value_parameters, config.critic_learning_rate)
+
+    def _make_values(self, generator: torch.Generator) -> EnsembleMLP:
+        critic = self.config.critic
+        return EnsembleMLP(
+            self.config.num_pairs,
+            self.input_size,
+            critic.hidden_sizes,
+            1,
+            activation=critic.activation,
+            normalization="layer" if critic.block == "layer_norm" else "none",
+            initialization=critic.initialization,
+            generator=generator,
+        )
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates, V's as the critics'."""
         super().anneal(progress)
-        if self.values is not None:
-            rate = self.config.critic_learning_rate * self.config.learning_rate_left(progress)
-            set_learning_rate(self.optimizers["value"], rate)
+        rate = self.config.critic_learning_rate * self.config.learning_rate_left(progress)
+        set_learning_rate(self.optimizers["value"], rate)
 
-    def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
-        """Do the update's work on the device: critics, V, actors, and the slow copies when their turn comes.
+    # -- the critics' target ------------------------------------------------------------------------------
+
+    def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return no action and no entropy to bootstrap from: V' needs neither."""
+        return next_observation.new_zeros((*next_observation.shape[:2], self.action_range.size)), None
+
+    def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
+        """Return V'(s', g) (K * C, B, 1): y_Q = clip(r + gamma V'(s', g), -1 / (1 - gamma), 0)."""
+        return self._per_critic(self.target_values(next_observation))
+
+    # -- the steps of V and of the actors ---------------------------------------------------------------------
+
+    def learn_actors(self, observation: Tensor, due: bool) -> dict[str, Tensor]:
+        """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), then the actors, from one draw of a~.
 
         V learns from the critics as this update has just left them, and the actors' step follows, with the very
         actions that V was judged by. The released code takes all three gradients at the same weights; squared errors
         there have a factor of 1/2, to which Adam is indifferent.
         """
-        if self.values is None:
-            return super().learn(batch, turn)
-        observation, metrics = self.learn_critics(batch)
-        metrics |= self._update_values_and_actors(observation, turn.actors)
-        if turn.targets:
-            self._update_targets()
-        return metrics
-
-    def bootstrap_action(self, next_observation: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the action to bootstrap from and what entropy adds; V' needs neither."""
-        if self.values is None:
-            return super().bootstrap_action(next_observation)
-        return next_observation.new_zeros((*next_observation.shape[:2], self.action_range.size)), None
-
-    def bootstrap_output(self, next_observation: Tensor, next_action: Tensor) -> Tensor:
-        """Return V'(s', g) (K * C, B, 1): y_Q = clip(r + gamma V'(s', g), -1 / (1 - gamma), 0)."""
-        if self.values is None:
-            return super().bootstrap_output(next_observation, next_action)
-        return self._per_critic(self.target_values(next_observation))
-
-    def _update_values_and_actors(self, observation: Tensor, actors: bool) -> dict[str, Tensor]:
-        """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), then the actors, from one draw of a~."""
-        assert self.values is not None
-        with torch.set_grad_enabled(actors):
+        with torch.set_grad_enabled(due):
             action, log_prob, pre_activation = self.actors.sample(observation, self.stream.generator)
             ascended = self.actor_value(observation, action)
         with torch.no_grad():
             smallest = ascended
             if self.config.actor_ascends == "first":  # the pair's other critics have not judged yet
                 for other in range(1, self.config.num_critics):
-                    members = slice(other, None, self.config.num_critics)
-                    output = self.critics(self.embedding.join(observation, action), members)
-                    smallest = torch.minimum(smallest, self.critics.value(output))
+                    smallest = torch.minimum(smallest, self.value_by(other, observation, action))
             target = smallest - self.temperature().unsqueeze(-1) * log_prob
         loss = (self.values(observation).squeeze(-1) - target).square().mean(dim=1).sum()
         self._step("value", self.value_parameters, loss)
         metrics = {"value_loss": loss.detach() / self.config.num_pairs}
-        return metrics | self.ascend(ascended, action, log_prob, pre_activation) if actors else metrics
-
-    def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return what the actors ascend (K, B), entropy apart."""
-        if self.config.actor_ascends == "smallest":
-            return super().actor_value(observation, action)
-        first = slice(0, None, self.config.num_critics)
-        return self.critics.value(self.critics(self.embedding.join(observation, action), first))
+        return metrics | self.ascend(ascended, action, log_prob, pre_activation) if due else metrics
 
     @torch.no_grad()
-    def _update_targets(self) -> None:
-        if self.values is None:
-            super()._update_targets()
-            return
+    def follow(self) -> None:
+        """Let V' follow V; of the actors, where slow ones act."""
         self.embedding.follow(self.config.target_rate)
         torch._foreach_lerp_(self.target_value_parameters, self.value_parameters, self.config.target_rate)
         if self.config.act_with_targets:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def stack_members(states: Iterable[dict[str, Tensor]], num_pairs: Iterable[int]) -> dict[str, Tensor]:
-    """Stack the policies of several DDPG-like agents into the state of one agent with all their pairs.
+    """Stack the policies of several actor-critics into the state of one agent with all their pairs.
 
     Args:
         states: a state_dict for each agent.

@@ -10,6 +10,7 @@ and ``info["final_obs"]``, always there and full-sized, is the true next observa
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -55,6 +56,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         known_reward: Of a task whose reward is a function of what is seen, that function (`envs.task.KnownReward`): of
             observations (rows, D), actions (rows, A) and next observations (..., rows, D); else None.
         angles: Entries of the observation that are angles, in radians, as far as the task says.
+        renderer: Of a task of painting, what draws strokes: shapes (..., 10) -> opacity maps (..., W, W); else None.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
         native_action_space: What a single environment demands of an action: `single_action_space`, but for another
@@ -67,6 +69,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     constant_columns = 0
     known_reward: KnownReward | None = None
     angles: tuple[int, ...] = ()
+    renderer: Callable[[Tensor], Tensor] | None = None
     single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
     single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
     native_action_space: gymnasium.spaces.Box
@@ -171,3 +174,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def render(self, index: int = 0) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a picture of one environment, (height, width, 3) uint8."""
         raise NotImplementedError
+
+    def gallery(self) -> np.ndarray | None:
+        """Return a picture (height, width, 3) uint8 of the episodes that ended last, for the log, if there is one."""
+        return None

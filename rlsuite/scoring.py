@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlsuite.interfaces import VectorEnv
 from rlsuite.running.threads import few_threads_for
 from rlsuite.statistics.digits import significant
 from rlsuite.statistics.means import NONE, MeanInterval, mean_interval
+from rlsuite.vector_env import VectorEnv
 
 Policy = Callable[[Tensor], Tensor]
 

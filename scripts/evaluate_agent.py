@@ -73,15 +73,14 @@ def main(arguments: list[str]) -> int:
         return agent.act(observation, False)
 
     seed = derive_seed(script.seed, JUDGED_ON)
-    count_only = getattr(agent, "count_only", None)
     if script.video:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
         with VideoWriter(path, frames_per_second=env.metadata.get("render_fps", 30)) as video:
-            result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=count_only)
+            result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=agent.count_only)
         print(f"video: {path}")
     else:
-        result = evaluate(policy, env, seed=seed, count_only=count_only)
+        result = evaluate(policy, env, seed=seed, count_only=agent.count_only)
     for failure in env.failures:
         print(f"failed: {failure.message}", file=sys.stderr)
     if result.cut:

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from agents.assembly import task_knowledge
+from agents.assembly import environment_facts
 from envs.failures import load_failure, replay_failure
 from rlsuite.cli import command
 from rlsuite.errors import UserError
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no such failure record ({error}); see the failures folder of the run") from None
     if kind == "update":
-        print(json.dumps(replay_postmortem(path, task_knowledge)))
+        print(json.dumps(replay_postmortem(path, environment_facts)))
         return 0
     failure = load_failure(path)
     replay = replay_failure(failure)

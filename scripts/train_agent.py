@@ -114,7 +114,7 @@ def make_trainer(
         return made
 
     agent = make_agent(config, env)
-    kind = OnPolicyTrainer if hasattr(config.agent, "rollout_length") else Trainer
+    kind = OnPolicyTrainer if agent.learns_from == "rollouts" else Trainer
     return kind(
         config,
         folder,

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402, F401, I001  (before mujoco and torch: it chooses what they are loaded with)
+import agents  # noqa: E402, F401  (it registers the agents' names)
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402

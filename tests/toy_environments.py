@@ -13,18 +13,15 @@ import torch
 
 from rlsuite.errors import NonFiniteActionError
 from rlsuite.goals import GoalSpec
+from rlsuite.vector_env import VectorEnv
 
 
-class PointEnv:
+class PointEnv(VectorEnv):
     """A point on a line that must reach the origin: ``x' = x + 0.3 * action``, reward ``-|x'|``, 20 steps.
 
     The action lies in [-1, 2], so that a policy must know the bounds; past |x| = 4 the episode terminates.
     Policies: standing still gives about -20, the best about -3.
     """
-
-    exact_resume = True
-    goals = None
-    constant_columns = 0
 
     def __init__(self, num_envs, *, length=20, fail_at=None):
         self.num_envs, self.length, self.fail_at = num_envs, length, fail_at

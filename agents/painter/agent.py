@@ -15,7 +15,7 @@ Shapes: N environments, B batch, W side of the canvas, k strokes a bundle, A = 1
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,53 +23,42 @@ from torch import Tensor, nn
 from agents.painter.config import PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.networks import PictureNetwork, coordinate_maps
-from envs.painting.environment import Renderer, Scene, paint, unpack
-from rlsuite.errors import require
+from envs.painting.environment import Painting, Scene, paint, unpack
+from rlsuite.agent import Agent
+from rlsuite.errors import UserError, require
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
-from rlsuite.replay.buffer import Batch, Transition
+from rlsuite.replay.buffer import Batch
+from rlsuite.vector_env import EnvironmentFacts
+
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
 
 ACTOR_CHANNELS, CRITIC_CHANNELS = 9, 12
 FLOOR = 1e-4  # of mean squared errors in reward=psnr: nobody sees a difference of 40 dB
 
 
-class Painter(nn.Module):
-    """Actor, critic, discriminator and their slow copies.
+class Painter(Agent):
+    """Actor, critic, discriminator and their slow copies, for canvases of envs/painting/environment.py.
 
-    Args:
-        observation_size: 6 W W + 1, see envs/painting/environment.py.
-        action_low: (A,) zeros.
-        action_high: (A,) ones.
-        config: the numbers.
-        num_envs: N.
-        seed: of weights and noise.
-        device: where the networks lie.
-        renderer: shapes (..., 10) -> opacity maps (..., W, W), differentiable.
-        episode_length: T.
+    Arguments as Agent's; the facts are of a painting environment, its renderer differentiable.
     """
 
     Config: ClassVar[type[PainterConfig]] = PainterConfig
+    config: PainterConfig
 
     def __init__(
-        self,
-        observation_size: int,
-        action_low: Tensor,
-        action_high: Tensor,
-        config: PainterConfig,
-        *,
-        num_envs: int = 1,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        renderer: Renderer,
-        episode_length: int,
+        self, facts: EnvironmentFacts, config: PainterConfig, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        super().__init__()
-        self.config, self.renderer, self.episode_length = config, renderer, episode_length
+        super().__init__(facts, config, seed=seed, device=device)
+        if facts.renderer is None or facts.max_episode_steps is None:
+            raise ValueError("the environment is none of painting")
+        self.renderer, self.episode_length = facts.renderer, facts.max_episode_steps
         self.num_updates = 0
-        self.size = round((observation_size // 6) ** 0.5)
-        self.action_size = len(action_low)
+        self.size = canvas_size(facts)
+        self.action_size = facts.action_size
         self.update_dtype = update_dtype(config.precision, device)
         with torch.random.fork_rng(devices=[]):  # torch's own initializations take no generator
             torch.manual_seed(seed)
@@ -78,7 +67,7 @@ class Painter(nn.Module):
         self.coordinates: Tensor
         self.to(device)
         self.noise_scale: Tensor
-        self.register_buffer("noise_scale", torch.zeros(num_envs, 1, device=device))
+        self.register_buffer("noise_scale", torch.zeros(facts.num_envs, 1, device=device))
         self.exploration_stream = RandomStream(seed + 1, device)
         self.stream = RandomStream(seed + 2, device)
         self.optimizers = {
@@ -90,6 +79,28 @@ class Painter(nn.Module):
                 self.discriminator.parameters(), lr=config.discriminator_learning_rate, betas=(0.5, 0.999), fused=True
             )
 
+    @classmethod
+    def check_task(cls, config: TrainConfig) -> None:
+        """Refuse tasks of anything but painting: their options are not the painters'."""
+        require(config.env.name == Painting.name, f"agent={config.agent_name} paints; use env={Painting.name}")
+
+    @classmethod
+    def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
+        """Refuse renderers that have no gradients to learn through."""
+        require(facts.renderer is not None, f"agent={config.agent_name} paints; use env={Painting.name}")
+        cls.check_renderer(str(config.env.options.get("renderer", "soft")))
+        super().check(config, facts)
+
+    @classmethod
+    def check_renderer(cls, kind: str) -> None:
+        """Raise UserError where the renderer has no gradients to learn through."""
+        require(kind != "exact", "env.renderer=exact has no gradients; use soft or neural, or agent=painter_ddpg")
+
+    @property
+    def patches(self) -> bool:
+        """Whether rewards and values are of patches of the picture."""
+        return False
+
     def _make_networks(self) -> None:
         config = self.config
         kind: Any = {"kind": config.network, "width": config.width}
@@ -97,7 +108,7 @@ class Painter(nn.Module):
             ACTOR_CHANNELS, self.action_size, self.size, batch_norm=True, squash=torch.sigmoid, **kind
         )
         self.critic = self._make_critic()
-        self.discriminator = Discriminator(patches=getattr(config, "patches", False))
+        self.discriminator = Discriminator(patches=self.patches)
         self.target_actor, self.target_critic, self.target_discriminator = (
             copy.deepcopy(network).requires_grad_(False) for network in (self.actor, self.critic, self.discriminator)
         )
@@ -106,11 +117,6 @@ class Painter(nn.Module):
     def _make_critic(self) -> nn.Module:
         config = self.config
         return PictureNetwork(CRITIC_CHANNELS, 1, self.size, kind=config.network, width=config.width, batch_norm=False)
-
-    @property
-    def sample_size(self) -> int:
-        """Transitions wanted in each update."""
-        return self.config.batch_size
 
     # -- act ----------------------------------------------------------------------------------------------
 
@@ -131,14 +137,9 @@ class Painter(nn.Module):
         """Return what the actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates."""
         return actor_state(scene, self.episode_length, self.coordinates)
 
-    def observe(self, transition: Transition) -> None:
-        """Take note of a step; the painter keeps no statistics."""
-
-    def observe_relabelled(self, observation: Tensor) -> None:
-        """Take note of relabelled observations; there are none."""
-
-    def anneal(self, progress: float) -> None:
-        """Change nothing with the share of the training that is done: milestones count updates."""
+    def greedy(self, observation: Tensor) -> Tensor:
+        """Refuse to be exported as other policies are."""
+        raise UserError("there is no policy of vectors in it; scripts/painter/export_painter.py exports painters")
 
     # -- values and rewards ---------------------------------------------------------------------------------
 
@@ -169,14 +170,14 @@ class Painter(nn.Module):
     def _errors(self, canvas: Tensor, target: Tensor) -> Tensor:
         """Return mean squared errors (B, P)."""
         error = (canvas - target).square().mean(dim=1)
-        if getattr(self.config, "patches", False):
+        if self.patches:
             return nn.functional.avg_pool2d(error, 16).flatten(1)
         return error.mean(dim=(1, 2)).unsqueeze(1)
 
     # -- update -------------------------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one update with transitions (B, ...) in the card's order; return metrics and "td_error" (B,)."""
+        """Do one update with transitions (B, ...), in the released code's order; return metrics and "td_error" (B,)."""
         self._schedule()
         scene, following = unpack(batch.observation), unpack(batch.next_observation)
         metrics: dict[str, Tensor] = {}
@@ -244,10 +245,6 @@ class Painter(nn.Module):
 
     # -- state --------------------------------------------------------------------------------------------
 
-    def diagnostics(self) -> dict[str, Tensor]:
-        """Return what was gathered for the log since the last call; nothing."""
-        return {}
-
     def get_extra_state(self) -> Tensor:
         """Return the number of updates done, which the learning rates need on resume."""
         return torch.tensor(self.num_updates)
@@ -269,6 +266,6 @@ def step_and_place_maps(step: Tensor, episode_length: int, coordinates: Tensor) 
     return share, coordinates.expand(len(step), -1, -1, -1)
 
 
-def check_renderer(kind: str) -> None:
-    """Raise UserError where the renderer has no gradients to learn through."""
-    require(kind != "exact", "env.renderer=exact has no gradients; use soft or neural, or agent=painter_ddpg")
+def canvas_size(facts: EnvironmentFacts) -> int:
+    """Return W of observations of 6 W W + 1 bytes."""
+    return round((facts.observation_size // 6) ** 0.5)

@@ -1,7 +1,7 @@
 """What a painter must beat: strokes at random, and greedy search.
 
 Both propose strokes for tiles as a trained painter does (agents/painter/paint.py), so that they paint with the same
-plan; random strokes are a start for gradient search (the Learning to Paint card's peers).
+plan; random strokes are a start for gradient search.
 
 Shapes: m tiles, n strokes a tile, c candidates, S side of a tile.
 """

@@ -8,23 +8,46 @@ Shapes: B batch, W side of the canvas, A action, P patches (1 without).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from agents.painter.agent import ACTOR_CHANNELS, Painter
+from agents.painter.agent import ACTOR_CHANNELS, Painter, canvas_size
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.networks import PatchCritic, PictureNetwork
 from envs.painting.environment import Scene
+from rlsuite.errors import require
 from rlsuite.replay.buffer import Batch
+from rlsuite.vector_env import EnvironmentFacts
+
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
 
 
 class ModelFreePainter(Painter):
-    """DDPG on strokes; arguments as Painter's."""
+    """DDPG on strokes; arguments as Agent's."""
 
     Config: ClassVar[type[PainterConfig]] = ModelFreePainterConfig
     config: ModelFreePainterConfig
+
+    @classmethod
+    def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
+        """Refuse patches that do not divide the canvas."""
+        super().check(config, facts)
+        if config.agent.patches:
+            size = canvas_size(facts)
+            text = "agent.patches=true has patches of 16 pixels; use a multiple of 16"
+            require(size % 16 == 0, f"env.size={size}: {text}")
+
+    @classmethod
+    def check_renderer(cls, kind: str) -> None:
+        """Take any renderer: nothing looks through it."""
+
+    @property
+    def patches(self) -> bool:
+        """Whether rewards and values are of patches of the picture (PatchQ)."""
+        return self.config.patches
 
     def _make_critic(self) -> nn.Module:
         config = self.config

@@ -1,6 +1,6 @@
 """POMBU: conservative policy updates on imagined data, optimistic exploration of the real task (arXiv:1911.12574).
 
-One iteration (card, section 5): every environment runs one episode with an exploration policy of its own; the models
+One iteration: every environment runs one episode with an exploration policy of its own; the models
 learn from all real data; the policy is updated policy_updates times, each time on freshly imagined trajectories from
 real start states; the next exploration policies are made of it.
 
@@ -23,19 +23,21 @@ A action.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from agents.pombu.config import POMBUConfig
 from agents.pombu.dynamics import Dynamics
-from agents.pombu.imagination import Imagined, Reward, imagine
+from agents.pombu.imagination import Imagined, imagine
 from agents.pombu.passes import Rows, conservative, optimistic
 from agents.pombu.policies import Policies
 from agents.pombu.policy_step import scaled_advantage_and_sigma, targets
 from agents.pombu.values import Values
-from rlsuite.errors import UserError
+from agents.spaces import check_vectors
+from rlsuite.agent import Agent
+from rlsuite.errors import UserError, require
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
@@ -43,23 +45,21 @@ from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.seeding import derive_seed
+from rlsuite.vector_env import EnvironmentFacts
+
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
 
 COLLECTING, MODELS, POLICY, EXPLORATION = range(4)
 
 
-class POMBU(nn.Module):
+class POMBU(Agent):
     """Models, policy, values V and U, exploration policies, and where in an iteration they are.
 
-    Args:
-        observation_size: D.
-        action_low: (A,) lower bounds.
-        action_high: (A,) upper bounds.
-        config: see POMBUConfig.
-        reward: the task's known reward, see `agents.pombu.imagination.imagine`.
-        angles: entries of the observation that are angles, in radians, for the models.
-        num_envs: N of the training environments.
-        seed: of everything drawn.
-        device: where everything lies.
+    Observations and actions are vectors; the task's reward is a known function (`agents.pombu.imagination.imagine`),
+    and every rollout a whole episode.
+
+    Arguments as Agent's.
 
     Attributes:
         stage: what `advance` does next: COLLECTING (nothing), MODELS, POLICY or EXPLORATION.
@@ -72,7 +72,9 @@ class POMBU(nn.Module):
     """
 
     Config: ClassVar[type[POMBUConfig]] = POMBUConfig
+    learns_from = "rollouts"
     Batch: ClassVar[type[Transition]] = Transition
+    config: POMBUConfig
     starts: Tensor
     fresh: Tensor
     alpha: Tensor
@@ -80,21 +82,13 @@ class POMBU(nn.Module):
     highest_reward: Tensor
 
     def __init__(
-        self,
-        observation_size: int,
-        action_low: Tensor,
-        action_high: Tensor,
-        config: POMBUConfig,
-        *,
-        reward: Reward,
-        angles: tuple[int, ...] = (),
-        num_envs: int = 1,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
+        self, facts: EnvironmentFacts, config: POMBUConfig, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        super().__init__()
-        self.config, self.reward = config, reward
-        action_size = action_low.numel()
+        super().__init__(facts, config, seed=seed, device=device)
+        if facts.known_reward is None:
+            raise ValueError("the task's reward is not known")
+        self.reward = facts.known_reward
+        observation_size, action_size, num_envs = facts.observation_size, facts.action_size, facts.num_envs
         generator = torch.Generator().manual_seed(seed)
         make = lambda number: Policies(number, observation_size, action_size, config.hidden_sizes, generator)  # noqa: E731
         self.policy, self.explorers = make(1), make(num_envs)
@@ -102,9 +96,9 @@ class POMBU(nn.Module):
         self.values = Values(observation_size, config.hidden_sizes, generator, see_time=config.values_see_time)
         self.normalizer = RunningNormalizer(observation_size)
         self.return_scaler = ReturnScaler(num_envs, config.discount, math.inf)
-        self.action_range = ActionRange(action_low, action_high)
+        self.action_range = ActionRange(facts.action_low, facts.action_high)
         self.dynamics = Dynamics(
-            observation_size, action_size, config.dynamics, seed=seed, angles=angles, device=device
+            observation_size, action_size, config.dynamics, seed=seed, angles=facts.angles, device=device
         )
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.stage, self.iteration, self.updates_left, self.starts_stored = COLLECTING, 0, 0, 0
@@ -124,6 +118,37 @@ class POMBU(nn.Module):
             "values": self._adam(self.values),
             "dynamics": self.dynamics.optimizer,
         }
+
+    @classmethod
+    def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
+        """Refuse spaces that are not of vectors, unknown rewards, and numbers that do not go together."""
+        check_vectors(config, facts)
+        agent, rollout = config.agent, config.agent.horizon * config.num_envs
+        require(
+            facts.known_reward is not None,
+            f"agent={config.agent_name} needs a task whose reward is a known function, such as "
+            "env=FixedHorizonHalfCheetah, or one of your own with known_reward (docs/pombu.md)",
+        )
+        require(
+            facts.max_episode_steps == agent.horizon,
+            f"agent.horizon={agent.horizon}: the environment's episodes have {facts.max_episode_steps} steps; make "
+            "them equal",
+        )
+        require(
+            agent.dynamics.capacity >= rollout,
+            f"agent.dynamics.capacity={agent.dynamics.capacity}: one rollout has {rollout} steps; use that or more",
+        )
+        require(
+            max(1, round(agent.dynamics.held_out * agent.horizon)) < agent.horizon,
+            f"agent.dynamics.held_out={agent.dynamics.held_out}: of {agent.horizon} steps nothing is left to learn "
+            "from; use less, or a longer agent.horizon",
+        )
+        require(
+            config.steps <= rollout * agent.decay_iterations,
+            f"agent.decay_iterations={agent.decay_iterations}: the learning rate would be 0 after "
+            f"{rollout * agent.decay_iterations} steps; use {-(-config.steps // rollout)} or more",
+        )
+        super().check(config, facts)
 
     def _adam(self, network: nn.Module) -> torch.optim.Optimizer:
         return adam(network.parameters(), self.config.learning_rate, epsilon=self.config.adam_epsilon)
@@ -150,12 +175,6 @@ class POMBU(nn.Module):
         """Learn how large returns are."""
         bound = math.inf if self.config.clip_to_seen_rewards else self.config.largest_reward
         self.return_scaler.update(transition.reward.clamp(-bound, bound), transition.terminated | transition.truncated)
-
-    def observe_relabelled(self, observation: Tensor) -> None:
-        """Learn nothing from relabelled goals: there are none."""
-
-    def anneal(self, progress: float) -> None:
-        """Change nothing with the share of the training that is done: iterations set the rates."""
 
     # -- an iteration -------------------------------------------------------------------------------------
 
@@ -293,7 +312,7 @@ class POMBU(nn.Module):
         return metrics
 
     def _adapt_alpha(self, divergence: Tensor) -> None:
-        """Be more conservative where a policy step has gone too far, less where it hardly moved (card, section 3).
+        """Be more conservative where a policy step has gone too far, less where it hardly moved.
 
         Args:
             divergence: 0-d, the approximate one of the whole step, measured on all of its rows after its last pass.

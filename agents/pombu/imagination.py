@@ -1,4 +1,4 @@
-"""Roll-outs inside the models, all trajectories, members and policies at once (card, section 2).
+"""Roll-outs inside the models, all trajectories, members and policies at once (arXiv:1911.12574).
 
 The only loop is over time. A member is drawn anew for every transition; no value is bootstrapped after the last step.
 

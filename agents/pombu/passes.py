@@ -1,4 +1,4 @@
-"""Passes of shuffled minibatches over imagined data: the policy ascends, V and U are fitted (card, sections 3 and 5).
+"""Passes of shuffled minibatches over imagined data: the policy ascends, V and U are fitted (arXiv:1911.12574).
 
 Shapes: P policies, R rows of imagined data for each, M rows of a minibatch, D observation, A action.
 """

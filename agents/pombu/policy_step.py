@@ -1,4 +1,4 @@
-"""The conservative policy step (card, section 3), and the optimistic one of exploration policies (section 4).
+"""The conservative policy step, and the optimistic one of exploration policies (arXiv:1911.12574).
 
     improvement:  E[ min(D A, clip(D, -eps, eps) A) ]     D = pi(a|s) / pi_old(a|s) - 1
     its deviation under the posterior is at most  E[ |D| sigma ],  sigma = sqrt(U)

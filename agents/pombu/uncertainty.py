@@ -1,4 +1,4 @@
-"""An upper bound on the variance of returns under a posterior of models (arXiv:1911.12574; card, sections 1 and 2).
+"""An upper bound on the variance of returns under a posterior of models (arXiv:1911.12574).
 
 With models M drawn from the posterior, Q_M and V_M their values, bars posterior means:
 

@@ -66,7 +66,7 @@ class Values(nn.Module):
             observation: (R, D).
             left: share of the episode that is left, (R,) or one for all.
             targets: (2, R) of V and of U.
-            uncertainty_weight: 0.5 in the card.
+            uncertainty_weight: 0.5 in the released code.
         """
         inputs = self.inputs(observation, left)
         found = self.network(inputs.expand(2, *inputs.shape)).squeeze(-1)

@@ -166,7 +166,7 @@ class PaintingVectorEnv(VectorEnv):
             f"env.max_episode_steps={max_episode_steps}: the bundles painted are one byte; use 1 to 255",
         )
         self.options = options
-        self.renderer = make_renderer(
+        self.renderer: Renderer = make_renderer(
             options.renderer, options.size, brush=options.brush, weights=options.renderer_weights, device=device
         )
         self.pixels = 3 * options.size**2

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlsuite.agent_registry import trust
 from rlsuite.config.schema import TrainConfig, build, train_config
 from rlsuite.errors import UserError, near_matches
 
@@ -32,7 +33,7 @@ PATH_LIST_KEYS = ("run", "runs")
 
 
 def group_options(group: str) -> list[str]:
-    """Return the names a config group offers: agents, tasks, presets; tasks are those `envs` has registered."""
+    """Return the names a config group offers; those of agents and tasks `agents` and `envs` have registered, too."""
     registered = ConfigStore.instance().repo.get(group, {})
     return sorted(
         {path.stem for path in (CONF / group).glob("*.yaml")} | {name.removesuffix(".yaml") for name in registered}
@@ -54,7 +55,9 @@ def parse(
     example: str = "agent=ace env=Humanoid steps=100000",
     numbers: Sequence[str] = (),
 ) -> list[Override]:
-    """Parse key=value arguments; `example` of them is for messages, `numbers` are keys that take no path here.
+    """Parse a command line's key=value arguments; `example` of them is for messages, `numbers` take no path here.
+
+    An agent that they name by import path, agent=package.module:Class, may be imported from now on.
 
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
@@ -74,6 +77,8 @@ def parse(
         key = override.key_or_group
         if key in GROUPS:
             for name in choices(override):
+                if key == "agent":
+                    trust(name)
                 if name not in group_options(key):
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
                     foreign = key == "env" and re.search(r"-v\d+$", name)
@@ -159,6 +164,7 @@ def compose_train(arguments: Sequence[str]) -> tuple[TrainConfig, dict[str, Any]
 def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict[str, Any]]:
     """Turn what Hydra composed, as plain data, into a validated TrainConfig and the run keys."""
     agent = plain["agent"]["name"]
+    trust(agent)  # here, too: a cluster's launcher composes in one process and trains in another
     if preset in PRESETS_OF_AGENTS and not has_preset(agent, preset):
         made = [name for name in group_options("agent") if has_preset(name, preset)]
         raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
@@ -201,6 +207,8 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """
     for override in parse(arguments):
         key = override.key_or_group
+        if key == "agent" and override.value() == plain.get("agent", {}).get("name"):
+            continue  # a resumed run of an agent that is not the suite's needs it to be said again
         if key in (*GROUPS, "run_dir", "seed", "agent.name", "agent.target") or key.startswith("env."):
             raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
         if override.is_sweep_override():

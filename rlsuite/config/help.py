@@ -26,7 +26,7 @@ def help_text() -> str:
     ]
     parts += [
         f"keys of a run, with the defaults of agent={_AGENT} env={_TASK} (a task may have others):",
-        *describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env"), values=usual),
+        *describe(TrainConfig, skip=("agent", "agent_name", "env"), values=usual),
         "",
     ]
     parts += ["keys of the environment (and its own options, such as env.reset_noise_scale):"]
@@ -53,7 +53,7 @@ def _lines(old: TrainConfig, new: TrainConfig) -> list[str]:
     return [
         f"  {key.replace('env.options.', 'env.')}={_text(value)}"
         for key, (_, value) in found.items()
-        if key not in ("agent.name", "agent.target")
+        if key != "agent.name"
     ]
 
 

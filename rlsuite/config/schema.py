@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlsuite.agent_registry import agent_class, refuse_target
 from rlsuite.errors import UserError, near_matches, require, require_finite
 from rlsuite.replay.config import ReplayConfig
 
@@ -91,8 +91,7 @@ class TrainConfig:
 
     Attributes:
         agent: the agent's own config, one of its frozen dataclasses.
-        agent_name: what agent= said.
-        agent_target: import path of the agent's class.
+        agent_name: what agent= said, a name or package.module:Class.
         env: which environment.
         steps: environment steps, counted over all environments.
         seed: of everything.
@@ -112,7 +111,6 @@ class TrainConfig:
 
     agent: Any
     agent_name: str
-    agent_target: str
     env: EnvConfig
     steps: int = 1_000_000
     seed: int = 0
@@ -142,12 +140,6 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
         require(self.num_threads <= 4096, f"num_threads={self.num_threads}: use 0 (all cores) to 4096")
         require_finite("train_ratio", self.train_ratio, low=0.0)
-        normalizer = getattr(self.agent, "normalizer", None)
-        require(
-            normalizer is None or normalizer.source == "steps" or self.replay.hindsight.strategy != "none",
-            "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
-            "agent.normalizer.source=steps",
-        )
         keep_agents = self.checkpoint.keep_agents
         require(keep_agents >= 0, f"checkpoint.keep_agents={keep_agents}: use 0 or more")
         require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")
@@ -156,12 +148,6 @@ class TrainConfig:
             f"replay.device={self.replay.device}: use auto, cpu or cuda",
         )
         require(self.replay.n_step >= 1, f"replay.n_step={self.replay.n_step}: use 1 or more")
-        soft = getattr(getattr(self.agent, "actor", None), "distribution", "") == "squashed_gaussian"
-        require(
-            self.replay.n_step == 1 or not soft,
-            f"replay.n_step={self.replay.n_step}: soft returns would leave out the entropy of the steps on the way "
-            "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
-        )
         require(
             self.replay.capacity >= 2 * self.num_envs,
             f"replay.capacity={self.replay.capacity}: use at least {2 * self.num_envs}, twice num_envs",
@@ -174,39 +160,24 @@ class TrainConfig:
         require(bool(self.env.id), "env.id is missing; say which, for example env=gymnasium env.id=Pendulum-v1")
 
 
-def load_agent_class(target: str) -> Any:
-    """Import an agent's class from its path, such as agents.ace.ACE.
-
-    Raises:
-        UserError: if there is no such class, or it is no agent's.
-    """
-    module, _, name = str(target).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-        assert dataclasses.is_dataclass(found.Config)
-    except (ImportError, AttributeError, ValueError, AssertionError):
-        raise UserError(
-            f"agent.target={target}: no agent class is there; use a path such as agents.ddpg.DDPG"
-        ) from None
-    return found
-
-
 def train_config(plain: Mapping[str, Any]) -> TrainConfig:
     """Build a TrainConfig from nested plain data as YAML gives it.
 
+    The agent's name decides whose numbers they are; what older runs recorded beside it, an import path, is read over.
+
     Raises:
-        UserError: for an unknown key, a value of the wrong type, or one out of range.
+        UserError: for an unknown agent or key, a value of the wrong type, or one out of range.
     """
     plain = dict(plain)
-    for group, keys in {"agent": ("name", "target"), "env": ()}.items():
+    for group, keys in {"agent": ("name",), "env": ()}.items():
         value = plain.get(group)
         if not isinstance(value, Mapping) or any(key not in value for key in keys):
             raise UserError(f"{group}={value}: the configuration names no {group}; use {group}=<name>")
-    for key in ("agent_name", "agent_target"):
-        if key in plain:
-            raise UserError(f"unknown key '{key}'; use agent=<name>")
+    if "agent_name" in plain:
+        raise UserError("unknown key 'agent_name'; use agent=<name>")
     agent, env = dict(plain.pop("agent")), dict(plain.pop("env"))
-    name, target = agent.pop("name"), agent.pop("target")
+    name = str(agent.pop("name"))
+    refuse_target(agent.pop("target", None))
     # Options written flat, env.reset_noise_scale=0.1, are gathered; the environment itself checks them.
     options = env.pop("options", None) or {}
     if not isinstance(options, Mapping):
@@ -218,9 +189,8 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
         TrainConfig,
         plain
         | {
-            "agent": build(load_agent_class(target).Config, agent, "agent."),
+            "agent": build(agent_class(name).Config, agent, "agent."),
             "agent_name": name,
-            "agent_target": target,
             "env": {**env, "options": options},
         },
     )
@@ -229,7 +199,7 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
 def to_plain(config: TrainConfig) -> dict[str, Any]:
     """Return nested plain data that train_config turns back into `config`; this is what config.yaml holds."""
     plain = _plain(dataclasses.asdict(config))
-    plain["agent"] = {"name": plain.pop("agent_name"), "target": plain.pop("agent_target"), **plain["agent"]}
+    plain["agent"] = {"name": plain.pop("agent_name"), **plain["agent"]}
     return plain
 
 
@@ -257,7 +227,7 @@ def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
     values = {}
     for key, value in plain.items():
         if key not in known:
-            public = [f"{path}{name}" for name in known if name not in ("agent_name", "agent_target")]
+            public = [f"{path}{name}" for name in known if name != "agent_name"]
             message = near_matches(f"{path}{key}", public)
             raise UserError(f"unknown key '{path}{key}'{message}")
         values[key] = _convert(value, hints[key], f"{path}{key}")

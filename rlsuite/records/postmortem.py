@@ -15,10 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlsuite.config.schema import TrainConfig, load_agent_class, train_config
+from rlsuite.agent import Agent
+from rlsuite.agent_registry import agent_class
+from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError
-from rlsuite.interfaces import Agent
 from rlsuite.replay.buffer import Batch
+from rlsuite.vector_env import EnvironmentFacts
 
 
 def save_postmortem(
@@ -55,16 +57,14 @@ def save_postmortem(
     return path
 
 
-def replay_postmortem(
-    path: Path, task_arguments: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
-) -> dict[str, Any]:
+def replay_postmortem(path: Path, facts_of: Callable[[TrainConfig], EnvironmentFacts]) -> dict[str, Any]:
     """Load a record of save_postmortem and say where the non-finite numbers are.
 
     An agent that works in pieces does those that are due, from an update on, until one gives a non-finite number.
 
     Args:
         path: what save_postmortem returned.
-        task_arguments: what the agent's class wants to know of the task beside sizes, such as its known reward.
+        facts_of: returns the facts of a run's environments.
 
     Returns:
         "batch": names of non-finite batch tensors; "agent": names of non-finite agent tensors; "metrics": those
@@ -77,26 +77,20 @@ def replay_postmortem(
         record = json.loads(path.with_suffix(".json").read_text())
         tensors = load_file(path.with_suffix(".safetensors"))
         config = train_config(record["config"])
-        kind = load_agent_class(config.agent_target)
-        fields = getattr(kind, "Batch", Batch)
-        batch = fields(**{name: tensors[f"batch.{name}"] for name in fields._fields})
+        kind = agent_class(config.agent_name)
+        batch = kind.Batch(**{name: tensors[f"batch.{name}"] for name in kind.Batch._fields})
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{path}: not a record of a failed update ({' '.join(str(error).split())})") from None
     state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
-    action_size = batch.action.shape[-1]
-    bounds = torch.ones(action_size)
-    num_envs = len(state["exploration.decision"]) if "exploration.decision" in state else config.num_envs
-    # The networks may see less than is stored: of a task with goals, not the achieved one.
-    size = state["normalizer.mean"].shape[-1] if "normalizer.mean" in state else batch.observation.shape[-1]
-    agent = kind(size, -bounds, bounds, config.agent, num_envs=num_envs, seed=config.seed, **task_arguments(config))
+    agent = kind.build(facts_of(config), config.agent, seed=config.seed)
     try:
         agent.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(
             f"{path}: tensors do not fit the recorded config ({' '.join(str(error).split())[:200]})"
         ) from None
-    metrics = {} if getattr(agent, "busy", False) else agent.update(batch)
-    while getattr(agent, "busy", False) and not nonfinite(metrics):
+    metrics = {} if agent.busy else agent.update(batch)
+    while agent.busy and not nonfinite(metrics):
         metrics = agent.advance()
     return {
         "batch": nonfinite(batch._asdict()),

@@ -7,37 +7,15 @@ once. Eager is the reference: both give the same numbers from the same state.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from rlsuite.agent import Agent
 from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
 
 Learn = Callable[[], dict[str, Tensor]]
-
-
-class Recordable(Protocol):
-    """What an agent offers for its update to be recorded."""
-
-    optimizers: Any
-
-    def prepare_update(self) -> Hashable:
-        """Do an update's work on the host (counters, schedules); return which variant of learn() is due."""
-        ...
-
-    def learn(self, batch: Batch, variant: Any) -> dict[str, Tensor]:
-        """Do an update's work on the device: no host sync, and the same operations for the same variant."""
-        ...
-
-    def update_generators(self) -> list[torch.Generator]:
-        """Return the random streams that learn() draws from."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state."""
-        ...
 
 
 def record_cuda(learn: Learn, generators: list[torch.Generator]) -> Learn:
@@ -59,14 +37,14 @@ class GraphedUpdate:
     """Stands in for ``agent.update``: same arguments, same results, same state afterwards.
 
     Args:
-        agent: whose update is recorded.
+        agent: whose update is recorded, a recordable one.
         record: how; another one than record_cuda makes the logic testable without a GPU.
         warm_up_runs: eager runs before a recording (PyTorch asks for some); their effect is undone.
     """
 
     def __init__(
         self,
-        agent: Recordable,
+        agent: Agent,
         *,
         record: Callable[[Learn, list[torch.Generator]], Learn] = record_cuda,
         warm_up_runs: int = 3,
@@ -126,6 +104,6 @@ class GraphedUpdate:
         return undo
 
 
-def _live_tensors(agent: Recordable) -> dict[str, Tensor]:
+def _live_tensors(agent: Agent) -> dict[str, Tensor]:
     """Return parameters and buffers themselves; extra state is the host's and not touched by learn()."""
     return {name: value for name, value in agent.state_dict().items() if not name.endswith("_extra_state")}

@@ -14,8 +14,8 @@ from rlsuite.running.training import Trainer
 class OnPolicyTrainer(Trainer):
     """Collects agent.rollout_length steps of every environment, lets the agent learn from them, and forgets them.
 
-    An agent whose update is long has `busy` and `advance()`: it takes the rollout in, and then works in pieces, between
-    which the run can be stopped. Arguments as Trainer's; the config's replay, train_ratio, updates_per_episode and
+    An agent whose update is long takes the rollout in, stays busy, and advances in pieces, between which the run can be
+    stopped. Arguments as Trainer's; the config's replay, train_ratio, updates_per_episode and
     warm-up are not used.
     """
 
@@ -25,22 +25,22 @@ class OnPolicyTrainer(Trainer):
         low = torch.as_tensor(self.env.single_action_space.low)
         observation = self.worker.observation
         action = low.expand(self.env.num_envs, -1).to(observation.device)
-        return RolloutBuffer(self.config.agent.rollout_length, observation, action)
+        return RolloutBuffer(self.agent.rollout_length, observation, action)
 
     @property
     def busy(self) -> bool:
         """Whether the agent has taken a rollout in and is not done with it."""
-        return getattr(self.agent, "busy", False)
+        return self.agent.busy
 
     def _update(self, should_stop: Callable[[], bool]) -> None:
         if self.steps_at_start is None:
             self._count_updates_from_here()
         if self.replay.full:
             self.batch = self.replay.take()  # type: ignore[assignment]
-            self.metrics |= self.agent.update(self.batch)  # type: ignore[arg-type]
+            self.metrics |= self.agent.update(self.batch)
             self.updates += 1
             # Now, while the rollout that did it is still there.
             self._refuse_nonfinite(check_finite(self.metrics))
-        while self.busy and not should_stop():
-            self.metrics |= self.agent.advance()  # type: ignore[attr-defined]
+        while self.agent.busy and not should_stop():
+            self.metrics |= self.agent.advance()
             self.updates += 1

@@ -10,9 +10,10 @@ import time
 import torch
 from torch import Tensor
 
-from rlsuite.interfaces import Agent, VectorEnv
+from rlsuite.agent import Agent
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
+from rlsuite.vector_env import VectorEnv
 
 
 class RolloutWorker:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlsuite.agent import Agent
 from rlsuite.config.schema import TrainConfig, changes, to_plain
 from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
-from rlsuite.interfaces import Agent, VectorEnv
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
 from rlsuite.records.checkpoint import Checkpoint, save_checkpoint
 from rlsuite.records.monitor import Monitor, check_finite
@@ -25,6 +25,7 @@ from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.scoring import cut_note, evaluate
+from rlsuite.vector_env import VectorEnv
 
 SaveFailure = Callable[[Any, Path], str]
 
@@ -73,7 +74,7 @@ class Trainer:
         if checkpoint is not None:
             self._load(checkpoint)
         on_cuda = self.worker.observation.is_cuda
-        self.update = GraphedUpdate(agent) if on_cuda and hasattr(agent, "learn") else agent.update  # type: ignore[arg-type]
+        self.update = GraphedUpdate(agent) if on_cuda and agent.recordable else agent.update
         self.resume_step = None if checkpoint is None else checkpoint.step
         self._continued_from = self.resume_step  # until the first checkpoint since
 
@@ -274,14 +275,14 @@ class Trainer:
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
             seed=self._evaluation_seed,
-            count_only=getattr(self.agent, "count_only", None),
+            count_only=self.agent.count_only,
         )
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
-        gallery = getattr(self.evaluation_env, "gallery", None)
+        gallery = self.evaluation_env.gallery()
         if gallery is not None:
-            monitor.image(self.worker.steps, "evaluate/gallery", gallery())
+            monitor.image(self.worker.steps, "evaluate/gallery", gallery)
         self._note_failures(monitor, self.evaluation_env, "evaluation")
         if result.cut:
             monitor.note(cut_note(result))
@@ -334,7 +335,7 @@ class Trainer:
             self.env.load_state(parts["environment"])
             if not self.env.exact_resume:  # new episodes have begun
                 self.replay.mark_interrupted()
-                getattr(self.agent, "interrupt", lambda: None)()
+                self.agent.interrupt()
             self.worker.load_state(parts["worker"])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"

@@ -81,6 +81,7 @@ def ready(config: TrainConfig) -> POMBU:
     """Return a fresh agent that has starts to imagine from; its models are as they were drawn."""
     env = make_env(config, config.num_envs)
     agent = make_agent(config, env)
+    assert isinstance(agent, POMBU)
     starts, _ = env.reset(seed=0)
     agent.starts[: len(starts)], agent.starts_stored = starts, len(starts)
     env.close()

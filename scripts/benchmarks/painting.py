@@ -23,6 +23,7 @@ from rlsuite.config.schema import TrainConfig
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.rollout import RolloutWorker
+from rlsuite.vector_env import EnvironmentFacts
 from scripts.benchmarks.painting_plain import PlainPainter
 from scripts.benchmarks.rounds import alternate, print_table, report
 
@@ -96,14 +97,9 @@ def measure_training(config: TrainConfig, size: int, rounds: int, seconds: float
         )
         env.renderer = renderer or env.renderer
         agent: Any = Painter(
-            2 * env.pixels + 1,
-            torch.zeros(13 * bundle),
-            torch.ones(13 * bundle),
+            EnvironmentFacts.of(env),
             agent_config,
-            num_envs=config.num_envs,
             device=device,
-            renderer=env.renderer,
-            episode_length=length,
         )
         worker = RolloutWorker(env, agent, seed=0)
         action = torch.zeros(config.num_envs, 13 * bundle)

@@ -19,8 +19,8 @@ from typing import Any
 import gymnasium
 import torch
 
+from agents.actor_critic import ActorCritic
 from agents.assembly import choose_device, make_agent, make_env, prepare_torch
-from agents.ddpg import DDPG
 from envs import has_goals
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
@@ -157,7 +157,7 @@ def _sb3(config: TrainConfig, updates: int, pairs: int) -> Contestant:
     return measure
 
 
-def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
+def matmul_shapes(agent: ActorCritic) -> list[tuple[int, int, int, int, float]]:
     """Return (K, rows, inner, columns, times an update) of every matrix product an update needs.
 
     The targets' forward passes; forward, weight and input gradients of the critics; and, when the actors'
@@ -208,7 +208,7 @@ def matmul_shapes(agent: DDPG) -> list[tuple[int, int, int, int, float]]:
     return shapes
 
 
-def _matmul(agent: DDPG, updates: int) -> Contestant:
+def _matmul(agent: ActorCritic, updates: int) -> Contestant:
     """The same arithmetic, in the updates' dtype, as one chain of batched matrix products into ready-made memory."""
     options: dict[str, Any] = {"device": agent.action_range.center.device, "dtype": agent.update_dtype}
     products = []

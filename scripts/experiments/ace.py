@@ -174,8 +174,9 @@ def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers, thr
         names = tuple(str(folder) for folder in which)
         policy = PolicyConfig(run=names, source="runs", num_actors=num_actors, num_critics=num_critics)
         agent = load_policy(policy)[0]
-        count_only = getattr(agent, "count_only", None)
-        result = evaluate(lambda observation: agent.act(observation, False), env, seed=seed, count_only=count_only)
+        result = evaluate(
+            lambda observation: agent.act(observation, False), env, seed=seed, count_only=agent.count_only
+        )
         chosen = agent.diagnostics().get("chosen_actor")
         counts = torch.zeros(0) if chosen is None else torch.bincount(chosen, minlength=pairs)
         return figures_of(result, numbers.early_step), [significant(float(count / counts.sum())) for count in counts]

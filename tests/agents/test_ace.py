@@ -1,4 +1,4 @@
-"""ACE: the card's unit evidence (its "Small A"), scoring, training with the ensemble, members from elsewhere."""
+"""ACE: its choice by brute force, scoring, training with the ensemble, members from elsewhere."""
 
 import pytest
 import torch
@@ -8,12 +8,13 @@ from torch import nn
 from toy_environments import ScriptedEnv
 
 from agents.ace import ACE, ACEConfig, choose, standardize
-from agents.ddpg import DDPG
+from agents.actor_critic import ActorCritic
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 1.0])
 SMALL = {
@@ -27,7 +28,7 @@ SMALL = {
 
 def make(seed=0, num_envs=2, cls=ACE, **keys):
     config = cls.Config(**(SMALL | keys))
-    return cls(3, LOW, HIGH, config, num_envs=num_envs, seed=seed)
+    return cls(EnvironmentFacts.of_vectors(3, LOW, HIGH, num_envs=num_envs), config, seed=seed)
 
 
 def batch_of(agent, seed):
@@ -107,7 +108,7 @@ def test_batched_and_looped_scoring_agree(actors, critics):
 @pytest.mark.parametrize("collect_with", ["members", "ensemble"])
 def test_one_pair_reproduces_ddpg_bit_for_bit_over_a_training(collect_with):
     keys = {"normalize_observations": True, "exploration": ExplorationConfig(std=0.3)}
-    ddpg = make(cls=DDPG, **keys)
+    ddpg = make(cls=ActorCritic, **keys)
     ace = make(num_pairs=1, collect_with=collect_with, **keys)
     for step in range(30):
         observation = torch.randn(2, 3, generator=torch.Generator().manual_seed(step))
@@ -326,7 +327,7 @@ def test_target_noise_counts_also_with_the_ensemble():
 
 
 @torch.enable_grad()
-def trained(seed, cls=DDPG, pairs=1, **keys):
+def trained(seed, cls=ActorCritic, pairs=1, **keys):
     agent = make(seed=seed, cls=cls, num_pairs=pairs, normalize_observations=True, **keys)
     agent.normalizer.update(torch.randn(40, 3, generator=torch.Generator().manual_seed(seed)) * (seed + 1))
     agent.update(batch_of(agent, seed))
@@ -379,7 +380,7 @@ def test_an_ensemble_travels_through_safetensors(tmp_path):
     [
         lambda: [trained(1), trained(2), trained(3)],  # more pairs than the config says
         lambda: [trained(1), trained(2, actor=ActorConfig(hidden_sizes=(9,)))],
-        lambda: [trained(1), DDPG(3, LOW * 2, HIGH * 2, trained(2).config)],
+        lambda: [trained(1), ActorCritic(EnvironmentFacts.of_vectors(3, LOW * 2, HIGH * 2), trained(2).config)],
         list,
     ],
     ids=["count", "sizes", "bounds", "none"],
@@ -455,12 +456,12 @@ def test_the_paper_preset_is_the_card_to_the_letter():
 
 
 def test_members_whose_scores_differ_in_scale_need_standardizing():
-    plain, larger = make(cls=DDPG), make(cls=DDPG, reward_scale=100.0)
+    plain, larger = make(cls=ActorCritic), make(cls=ActorCritic, reward_scale=100.0)
     two = {**SMALL, "num_pairs": 2}
     with pytest.raises(UserError, match=r"differ in agent\.reward_scale.*add normalize_scores=true"):
         ACE.from_members([plain, larger], ACEConfig(**two))
     ACE.from_members([plain, larger], ACEConfig(**two, normalize_scores=True))
-    scaled = [make(cls=DDPG, seed=seed, reward_scaling="returns") for seed in range(2)]
+    scaled = [make(cls=ActorCritic, seed=seed, reward_scaling="returns") for seed in range(2)]
     with pytest.raises(UserError, match="a scale of their own"):
         ACE.from_members(scaled, ACEConfig(**two))
 

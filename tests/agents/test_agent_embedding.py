@@ -7,13 +7,14 @@ import torch
 from ddpg_reference import random_batch, transition
 
 from agents.ace import ACE
-from agents.ddpg import DDPG
+from agents.actor_critic import ActorCritic
 from agents.sher import SHER
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
 SMALL = {
@@ -25,17 +26,17 @@ SMALL = {
 }
 STOCHASTIC = {"actor": ActorConfig(hidden_sizes=(8,), distribution="squashed_gaussian"), "num_critics": 2}
 AGENTS = {
-    "ddpg": (DDPG, {}),
-    "td3": (DDPG, {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}),
-    "sac": (DDPG, STOCHASTIC),
+    "ddpg": (ActorCritic, {}),
+    "td3": (ActorCritic, {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}),
+    "sac": (ActorCritic, STOCHASTIC),
     "ace": (ACE, {"num_pairs": 3, "bootstrap_from": "neighbours"}),
     "ace, trained as an ensemble": (ACE, {"num_pairs": 2, "train_with_ensemble": True}),
     "sher with V": (SHER, STOCHASTIC),
 }
 
 
-def make(cls=DDPG, seed=0, **keys):
-    agent = cls(3, LOW, HIGH, cls.Config(**(SMALL | keys)), num_envs=2, seed=seed)
+def make(cls=ActorCritic, seed=0, **keys):
+    agent = cls.build(EnvironmentFacts.of_vectors(3, LOW, HIGH, num_envs=2), cls.Config(**(SMALL | keys)), seed=seed)
     agent.normalizer.update(torch.randn(50, 3, generator=torch.Generator().manual_seed(9)) * 2 + 1)
     return agent
 

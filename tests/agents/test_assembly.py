@@ -1,14 +1,26 @@
 """What agent, environment and config must agree on is checked before anything is built, in one line naming the fix."""
 
-from types import SimpleNamespace
+import dataclasses
 
+import gymnasium
+import numpy as np
 import pytest
 
-from agents.assembly import check_fit, make_agent, make_env
+from agents.assembly import make_agent, make_env
+from rlsuite.agent_registry import agent_class
 from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
+from rlsuite.vector_env import EnvironmentFacts
 
 GOALS = object()
+
+
+def check(arguments, env):
+    """Let the agent judge a run in an environment of these facts."""
+    config, _ = compose_train(arguments)
+    facts = EnvironmentFacts.of_vectors(3, [-1.0], [1.0])
+    facts = dataclasses.replace(facts, **{"max_episode_steps": 1000} | env)
+    agent_class(config.agent_name).check(config, facts)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +40,31 @@ GOALS = object()
             ["agent=sher", "env=FetchPush", "replay.capacity=700"],
             {"goals": GOALS, "max_episode_steps": 50},
             "whole episodes, of 50 steps in 16 environments; use 1600 or more",
+        ),
+        (
+            ["agent=ddpg", "env=FetchPush", "agent.normalizer.source=relabelled"],
+            {"goals": GOALS},
+            "nothing is relabelled; use replay.hindsight.strategy=future",
+        ),
+        (
+            ["agent=ddpg", "env=Hopper"],
+            {"action_space": gymnasium.spaces.Discrete(4)},
+            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); use a task of bounded",
+        ),
+        (
+            ["agent=ppo", "env=Hopper"],
+            {"action_space": gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)},
+            "agent=ppo cannot act in env=Hopper",
+        ),
+        (
+            ["agent=ace", "env=Hopper"],
+            {"observation_space": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)},
+            "agent=ace cannot read env=Hopper: its observations are Box(0, 255, (8, 8, 3), uint8); use a task of flat",
+        ),
+        (
+            ["agent=pombu", "env=Hopper"],
+            {"observation_space": gymnasium.spaces.MultiBinary(3)},
+            "agent=pombu cannot read env=Hopper",
         ),
         (["agent=sher", "env=FetchPushDense"], {"goals": GOALS}, "use agent.clip_targets=false"),
         (["agent=sher", "env=FetchPush", "env.reward_type=dense"], {"goals": GOALS}, "use agent.clip_targets=false"),
@@ -57,9 +94,8 @@ GOALS = object()
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, env, message):
-    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
     with pytest.raises(UserError) as refused:
-        check_fit(compose_train(arguments)[0], stub)
+        check(arguments, env)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -76,8 +112,7 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
     ],
 )
 def test_what_goes_together_passes(arguments, env):
-    stub = SimpleNamespace(**{"goals": None, "max_episode_steps": 1000, "known_reward": None} | env)
-    check_fit(compose_train(arguments)[0], stub)
+    check(arguments, env)
 
 
 def test_models_know_the_tasks_angles_where_they_are_to_see_them():

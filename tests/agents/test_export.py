@@ -7,22 +7,25 @@ import pytest
 import torch
 
 from agents.ace import ACE, ACEConfig
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from agents.export import difference_in_onnxruntime, export_onnx
 from agents.ppo import PPO, PPOConfig
+from rlsuite.agent import Agent
 from rlsuite.cli import run_script
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
+from rlsuite.vector_env import EnvironmentFacts
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-LOW, HIGH = torch.tensor([-2.0, -1.0]), torch.tensor([1.0, 3.0])
+FACTS = EnvironmentFacts.of_vectors(4, [-2.0, -1.0], [1.0, 3.0])
 SMALL = {"actor": ActorConfig(hidden_sizes=(8, 8)), "critic": CriticConfig(hidden_sizes=(8, 8), block="layer_norm")}
 AGENTS = {
-    "ddpg": (DDPG, DDPGConfig(**SMALL)),
+    "ddpg": (ActorCritic, ActorCriticConfig(**SMALL)),
     "ace": (ACE, ACEConfig(num_pairs=3, **SMALL)),
     "ace with twins, standardized": (ACE, ACEConfig(num_pairs=3, num_critics=2, normalize_scores=True, **SMALL)),
     "ace with embeddings": (ACE, ACEConfig(num_pairs=2, embedding=EmbeddingConfig(size=6, hidden_sizes=(8,)), **SMALL)),
@@ -38,7 +41,7 @@ AGENTS = {
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_file_acts_as_the_agent_for_any_number_of_rows(tmp_path, name):
     kind, config = AGENTS[name]
-    agent = kind(4, LOW, HIGH, config, seed=1)
+    agent = kind(FACTS, config, seed=1)
     agent.normalizer.update(torch.randn(50, 4) * 7 + 3)
     path = export_onnx(agent, 4, tmp_path / "policy.onnx")
     for rows in (1, 2, 33):
@@ -46,14 +49,14 @@ def test_the_file_acts_as_the_agent_for_any_number_of_rows(tmp_path, name):
 
 
 def test_an_agent_goes_on_learning_after_its_export(tmp_path):
-    agent = DDPG(4, LOW, HIGH, DDPGConfig(**SMALL))
+    agent = ActorCritic(FACTS, ActorCriticConfig(**SMALL))
     wanted = [weight.requires_grad for weight in agent.parameters()]
     export_onnx(agent, 4, tmp_path / "policy.onnx")
     assert [weight.requires_grad for weight in agent.parameters()] == wanted
 
 
 def test_an_ensemble_of_runs_keeps_each_members_normalizer(tmp_path):
-    members = [DDPG(4, LOW, HIGH, DDPGConfig(**SMALL), seed=seed) for seed in range(2)]
+    members = [ActorCritic(FACTS, ActorCriticConfig(**SMALL), seed=seed) for seed in range(2)]
     for place, member in enumerate(members):
         member.normalizer.update(torch.randn(50, 4) * (1 + place) + 5 * place)
     ensemble = ACE.from_members(members, ACEConfig(num_pairs=2, **SMALL))
@@ -62,8 +65,14 @@ def test_an_ensemble_of_runs_keeps_each_members_normalizer(tmp_path):
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no deterministic policy"):
-        export_onnx(torch.nn.Linear(1, 1), 1, tmp_path / "policy.onnx")
+    class Undecided(Agent):
+        pass
+
+    agent = Undecided(FACTS, None)
+    agent.weights = torch.nn.Linear(1, 1)
+    with pytest.raises(UserError, match="Undecided has no deterministic policy"):
+        export_onnx(agent, 4, tmp_path / "policy.onnx")
+    assert all(weight.requires_grad for weight in agent.parameters())
 
 
 def test_the_script_exports_a_run_and_the_example_runs_it_in_gymnasium(tmp_path, capsys, monkeypatch):

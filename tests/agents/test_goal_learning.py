@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy_environments import PointGoalEnv
 
-from agents.ddpg import DDPG
+from agents.actor_critic import ActorCritic
 from agents.sher import SHER
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
@@ -14,6 +14,7 @@ from rlsuite.replay.config import CurriculumConfig, HindsightConfig, ReplayConfi
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 BASE = {
     "batch_size": 128,
@@ -47,8 +48,8 @@ ARMS = {
         HindsightConfig(strategy="future", curriculum=CurriculumConfig(enabled=True)),
         (0.9, 1.0),
     ),
-    "ddpg": (DDPG, HARD, FUTURE, (0.9, 1.0)),
-    "ddpg, final": (DDPG, HARD, HindsightConfig(strategy="final"), (0.8, 1.0)),
+    "ddpg": (ActorCritic, HARD, FUTURE, (0.9, 1.0)),
+    "ddpg, final": (ActorCritic, HARD, HindsightConfig(strategy="final"), (0.8, 1.0)),
     "sher without relabelling": (
         SHER,
         SOFT,
@@ -62,9 +63,8 @@ ARMS = {
 def test_reaches_sparse_goals(arm):
     kind, keys, hindsight, (low, high) = ARMS[arm]
     env = PointGoalEnv(16)
-    bound = torch.ones(2)
     config = kind.Config(**(BASE | keys))
-    agent = kind(6, -bound, bound, config, num_envs=16, seed=0, goals=env.goals)
+    agent = kind.build(EnvironmentFacts.of(env), config, seed=0)
     worker = RolloutWorker(env, agent, seed=0)
     replay = Replay(
         ReplayConfig(capacity=20_000, hindsight=hindsight),

@@ -5,7 +5,7 @@ import torch
 from toy_environments import PointEnv
 
 from agents.ace import ACE
-from agents.ddpg import DDPG
+from agents.actor_critic import ActorCritic
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
@@ -14,6 +14,7 @@ from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 BASE = {
     "batch_size": 64,
@@ -26,15 +27,15 @@ BASE = {
     "exploration": ExplorationConfig(std=0.3),
 }
 AGENTS = {
-    "ddpg": (DDPG, {}, {}),
-    "td3": (DDPG, {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}, {}),
+    "ddpg": (ActorCritic, {}, {}),
+    "td3": (ActorCritic, {"num_critics": 2, "policy_delay": 2, "target_noise": 0.2}, {}),
     "ace": (ACE, {"num_pairs": 3, "collect_with": "members"}, {}),
     "ace training as an ensemble": (ACE, {"num_pairs": 3, "train_with_ensemble": True}, {}),
     "ace with embeddings": (ACE, {"num_pairs": 2, "embedding": EmbeddingConfig(size=8, hidden_sizes=(32,))}, {}),
-    "ddpg, prioritized 3-step": (DDPG, {}, {"prioritized": True, "n_step": 3}),
-    "ddpg, layer norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="layer_norm")}, {}),
-    "ddpg, batch norm": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="batch_norm")}, {}),
-    "ddpg, hyperspherical": (DDPG, {"critic": CriticConfig(hidden_sizes=(32, 32), block="hyperspherical")}, {}),
+    "ddpg, prioritized 3-step": (ActorCritic, {}, {"prioritized": True, "n_step": 3}),
+    "ddpg, layer norm": (ActorCritic, {"critic": CriticConfig(hidden_sizes=(32, 32), block="layer_norm")}, {}),
+    "ddpg, batch norm": (ActorCritic, {"critic": CriticConfig(hidden_sizes=(32, 32), block="batch_norm")}, {}),
+    "ddpg, hyperspherical": (ActorCritic, {"critic": CriticConfig(hidden_sizes=(32, 32), block="hyperspherical")}, {}),
     "ace, hyperspherical categorical twins": (
         ACE,
         {
@@ -52,7 +53,7 @@ AGENTS = {
         {},
     ),
     "ddpg, categorical": (
-        DDPG,
+        ActorCritic,
         {
             "critic": CriticConfig(
                 hidden_sizes=(32, 32), loss="categorical", num_atoms=41, value_min=-12.0, value_max=2.0
@@ -61,7 +62,7 @@ AGENTS = {
         {},
     ),
     "ddpg, categorical, rewards scaled by returns": (
-        DDPG,
+        ActorCritic,
         {
             "critic": CriticConfig(hidden_sizes=(32, 32), loss="categorical", num_atoms=41),
             "reward_scaling": "returns",
@@ -74,10 +75,8 @@ AGENTS = {
 def train(cls, keys, replay_keys, *, updates, seed=0):
     """Train on PointEnv with one update for two environment steps; return the agent."""
     env = PointEnv(4)
-    space = env.single_action_space
     config = cls.Config(**(BASE | keys))
-    low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-    agent = cls(2, low, high, config, num_envs=4, seed=seed)
+    agent = cls(EnvironmentFacts.of(env), config, seed=seed)
     worker = RolloutWorker(env, agent, seed=seed)
     replay_config = ReplayConfig(capacity=5000, **replay_keys)
     replay = Replay(replay_config, worker.observation, torch.zeros(4, 1), discount=config.discount, seed=seed)

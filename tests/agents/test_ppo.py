@@ -17,13 +17,14 @@ from rlsuite.replay.buffer import Transition
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.rollout_buffer import RolloutBuffer
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
 
 
 def make(**keys):
     config = {"hidden_sizes": (8, 8), "minibatch_size": 5, "passes": 1} | keys
-    return PPO(3, LOW, HIGH, PPOConfig(**config), num_envs=2, seed=0)
+    return PPO(EnvironmentFacts.of_vectors(3, LOW, HIGH, num_envs=2), PPOConfig(**config), seed=0)
 
 
 def rollout_of(agent, steps=5, seed=0, failed=None):
@@ -97,7 +98,9 @@ def test_the_first_ratio_is_one_even_though_more_is_observed():
 
 def test_the_achieved_goal_is_not_seen():
     spec = GoalSpec(1, 1, lambda achieved, desired: achieved, lambda achieved, desired: achieved)
-    agent = PPO(3, LOW, HIGH, PPOConfig(hidden_sizes=(8, 8)), num_envs=2, seed=0, goals=spec)
+    agent = PPO(
+        EnvironmentFacts.of_vectors(3, LOW, HIGH, num_envs=2, goals=spec), PPOConfig(hidden_sizes=(8, 8)), seed=0
+    )
     observation = torch.randn(4, 3)
     changed = torch.cat([observation[:, :2], observation[:, 2:] + 10.0], dim=1)
     assert torch.equal(agent.act(observation, False), agent.act(changed, False))
@@ -161,7 +164,7 @@ def plain(stacked):
 
 
 def test_initial_weights_are_orthogonal_with_their_gains():
-    agent = PPO(8, LOW, HIGH, PPOConfig(hidden_sizes=(6, 6)), seed=0)
+    agent = PPO(EnvironmentFacts.of_vectors(8, LOW, HIGH), PPOConfig(hidden_sizes=(6, 6)), seed=0)
     for network, gain in ((agent.actor, 0.01), (agent.critic, 1.0)):
         first, last = network.layers[0].weight[0], network.layers[-1].weight[0]
         torch.testing.assert_close(first.T @ first, 2.0 * torch.eye(6), rtol=1e-5, atol=1e-5)
@@ -221,7 +224,7 @@ def test_learns_the_point():
     """Standing still gives about -20, the best about -3."""
     env = PointEnv(8)
     config = PPOConfig(rollout_length=60, hidden_sizes=(32, 32), learning_rate=2e-3, discount=0.9, minibatch_size=120)
-    agent = PPO(2, torch.tensor([-1.0]), torch.tensor([2.0]), config, num_envs=8, seed=0)
+    agent = PPO(EnvironmentFacts.of_vectors(2, [-1.0], [2.0], num_envs=8), config, seed=0)
     worker = RolloutWorker(env, agent, seed=0)
     buffer = RolloutBuffer(60, worker.observation, torch.zeros(8, 1))
     for _ in range(25):

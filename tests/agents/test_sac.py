@@ -5,13 +5,14 @@ import math
 
 import pytest
 import torch
-from test_ddpg import LOW, SMALL, batch_of, make
+from test_actor_critic import LOW, SMALL, batch_of, make
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from agents.ace import ACE, ACEConfig
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig, Actors, Temperature
 from rlsuite.nn.critics import CriticConfig
+from rlsuite.vector_env import EnvironmentFacts
 
 GAUSSIAN = ActorConfig(hidden_sizes=(8, 8), distribution="squashed_gaussian")
 
@@ -103,7 +104,7 @@ def test_pairs_bootstrap_from_the_smallest_of_their_own_and_the_next_pairs_criti
     support = {"value_max": 6.0} if loss == "categorical" else {}
     critic = CriticConfig(hidden_sizes=(8,), loss=loss, num_atoms=7, **support)
     keys = {"num_pairs": 3, "num_critics": critics, "actor": GAUSSIAN, "critic": critic, "bootstrap_from": "neighbours"}
-    agent = ACE(3, LOW, LOW + 2.0, ACEConfig(**(SMALL | keys)))
+    agent = ACE(EnvironmentFacts.of_vectors(3, LOW, LOW + 2.0), ACEConfig(**(SMALL | keys)))
     following, action = torch.randn(3, 16, 3), torch.rand(3, 16, 2) * 2 - 1
     output = agent.bootstrap_output(following, action)
     for pair in range(3):

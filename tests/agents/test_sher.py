@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from agents.ddpg import DDPG
-from agents.ddpg_config import DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from agents.sher import SHER, SHERConfig
 from rlsuite.errors import UserError
 from rlsuite.goals import GoalSpec
@@ -15,6 +15,7 @@ from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig, RunningNormalizer
 from rlsuite.replay.buffer import Batch, Transition
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 3.0])
 GAUSSIAN = ActorConfig(hidden_sizes=(8, 8), distribution="squashed_gaussian", log_std="tanh")
@@ -39,7 +40,7 @@ def make(kind=SHER, **keys):
         "normalize_observations": False,
         "exploration": ExplorationConfig(std=0.0, random_probability=0.05),
     } | keys
-    return kind(7, LOW, HIGH, kind.Config(**config), num_envs=2, seed=1, goals=SPEC)
+    return kind.build(EnvironmentFacts.of_vectors(7, LOW, HIGH, num_envs=2, goals=SPEC), kind.Config(**config), seed=1)
 
 
 def batch_of(agent, seed, reward=-1.0):
@@ -130,8 +131,8 @@ def test_slow_copies_move_once_in_target_every_updates():
 
 
 def test_the_other_value_form_is_sac():
-    ours, sac = make(value="action", actor_ascends="smallest"), make(DDPG, num_critics=2)
-    assert ours.values is None
+    ours, sac = make(value="action", actor_ascends="smallest"), make(ActorCritic, num_critics=2)
+    assert type(ours) is SHER
     for update in range(3):
         first, second = ours.update(batch_of(ours, update)), sac.update(batch_of(sac, update))
         assert {name: value.tolist() for name, value in first.items()} == {
@@ -253,7 +254,7 @@ def test_log_std_by_tanh_and_the_bottleneck(generator):
 
 def test_action_penalty_by_hand():
     no_temperature = {"initial_temperature": 1.0, "temperature_learning_rate": 3e-4}  # the defaults
-    agent = make(DDPG, actor=ActorConfig(hidden_sizes=(8, 8)), action_penalty=0.7, **no_temperature)
+    agent = make(ActorCritic, actor=ActorConfig(hidden_sizes=(8, 8)), action_penalty=0.7, **no_temperature)
     batch, start = batch_of(agent, 0), copy.deepcopy(agent)
     metrics = agent.update(batch)
     seen = batch.observation[None, :, :5]
@@ -316,5 +317,5 @@ def test_wrong_values_are_refused_in_one_line(keys, message):
 
 
 def test_targets_stay_in_the_range_of_returns():
-    assert DDPGConfig(clip_targets=True, discount=0.98).target_range == pytest.approx((-50.0, 0.0))
-    assert DDPGConfig().target_range is None
+    assert ActorCriticConfig(clip_targets=True, discount=0.98).target_range == pytest.approx((-50.0, 0.0))
+    assert ActorCriticConfig().target_range is None

@@ -1,5 +1,7 @@
 """Every action that reaches an environment, or leaves an ONNX file, lies in its Box, in the Box's own dtype."""
 
+import dataclasses
+
 import gymnasium
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from odd_environments import ID
 
 import envs
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from agents.export import difference_in_onnxruntime, export_onnx
 from agents.ppo import PPO, PPOConfig
 from rlsuite.nn.action_range import ActionBox, ActionRange, policy_bounds
@@ -18,6 +21,7 @@ from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.scoring import evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 
 def box(low, high, dtype):
@@ -41,12 +45,11 @@ def vector(space, num_envs=3):
 
 def agent_for(kind, env, num_envs=3):
     small = {"actor": ActorConfig(hidden_sizes=(4,)), "critic": CriticConfig(hidden_sizes=(4,))}
-    config = PPOConfig(hidden_sizes=(4,), initial_log_std=1.0) if kind is PPO else DDPGConfig(**small)
-    low, high = (torch.as_tensor(bound) for bound in (env.single_action_space.low, env.single_action_space.high))
-    return kind(2, low, high, config, num_envs=num_envs)
+    config = PPOConfig(hidden_sizes=(4,), initial_log_std=1.0) if kind is PPO else ActorCriticConfig(**small)
+    return kind(dataclasses.replace(EnvironmentFacts.of(env), num_envs=num_envs), config)
 
 
-@pytest.mark.parametrize("kind", [DDPG, PPO])
+@pytest.mark.parametrize("kind", [ActorCritic, PPO])
 @pytest.mark.parametrize("name", BOXES)
 def test_training_and_evaluation_keep_to_the_box(name, kind):
     env = vector(BOXES[name])  # it asserts that its Box contains every action

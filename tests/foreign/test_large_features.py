@@ -6,7 +6,8 @@ import torch
 from odd_environments import ID
 
 import envs
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from agents.export import difference_in_onnxruntime, export_onnx
 from agents.ppo import PPO, PPOConfig
 from rlsuite.nn.actors import ActorConfig
@@ -16,6 +17,7 @@ from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.rollout_buffer import RolloutBuffer
+from rlsuite.vector_env import EnvironmentFacts
 
 CLOCK = 1.7e9
 LENGTH = 40
@@ -36,7 +38,7 @@ def vector(**options):
 
 def ddpg():
     small = {"actor": ActorConfig(hidden_sizes=(8,)), "critic": CriticConfig(hidden_sizes=(8,))}
-    return DDPG(2, -torch.ones(1), torch.ones(1), DDPGConfig(batch_size=16, **small), num_envs=2)
+    return ActorCritic(EnvironmentFacts.of_vectors(2, [-1], [1], num_envs=2), ActorCriticConfig(batch_size=16, **small))
 
 
 def test_a_clock_keeps_its_variance_in_replay_and_networks():
@@ -64,7 +66,7 @@ def test_a_clock_keeps_its_variance_in_replay_and_networks():
 def test_an_on_policy_agent_learns_from_it():
     env = vector()
     config = PPOConfig(hidden_sizes=(8,), rollout_length=LENGTH, minibatch_size=20)
-    agent = PPO(2, -torch.ones(1), torch.ones(1), config, num_envs=2)
+    agent = PPO(EnvironmentFacts.of_vectors(2, [-1], [1], num_envs=2), config)
     worker = RolloutWorker(env, agent, seed=0)
     for _ in range(2):
         buffer = RolloutBuffer(LENGTH, worker.observation, torch.zeros(2, 1))
@@ -77,12 +79,12 @@ def test_an_on_policy_agent_learns_from_it():
 @pytest.mark.parametrize("form", ["not normalized", "normalized"])
 @pytest.mark.parametrize("kind", ["ddpg", "ppo"])
 def test_agents_act_on_either_dtype(kind, form):
-    normalize = form == "normalized"
+    normalize, facts = form == "normalized", EnvironmentFacts.of_vectors(2, [-1], [1])
     if kind == "ppo":
-        agent = PPO(2, -torch.ones(1), torch.ones(1), PPOConfig(hidden_sizes=(8,), normalize_observations=normalize))
+        agent = PPO(facts, PPOConfig(hidden_sizes=(8,), normalize_observations=normalize))
     else:
         small = {"actor": ActorConfig(hidden_sizes=(8,)), "critic": CriticConfig(hidden_sizes=(8,))}
-        agent = DDPG(2, -torch.ones(1), torch.ones(1), DDPGConfig(normalize_observations=normalize, **small))
+        agent = ActorCritic(facts, ActorCriticConfig(normalize_observations=normalize, **small))
     observation = torch.randn(1, 2)
     single, double = agent.act(observation, False), agent.act(observation.double(), False)
     assert single.dtype == double.dtype == torch.float32

@@ -6,11 +6,13 @@ import torch
 from odd_environments import ID
 
 import envs
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.scoring import cut_note, evaluate
+from rlsuite.vector_env import EnvironmentFacts
 
 
 def zero(observation):
@@ -67,7 +69,7 @@ def test_nothing_told_is_no_rate():
 
 def worker_of(returns):
     small = {"actor": ActorConfig(hidden_sizes=(4,)), "critic": CriticConfig(hidden_sizes=(4,))}
-    agent = DDPG(2, -torch.ones(1), torch.ones(1), DDPGConfig(**small), num_envs=5)
+    agent = ActorCritic(EnvironmentFacts.of_vectors(2, [-1], [1], num_envs=5), ActorCriticConfig(**small))
     return RolloutWorker(vector(returns, 5), agent, seed=1)
 
 

@@ -204,15 +204,17 @@ def test_the_loops_imagine_what_the_batched_roll_outs_do(of_models, angles):
 
 
 def test_matmul_shapes_count_the_arithmetic_of_an_update():
-    from agents.ddpg import DDPG, DDPGConfig
+    from agents.actor_critic import ActorCritic
+    from agents.actor_critic_config import ActorCriticConfig
     from rlsuite.nn.actors import ActorConfig
     from rlsuite.nn.critics import CriticConfig
+    from rlsuite.vector_env import EnvironmentFacts
     from scripts.benchmarks.updates import matmul_shapes
 
-    config = DDPGConfig(
+    config = ActorCriticConfig(
         batch_size=7, policy_delay=2, actor=ActorConfig(hidden_sizes=(5,)), critic=CriticConfig(hidden_sizes=(4,))
     )
-    agent = DDPG(3, -torch.ones(2), torch.ones(2), config)
+    agent = ActorCritic(EnvironmentFacts.of_vectors(3, [-1, -1], [1, 1]), config)
     # Multiply-adds by hand. Actor 3-5-2: 7 * (15 + 10) = 175 forward. Critic 5-4-1: 7 * (20 + 4) = 168 forward.
     targets = 175 + 168
     critics = 168 + 168 + 28  # forward, weight gradients, input gradient of the last layer
@@ -227,6 +229,7 @@ def test_matmul_shapes_count_the_embeddings_arithmetic():
     from rlsuite.nn.actors import ActorConfig
     from rlsuite.nn.critics import CriticConfig
     from rlsuite.nn.embedding import EmbeddingConfig
+    from rlsuite.vector_env import EnvironmentFacts
     from scripts.benchmarks.updates import matmul_shapes
 
     config = ACEConfig(
@@ -236,7 +239,7 @@ def test_matmul_shapes_count_the_embeddings_arithmetic():
         critic=CriticConfig(hidden_sizes=(4,)),
         embedding=EmbeddingConfig(size=6, hidden_sizes=(8,)),
     )
-    agent = ACE(3, -torch.ones(2), torch.ones(2), config)
+    agent = ACE(EnvironmentFacts.of_vectors(3, [-1, -1], [1, 1]), config)
     # Multiply-adds a row by hand. Actor 9-5-2: 45 + 10. Critic 17-4-1: 68 + 4. State 3-8-6: 24 + 48. Action 8-8-6:
     # 64 + 48.
     networks = 55 + 72 + (72 + 72 + 4) + (55 + 55 + 10) + (72 + 4 + 4 * 8)  # as above; 8: action and its embedding

@@ -18,6 +18,7 @@ from renderers.soft import draw_soft
 from renderers.stroke_list import StrokeList, load_strokes
 from rlsuite.cli import run_script
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
+from rlsuite.vector_env import EnvironmentFacts
 
 
 def last_json(capsys):
@@ -98,14 +99,11 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
 
 
 def test_strokes_are_those_of_the_brush_that_the_painter_learned_with(photo, tmp_path):
-    painter = Painter(
-        6 * 256 + 1,
-        torch.zeros(65),
-        torch.ones(65),
-        PainterConfig(network="small", width=4),
-        renderer=functools.partial(draw_soft, size=16, brush="circle"),
-        episode_length=4,
+    renderer = functools.partial(draw_soft, size=16, brush="circle")
+    facts = EnvironmentFacts.of_vectors(
+        6 * 256 + 1, torch.zeros(65), torch.ones(65), renderer=renderer, max_episode_steps=4
     )
+    painter = Painter(facts, PainterConfig(network="small", width=4))
     weights = tmp_path / "circles.safetensors"
     save_painter(painter, weights, brush="circle", about={})
     options = [f"weights={weights}", "strokes=40", "refine=false", "video=none", "num_threads=1"]

@@ -43,7 +43,7 @@ def test_arms_differ_in_what_is_compared_alone():
         assert other.agent.discount == pytest.approx(0.95**bundle)
         for name in ("batch_size", "width", "network", "reward", "reward_scale", "actor_learning_rates"):
             assert getattr(other.agent, name) == getattr(own.agent, name), (arm, name)
-    assert arms["model-free"].agent_target.endswith("ModelFreePainter")
+    assert arms["model-free"].agent_name == "painter_ddpg"
     assert {arm: config.env.options["renderer"] for arm, config in arms.items()} == {
         "model-based": "neural",
         "model-based-soft": "soft",

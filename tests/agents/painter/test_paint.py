@@ -25,15 +25,14 @@ from envs.painting.environment import Painting
 from renderers.soft import draw_soft
 from renderers.strokes import composite
 from rlsuite.errors import UserError
+from rlsuite.vector_env import EnvironmentFacts
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     env = Painting(size=16, bundle=5).make_vector(1, max_episode_steps=4)
     config = PainterConfig(network="small", width=4)
-    painter = Painter(
-        6 * 256 + 1, torch.zeros(65), torch.ones(65), config, renderer=env.renderer, episode_length=4, seed=3
-    )
+    painter = Painter(EnvironmentFacts.of(env), config, seed=3)
     path = tmp_path_factory.mktemp("weights") / "painter.safetensors"
     save_painter(painter, path, brush="bezier", about={"made": "for tests"})
     return painter, path

@@ -13,6 +13,7 @@ from envs.painting.environment import Painting, paint, unpack
 from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 from rlsuite.replay.buffer import Batch
+from rlsuite.vector_env import EnvironmentFacts
 
 SIZE, LENGTH = 16, 4
 
@@ -24,15 +25,7 @@ def environment(**options):
 
 def agent(env, kind=Painter, **changes):
     config = {"network": "small", "width": 4, "batch_size": 6, "reward": "l2", "precision": "float32", **changes}
-    return kind(
-        2 * env.pixels + 1,
-        torch.zeros(26),
-        torch.ones(26),
-        kind.Config(**config),
-        num_envs=6,
-        renderer=env.renderer,
-        episode_length=LENGTH,
-    )
+    return kind(EnvironmentFacts.of(env), kind.Config(**config))
 
 
 def transitions(env, observation, *, terminated=False):

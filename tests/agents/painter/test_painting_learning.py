@@ -9,6 +9,7 @@ from envs.painting.environment import Painting
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.rollout import RolloutWorker
+from rlsuite.vector_env import EnvironmentFacts
 
 SIZE, LENGTH, NUM_ENVS = 16, 2, 32
 
@@ -37,15 +38,7 @@ def test_it_learns_with_every_reward(reward, updates, left):
         target_rate=0.01,
         precision="float32",
     )
-    painter = Painter(
-        6 * SIZE * SIZE + 1,
-        torch.zeros(26),
-        torch.ones(26),
-        config,
-        num_envs=NUM_ENVS,
-        renderer=env.renderer,
-        episode_length=LENGTH,
-    )
+    painter = Painter(EnvironmentFacts.of(env), config)
     worker = RolloutWorker(env, painter, seed=0)
     replay = Replay(
         ReplayConfig(capacity=2048),

@@ -11,6 +11,7 @@ from agents.pombu.imagination import imagine
 from rlsuite.errors import UserError
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
 from rlsuite.replay.buffer import Transition
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0]), torch.tensor([3.0])
 STEPS = 8
@@ -35,7 +36,8 @@ def make(seed=0, num_envs=3, of_models=None, **keys):
         "hidden_sizes": (8,),
         "dynamics": dynamics,
     } | keys
-    return POMBU(2, LOW, HIGH, POMBUConfig(**config), reward=reward, angles=(1,), num_envs=num_envs, seed=seed)
+    facts = EnvironmentFacts.of_vectors(2, LOW, HIGH, known_reward=reward, angles=(1,), num_envs=num_envs)
+    return POMBU(facts, POMBUConfig(**config), seed=seed)
 
 
 def episode(agent, seed=0, failed=None):

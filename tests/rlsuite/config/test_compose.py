@@ -257,8 +257,8 @@ def test_environment_options_must_be_a_mapping():
 
 
 @pytest.mark.parametrize("target", ["foo", "agents.ddpg.Nothing", "nowhere.Agent", "3"])
-def test_an_agent_target_that_is_not_there_is_one_line(target):
-    with pytest.raises(UserError):
+def test_an_agents_import_path_is_no_key(target):
+    with pytest.raises(UserError, match=r"agent\.target=.*agents are known by name"):
         compose_train([f"agent.target={target}"])
 
 
@@ -319,7 +319,7 @@ def test_read_config(tmp_path):
     assert read_config(tmp_path) == {"agent": {"name": "ddpg"}, "env": {}}
 
 
-@pytest.mark.parametrize("agent", [None, 3, {"name": "ddpg"}])
+@pytest.mark.parametrize("agent", [None, 3, {"discount": 0.9}, {"name": None}])
 def test_a_stored_config_without_an_agent_is_one_line(agent):
     from rlsuite.config.schema import train_config
 

@@ -12,7 +12,7 @@ from rlsuite.config.schema import TrainConfig, build, changes, differences, to_p
 from rlsuite.errors import UserError, near_matches
 
 PRESETS = {"none": group_options("agent"), "debug": group_options("agent"), "paper": ["ace", "ddpg"]}
-PLAIN = {"agent": {"name": "ddpg", "target": "agents.ddpg.DDPG"}, "env": {"id": "rlsuite/Hopper"}}
+PLAIN = {"agent": {"name": "ddpg"}, "env": {"id": "rlsuite/Hopper"}}
 
 
 @pytest.mark.parametrize(("agent", "preset"), [(agent, preset) for preset in PRESETS for agent in PRESETS[preset]])
@@ -211,7 +211,7 @@ def test_a_mapping_of_the_wrong_type_is_named(plain):
 def test_every_key_of_a_run_has_its_meaning_in_the_help():
     from rlsuite.config.help import describe
 
-    lines = describe(TrainConfig, skip=("agent", "agent_name", "agent_target", "env"))
+    lines = describe(TrainConfig, skip=("agent", "agent_name", "env"))
     bare = [line for line in lines if "  " not in line.strip()]
     assert bare == []
     assert any(line.strip().startswith("replay.capacity=1000000  ") for line in lines)

@@ -7,26 +7,27 @@ import torch
 from safetensors.torch import load_file
 
 from agents.assembly import make_agent, make_env
-from rlsuite.config.schema import load_agent_class, to_plain, train_config
+from rlsuite.agent_registry import agent_class
+from rlsuite.config.schema import to_plain, train_config
 from rlsuite.errors import UserError
 from rlsuite.records.postmortem import nonfinite, replay_postmortem, save_postmortem
 from rlsuite.replay.buffer import Batch
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.rollout_buffer import RolloutBuffer
+from rlsuite.vector_env import EnvironmentFacts
 from scripts import replay_failure
 
+FACTS = EnvironmentFacts.of_vectors(3, [-1.0, 0.0], [1.0, 4.0], num_envs=6)
 
-def make(target="agents.ddpg.DDPG", **keys):
+
+def make(name="ddpg", **keys):
     plain = {
-        "agent": {"name": "x", "target": target, "batch_size": 4, "actor": {"hidden_sizes": [5]},
+        "agent": {"name": name, "batch_size": 4, "actor": {"hidden_sizes": [5]},
                   "critic": {"hidden_sizes": [5]}} | keys,
         "env": {"id": "rlsuite/Hopper"},
     }  # fmt: skip
     config = train_config(plain)
-    agent = load_agent_class(target)(
-        3, torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0]), config.agent, num_envs=6, seed=0
-    )
-    return config, agent
+    return config, agent_class(name).build(FACTS, config.agent, seed=0)
 
 
 def batch(size, bad=None):
@@ -42,12 +43,12 @@ def save(folder, config, agent, rows):
     return save_postmortem(folder, step=7, seed=3, names=names, agent=agent, batch=rows, config=to_plain(config))
 
 
-@pytest.mark.parametrize("target", ["agents.ddpg.DDPG", "agents.ace.ACE"])
-def test_a_bad_batch_is_named_when_replayed(tmp_path, target):
-    config, agent = make(target)
+@pytest.mark.parametrize("name", ["ddpg", "ace"])
+def test_a_bad_batch_is_named_when_replayed(tmp_path, name):
+    config, agent = make(name)
     path = save(tmp_path / "failures", config, agent, batch(agent.sample_size, bad="reward"))
     assert path == tmp_path / "failures" / "update-7"
-    found = replay_postmortem(path)
+    found = replay_postmortem(path, lambda config: FACTS)
     assert found["batch"] == ["reward"]
     assert found["agent"] == []
     assert "critic_loss" in found["metrics"]
@@ -57,7 +58,7 @@ def test_a_bad_batch_is_named_when_replayed(tmp_path, target):
 def test_bad_weights_are_named_when_replayed(tmp_path):
     config, agent = make()
     agent.critics.network.layers[0].bias.data[0, 0, 1] = float("inf")
-    found = replay_postmortem(save(tmp_path, config, agent, batch(4)))
+    found = replay_postmortem(save(tmp_path, config, agent, batch(4)), lambda config: FACTS)
     assert found["batch"] == []
     assert found["agent"] == ["critics.network.layers.0.bias"]
     assert "critic_loss" in found["metrics"]
@@ -66,13 +67,17 @@ def test_bad_weights_are_named_when_replayed(tmp_path):
 def test_a_sound_update_replays_soundly(tmp_path):
     config, agent = make(num_critics=2, policy_delay=2)
     agent.update(batch(4))
-    assert replay_postmortem(save(tmp_path, config, agent, batch(4))) == {"batch": [], "agent": [], "metrics": []}
+    assert replay_postmortem(save(tmp_path, config, agent, batch(4)), lambda config: FACTS) == {
+        "batch": [],
+        "agent": [],
+        "metrics": [],
+    }
 
 
 def imagining(folder, bad=None):
     """Leave a record of an agent that imagines, one rollout of its models' data in it."""
     plain = {
-        "agent": {"name": "pombu", "target": "agents.pombu.agent.POMBU", "horizon": 30, "trajectories": 3, "passes": 1,
+        "agent": {"name": "pombu", "horizon": 30, "trajectories": 3, "passes": 1,
                   "policy_updates": 1, "hidden_sizes": [4], "dynamics": {"max_passes": 5, "hidden_sizes": [4]}},
         "env": {"id": "rlsuite/Point3D"}, "num_envs": 2, "steps": 600, "learning_starts": 0, "warmup_random": False,
     }  # fmt: skip
@@ -150,7 +155,7 @@ def test_a_damaged_record_is_one_line(tmp_path, damage):
     path = save(tmp_path, *make(), batch(4))
     damage(path)
     with pytest.raises(UserError) as caught:
-        replay_postmortem(path)
+        replay_postmortem(path, lambda config: FACTS)
     assert "\n" not in str(caught.value)
 
 

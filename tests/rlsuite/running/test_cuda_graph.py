@@ -6,16 +6,18 @@ import pytest
 import torch
 
 from agents.ace import ACE, ACEConfig
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
 from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.vector_env import EnvironmentFacts
 
 SMALL = {"actor": ActorConfig(hidden_sizes=(16, 16)), "critic": CriticConfig(hidden_sizes=(16, 16)), "batch_size": 8}
-TD3 = DDPGConfig(num_critics=2, policy_delay=2, target_noise=0.2, **SMALL)
+TD3 = ActorCriticConfig(num_critics=2, policy_delay=2, target_noise=0.2, **SMALL)
 
 
 def stand_in(learn, generators):
@@ -24,8 +26,8 @@ def stand_in(learn, generators):
 
 
 def make(config, device):
-    kind = ACE if isinstance(config, ACEConfig) else DDPG
-    return kind(5, -torch.ones(2), torch.ones(2), config, seed=3, device=device)
+    kind = ACE if isinstance(config, ACEConfig) else ActorCritic
+    return kind(EnvironmentFacts.of_vectors(5, [-1, -1], [1, 1]), config, seed=3, device=device)
 
 
 def random_batch(size, device, generator):

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from toy_environments import PointEnv
 
-from rlsuite.config.schema import load_agent_class, train_config
+from rlsuite.agent import Agent
+from rlsuite.agent_registry import agent_class
+from rlsuite.config.schema import train_config
 from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import latest_checkpoint, list_checkpoints, read_checkpoint
 from rlsuite.records.monitor import Monitor
 from rlsuite.running import training
 from rlsuite.running.training import Trainer, _crossed
+from rlsuite.vector_env import EnvironmentFacts
 
 TINY = {
     "steps": 120,
@@ -28,8 +32,8 @@ TINY = {
 }
 NETWORKS = {"batch_size": 8, "actor": {"hidden_sizes": [8]}, "critic": {"hidden_sizes": [8]}}
 NOISE = {"hold": 3, "decision_decay": 0.9, "episode_multipliers": [1.0, 0.5]}
-DDPG = {"name": "ddpg", "target": "agents.ddpg.DDPG"} | NETWORKS
-ACE = {"name": "ace", "target": "agents.ace.ACE", "num_pairs": 2} | NETWORKS
+DDPG = {"name": "ddpg"} | NETWORKS
+ACE = {"name": "ace", "num_pairs": 2} | NETWORKS
 BATCH_NORM = {"hidden_sizes": [8], "block": "batch_norm"}
 
 
@@ -37,11 +41,11 @@ def configure(agent=None, **keys):
     return train_config(TINY | {"agent": dict(agent or DDPG)} | keys)
 
 
-class CountingAgent:
+class CountingAgent(Agent):
     """Stands in for an agent: counts what the loop asks of it, and returns the loss it is told to."""
 
     def __init__(self):
-        self.optimizers, self.sample_size = {}, 5
+        super().__init__(EnvironmentFacts.of(PointEnv(4)), SimpleNamespace(batch_size=5))
         self.loss = torch.tensor(1.0)
         self.explored, self.greedy, self.batches, self.updates_at, self.progress = 0, 0, [], [], []
         self.steps = 0
@@ -64,9 +68,6 @@ class CountingAgent:
         self.updates_at.append(self.steps)
         return {"critic_loss": self.loss, "td_error": torch.ones(self.sample_size)}
 
-    def diagnostics(self):
-        return {}
-
     def state_dict(self):
         return {"steps": torch.tensor(self.steps)}
 
@@ -75,8 +76,8 @@ class CountingAgent:
 
 
 def make_agent(config, seed=0):
-    low, high = torch.tensor([-1.0]), torch.tensor([2.0])
-    return load_agent_class(config.agent_target)(2, low, high, config.agent, num_envs=config.num_envs, seed=seed)
+    facts = EnvironmentFacts.of(PointEnv(config.num_envs))
+    return agent_class(config.agent_name).build(facts, config.agent, seed=seed)
 
 
 def make(config, run_dir, *, kind=Trainer, agent=None, env=None, checkpoint=None, records=None):

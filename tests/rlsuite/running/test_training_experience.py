@@ -1,30 +1,28 @@
 """The training loop with hindsight and without a replay: resume at any point, bad losses."""
 
 import pytest
-import torch
 from test_training import NETWORKS, configure, final_bytes, make, make_agent, records_of, run
 from toy_environments import PointEnv, PointGoalEnv
 
-from agents.pombu.agent import EXPLORATION, MODELS, POLICY
-from rlsuite.config.schema import load_agent_class
+from agents.pombu.agent import EXPLORATION, MODELS, POLICY, POMBU
+from rlsuite.agent_registry import agent_class
 from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import latest_checkpoint, read_checkpoint
 from rlsuite.records.postmortem import replay_postmortem
 from rlsuite.running.on_policy import OnPolicyTrainer
+from rlsuite.vector_env import EnvironmentFacts
 from scripts.experiments.training_runs import finished
 
 SHER = {
     "name": "sher",
-    "target": "agents.sher.SHER",
     "normalizer": {"source": "relabelled"},
     "target_every": 3,
 } | NETWORKS
 SHER = SHER | {"actor": {"hidden_sizes": [8], "distribution": "squashed_gaussian"}}
 CURRICULUM = {"enabled": True, "candidates": 8, "kept": 4}
-PPO = {"name": "ppo", "target": "agents.ppo.PPO", "rollout_length": 10, "minibatch_size": 16, "hidden_sizes": [8]}
-POMBU = {
+PPO = {"name": "ppo", "rollout_length": 10, "minibatch_size": 16, "hidden_sizes": [8]}
+ITERATING = {
     "name": "pombu",
-    "target": "agents.pombu.agent.POMBU",
     "horizon": 10,
     "policy_updates": 3,
     "trajectories": 4,
@@ -47,9 +45,7 @@ def test_a_resumed_run_with_hindsight_ends_with_the_same_bytes(tmp_path, stop):
 
     def trainer(run_dir, checkpoint=None):
         env = PointGoalEnv(4, length=9)
-        bound = torch.ones(2)
-        kind = load_agent_class(config.agent_target)
-        agent = kind(6, -bound, bound, config.agent, num_envs=4, seed=0, goals=env.goals)
+        agent = agent_class(config.agent_name).build(EnvironmentFacts.of(env), config.agent, seed=0)
         found = make(config, run_dir, agent=agent, env=env, checkpoint=checkpoint)
         found.make_evaluation_env = lambda: PointGoalEnv(2, length=9)
         return found
@@ -84,18 +80,14 @@ def test_a_resumed_on_policy_run_ends_with_the_same_bytes(tmp_path, stop, schedu
 @pytest.mark.parametrize("stop", [40, 120], ids=["no evaluation is due", "at the end"])
 @pytest.mark.parametrize("stage", [MODELS, POLICY, EXPLORATION], ids=["models", "policy", "exploration"])
 def test_a_run_stopped_within_an_iteration_ends_with_the_same_bytes_and_evaluations(tmp_path, stop, stage):
-    config = configure(POMBU, warmup_random=False, evaluate={"every": 80, "episodes": 3}, checkpoint={"every": 1000})
+    config = configure(
+        ITERATING, warmup_random=False, evaluate={"every": 80, "episodes": 3}, checkpoint={"every": 1000}
+    )
 
     def trainer(name, checkpoint=None):
-        agent = load_agent_class(config.agent_target)(
-            2,
-            torch.tensor([-1.0]),
-            torch.tensor([2.0]),
-            config.agent,
-            num_envs=4,
-            reward=lambda observation, action, following: -following[..., 0].abs(),
-        )
         env = PointEnv(4, length=10)
+        env.known_reward = lambda observation, action, following: -following[..., 0].abs()
+        agent = POMBU(EnvironmentFacts.of(env), config.agent)
         return make(config, tmp_path / name, kind=OnPolicyTrainer, agent=agent, env=env, checkpoint=checkpoint)
 
     assert run(trainer("whole"))
@@ -119,4 +111,4 @@ def test_a_diverged_on_policy_update_leaves_a_post_mortem(tmp_path):
     with pytest.raises(UserError, match="became non-finite"):
         run(make(config, tmp_path, kind=OnPolicyTrainer))
     (record,) = (tmp_path / "failures").glob("update-*.json")
-    assert replay_postmortem(record.with_suffix(""))["agent"]
+    assert replay_postmortem(record.with_suffix(""), lambda config: EnvironmentFacts.of(PointEnv(4)))["agent"]

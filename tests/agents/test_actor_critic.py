@@ -7,12 +7,14 @@ import torch
 from ddpg_reference import Reference, random_batch, transition
 from safetensors.torch import load_file, save_file
 
-from agents.ddpg import DDPG, DDPGConfig
+from agents.actor_critic import ActorCritic
+from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
+from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 4.0])
 SMALL = {
@@ -27,7 +29,9 @@ SMALL = {
 
 
 def make(seed=0, num_envs=2, **keys):
-    return DDPG(3, LOW, HIGH, DDPGConfig(**(SMALL | keys)), num_envs=num_envs, seed=seed)
+    return ActorCritic(
+        EnvironmentFacts.of_vectors(3, LOW, HIGH, num_envs=num_envs), ActorCriticConfig(**(SMALL | keys)), seed=seed
+    )
 
 
 def batch_of(agent, seed):
@@ -364,12 +368,12 @@ def test_equal_seeds_give_equal_agents_and_others_do_not():
 )
 def test_values_out_of_range_are_refused_by_name(key, value):
     with pytest.raises(UserError, match=rf"^agent\.{key}={value}: use "):
-        DDPGConfig(**{key: value})
+        ActorCriticConfig(**{key: value})
 
 
 def test_the_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        DDPGConfig().discount = 0.5
+        ActorCriticConfig().discount = 0.5
 
 
 def test_bfloat16_updates_stay_near_float32_ones_and_keep_float32_state():
@@ -389,10 +393,7 @@ def test_pre_activation_penalty_by_autograd():
     agent = make(pre_activation_penalty=0.3)
     batch = batch_of(agent, 0)
     reference = make(pre_activation_penalty=0.3)
-    reference._update_critics(
-        *(rows.unflatten(0, (1, -1)) for rows in (batch.observation, (batch.action - agent.action_range.center)
-          / agent.action_range.half_range, batch.reward, batch.discount, batch.next_observation, batch.weight))
-    )  # fmt: skip
+    reference.learn_critics(batch)
     before = [parameter.detach().clone() for parameter in reference.actors.parameters()]
     inner = reference.actors.network(batch.observation[None])
     value = reference.critics(torch.cat([batch.observation[None], torch.tanh(inner)], dim=-1))

@@ -1,8 +1,9 @@
-"""The numbers of DDPG, TD3 and SAC."""
+"""The numbers of actor-critics: DDPG, TD3, SAC and HER's agent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig
@@ -12,12 +13,16 @@ from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
 
+if TYPE_CHECKING:
+    from rlsuite.config.schema import TrainConfig
+    from rlsuite.vector_env import EnvironmentFacts
+
 _DEFAULT = CriticConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPGConfig:
-    """DDPG, TD3 and SAC.
+class ActorCriticConfig:
+    """DDPG, TD3, SAC and HER's agent.
 
     Attributes:
         num_pairs: K, actor-critic pairs trained side by side, each on minibatches of its own.
@@ -122,7 +127,7 @@ class DDPGConfig:
         )
         if self.actor.distribution == "deterministic":
             for name in ("target_entropy", "initial_temperature", "temperature_learning_rate"):
-                value, default = getattr(self, name), DDPGConfig.__dataclass_fields__[name].default
+                value, default = getattr(self, name), ActorCriticConfig.__dataclass_fields__[name].default
                 require(
                     value == default,
                     f"agent.{name}={value}: deterministic actors have no temperature; use "
@@ -188,3 +193,25 @@ class DDPGConfig:
         """Return the factor on all rates when this share of the training is done."""
         decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
         return 1.0 - (1.0 - self.final_learning_rate_share) * min(decayed, 1.0)
+
+
+def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
+    """Raise UserError, naming the fix, where an actor-critic's numbers do not go with its replay and task."""
+    agent: ActorCriticConfig = config.agent
+    named = "dense" if config.env.full_id.endswith("Dense") else "sparse"
+    dense = config.env.options.get("reward_type", named) == "dense"
+    require(
+        not agent.clip_targets or (facts.goals is not None and not dense),
+        "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
+        "agent.clip_targets=false",
+    )
+    require(
+        agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",
+        "agent.normalizer.source=relabelled: nothing is relabelled; use replay.hindsight.strategy=future, or "
+        "agent.normalizer.source=steps",
+    )
+    require(
+        config.replay.n_step == 1 or agent.actor.distribution != "squashed_gaussian",
+        f"replay.n_step={config.replay.n_step}: soft returns would leave out the entropy of the steps on the way "
+        "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
+    )

@@ -1,0 +1,59 @@
+"""The networks of K actor-critic pairs, stacked, and their slow copies.
+
+Shapes: K pairs, C critics a pair, D observation, A action, Z embedding.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from agents.actor_critic_config import ActorCriticConfig
+from rlsuite.nn.actors import Actors
+from rlsuite.nn.critics import Critics
+from rlsuite.nn.embedding import Embedding, NoEmbedding, make_embedding
+
+
+class Networks(NamedTuple):
+    """K actors and K * C critics with their slow copies, and what is learned beside observations and actions."""
+
+    actors: Actors
+    critics: Critics
+    target_actors: Actors
+    target_critics: Critics
+    embedding: Embedding | NoEmbedding
+
+
+def make_networks(
+    observation_size: int, action_size: int, config: ActorCriticConfig, generator: torch.Generator
+) -> Networks:
+    """Return freshly drawn networks, the slow copies equal to what they copy.
+
+    Args:
+        observation_size: D; actors see D + Z numbers.
+        action_size: A; critics see A + Z numbers of an action.
+        config: sizes and kinds.
+        generator: of the weights.
+    """
+    pairs, input_size = config.num_pairs, observation_size + config.embedding.size
+
+    def make_actors() -> Actors:
+        return Actors(pairs, input_size, action_size, config.actor, generator=generator)
+
+    def make_critics() -> Critics:
+        action_input_size = action_size + config.embedding.size
+        count = pairs * config.num_critics
+        return Critics(count, input_size, action_input_size, config.critic, generator=generator)
+
+    actors, critics = make_actors(), make_critics()
+    target_actors, target_critics = make_actors(), make_critics()
+    target_actors.load_state_dict(actors.state_dict())
+    target_critics.load_state_dict(critics.state_dict())
+    target_actors.requires_grad_(False)
+    target_critics.requires_grad_(False)
+    # Batch normalization uses its running statistics everywhere but in the critics' own joint batch.
+    critics.eval()
+    target_critics.eval()
+    embedding = make_embedding(observation_size, action_size, config.embedding, generator=generator)
+    return Networks(actors, critics, target_actors, target_critics, embedding)
