@@ -1,0 +1,1 @@
+"""Examples to learn from: arrays, pictures, clips, optical flow. Real data lies where RLSUITE_DATA says."""
