@@ -1,8 +1,8 @@
 """What rlsuite.fit costs: its steps a second, and those of the bare loop written for the same work.
 
 what=fit measures two: the neural renderer at 32 pixels (its training is fit's first client) and a small convolutional
-network on 8x8 pictures, where a step is so short that all that is not arithmetic shows. Seconds are the processor's: both loops wait for nothing, and on a
-busy machine the clock measures the others.
+network on 8x8 pictures, where a step is so short that all that is not arithmetic shows. Seconds are the processor's:
+both loops wait for nothing, and on a busy machine the clock measures the others.
 """
 
 from __future__ import annotations
