@@ -108,4 +108,6 @@ def find_data(what: str, names: Sequence[str], folder: Path | str | None = None)
     for name in names:
         if (root / name).exists():
             return root / name
-    raise UserError(f"{what}: {root} holds none of {', '.join(names)}; put one there, or let {VARIABLE} name another")
+    raise UserError(
+        f"{what}: {root} holds none of {', '.join(names[:4])}; put one there, or let {VARIABLE} name another"
+    )
