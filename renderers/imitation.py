@@ -122,7 +122,14 @@ def train_renderer(
             report(step, validation_error(renderer, **validation))
 
     fit(
-        renderer, squared_error, source, fit_config(config, every), seed=config.seed, hooks=(progress,), run_dir=run_dir
+        renderer,
+        squared_error,
+        source,
+        fit_config(config, every),
+        seed=config.seed,
+        hooks=(progress,),
+        run_dir=run_dir,
+        about={"brush": config.brush, "pool": config.pool, "circles": config.circles},
     )
     return renderer, validation_error(renderer, **validation)
 

@@ -112,6 +112,7 @@ def fit(
     seed: int,
     hooks: Sequence[Hook] = (),
     run_dir: Path | str | None = None,
+    about: Mapping[str, Any] | None = None,
     console: bool = False,
 ) -> History:
     """Fit a module's weights to examples.
@@ -125,6 +126,8 @@ def fit(
         hooks: called before each minibatch with the minibatches done and their share of all, and once at the end: for
             what changes over a fit. What they change must be a function of that share, or lie in the module's state.
         run_dir: where to log and to save; a fit that is there is continued, and a finished one is only loaded.
+        about: JSON-able, what else a fit in run_dir must have been made with to be continued, such as how the examples
+            were made.
         console: with run_dir, show progress.
 
     Returns:
@@ -147,9 +150,10 @@ def fit(
     require(min(map(len, sources)) >= 1, "there are no examples to fit to")
     seeds = [derive_seed(seed, f"minibatches {place}") for place in range(len(turns))]
     layers_seed = derive_seed(seed, "layers")
+    identity = _identity(config, seed, turns, sources) | {"about": dict(about or {})}
     history, best = History(), Best()
 
-    with FitRun(run_dir, module, optimizers, _identity(config, seed, turns, sources), config.steps, console) as run:
+    with FitRun(run_dir, module, optimizers, identity, config.steps, console) as run:
         since = step = run.load(history, best)
         if step and 0.0 < config.deadline_s <= run.elapsed_s:
             history.stopped = "deadline"

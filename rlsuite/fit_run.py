@@ -50,7 +50,7 @@ class Best:
 
     def take(self, loss: float, module: nn.Module | None) -> None:
         """Take note of a measurement, and keep the module's weights if it is the best."""
-        if loss >= self.loss:
+        if not loss < self.loss:  # NaN is no best
             self.waited += 1
             return
         self.loss, self.waited = loss, 0
@@ -178,5 +178,5 @@ class FitRun:
             return
         if not isinstance(found, dict):
             raise UserError(f"{self.run_dir} holds a run of another kind; choose another run_dir=")
-        changed = changes(found, self.identity) or ["it was made by another version"]
+        changed = changes(found, self.identity) or ["not all that it was made with is the same"]
         raise UserError(f"{self.run_dir} holds another fit: {', '.join(changed)}; choose another run_dir=")

@@ -16,6 +16,7 @@ from rlsuite.data.source import split
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig, NonFiniteLossError, Turn, fit, held_out_loss
 from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
+from rlsuite.records.checkpoint import save_checkpoint
 from rlsuite.running.seeding import derive_seed
 
 
@@ -147,6 +148,15 @@ def test_another_fit_is_not_continued(tmp_path):
     with pytest.raises(UserError, match="holds another module"):
         fit(nn.Linear(3, 1), squared, examples(), config, seed=0, run_dir=tmp_path)
     fit(network(), squared, examples(), FitConfig(steps=6, check_every=2, save_every=99), seed=0, run_dir=tmp_path)
+    with pytest.raises(UserError, match="not all that it was made with is the same"):
+        fit(network(), squared, examples(), config, seed=0, run_dir=tmp_path, about={"noise": 3})
+    fit(network(), squared, examples(), config, seed=0, run_dir=tmp_path / "noisy", about={"noise": 2})
+    with pytest.raises(UserError, match=r"about\.noise=3 \(it was 2\)"):
+        fit(network(), squared, examples(), config, seed=0, run_dir=tmp_path / "noisy", about={"noise": 3})
+    (tmp_path / "other").mkdir()
+    save_checkpoint(tmp_path / "other", 3, {"agent": {}}, {"config": {}})
+    with pytest.raises(UserError, match="holds a run of another kind"):
+        fit(network(), squared, examples(), config, seed=0, run_dir=tmp_path / "other")
 
 
 def test_early_stop_puts_the_best_weights_back():
