@@ -91,8 +91,10 @@ class ACE(DDPG):
         self.score_margin: Tensor
         device = self.action_range.center.device
         # Diagnostics of the log, not state of the agent: they do not travel with checkpoints.
-        self.register_buffer("chosen_count", torch.zeros(self.num_actors, device=device), persistent=False)
-        self.register_buffer("score_margin", torch.zeros(2, device=device), persistent=False)
+        counts = {"chosen_count": self.num_actors, "score_margin": 2}
+        for name, size in counts.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.float64, device=device), persistent=False)
+        self.counted: Tensor | None = None
 
     # -- act ----------------------------------------------------------------------------------------------
 
@@ -157,12 +159,15 @@ class ACE(DDPG):
         values = critics.value(critics(self._per_critic(inputs), slice(0, num_critics * count)))
         return values.unflatten(0, (num_critics, count)).amin(dim=1)
 
+    def count_only(self, rows: Tensor | None) -> None:
+        """Let diagnostics count only these rows (R,) bool of the next decisions, those within an episode; None: all."""
+        self.counted = rows
+
     def _record_choice(self, scores: Tensor) -> None:
-        best = scores.topk(2, dim=0).values
-        self.chosen_count += torch.bincount(scores.argmax(dim=0), minlength=self.num_actors)
-        self.score_margin += torch.stack(
-            [(best[0] - best[1]).sum(), torch.tensor(float(scores.shape[1]), device=scores.device)]
-        )
+        best = scores.topk(2, dim=0).values.double()
+        rows = torch.ones_like(best[0]) if self.counted is None else self.counted.to(best)
+        self.chosen_count += torch.bincount(scores.argmax(dim=0), weights=rows, minlength=self.num_actors)
+        self.score_margin += torch.stack([((best[0] - best[1]) * rows).sum(), rows.sum()])
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Return what was chosen since the last call: every choice (n,) int64, each actor's share, the score margin."""

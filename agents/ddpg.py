@@ -89,7 +89,8 @@ class DDPG(nn.Module):
         self.critics.eval()
         self.target_critics.eval()
         self.normalizer = RunningNormalizer(observation_size, config.normalizer)
-        self.return_scaler = ReturnScaler(num_envs, config.discount, abs(config.critic.value_max))
+        scaled, bound = config.reward_scaling == "returns", abs(config.critic.value_max)
+        self.return_scaler = ReturnScaler(num_envs, config.discount, bound, through_time_limits=scaled)
         self.action_range = ActionRange(action_low, action_high)
         self.to(device)
         self.exploration = GaussianExploration(num_envs, action_size, config.exploration, seed=seed + 1, device=device)
@@ -162,9 +163,11 @@ class DDPG(nn.Module):
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
         if self.config.normalize_observations and self.config.normalizer.source == "steps":
             self.normalizer.update(transition.observation[..., : self.observation_size])
+        ended = transition.terminated | transition.truncated
         if self.config.reward_scaling == "returns":
-            self.return_scaler.update(transition.reward, transition.terminated | transition.truncated)
-        self.exploration.advance(transition.terminated | transition.truncated)
+            cut = transition.truncated & ~transition.terminated & ~transition.failed
+            self.return_scaler.update(transition.reward, ended, cut)
+        self.exploration.advance(ended)
 
     def interrupt(self) -> None:
         """Begin new episodes in every environment: those of before could not be resumed."""
@@ -212,11 +215,11 @@ class DDPG(nn.Module):
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates to what they are when this share of the training's steps, in [0, 1], is done."""
-        left = self.config.learning_rate_left(progress)
-        set_learning_rate(self.optimizers["actor"], self.config.actor_learning_rate * left)
-        set_learning_rate(self.optimizers["critic"], self.config.critic_learning_rate * left)
-        if "embedding" in self.optimizers:
-            set_learning_rate(self.optimizers["embedding"], self.config.embedding.learning_rate * left)
+        config, left = self.config, self.config.learning_rate_left(progress)
+        rates = {"actor": config.actor_learning_rate, "critic": config.critic_learning_rate}
+        rates |= {"embedding": config.embedding.learning_rate, "temperature": config.temperature_learning_rate}
+        for name in rates.keys() & self.optimizers.keys():
+            set_learning_rate(self.optimizers[name], rates[name] * left)
 
     def learn(self, batch: Batch, turn: Turn) -> dict[str, Tensor]:
         """Do the update's work on the device; a CUDA graph can record it for each value of `turn`."""

@@ -40,7 +40,8 @@ class DDPGConfig:
         normalize_observations: standardize observations by running statistics.
         normalizer: how.
         reward_scaling: "constant" (rewards are multiplied by reward_scale) or "returns" (they are divided so that
-            discounted returns stay within agent.critic.value_max; what a categorical critic wants).
+            discounted returns stay within agent.critic.value_max, as large as bootstrapping through time limits makes
+            them; what a categorical critic wants).
         reward_scale: the constant.
         initial_temperature: alpha at first, the weight of the entropy; it and the next two are read only with
             agent.actor.distribution=squashed_gaussian (SAC).
@@ -153,6 +154,11 @@ class DDPGConfig:
             require(
                 self.reward_scale == 1.0,
                 f"agent.reward_scale={self.reward_scale}: agent.reward_scaling=returns finds the scale itself; use 1",
+            )
+            require(
+                self.discount < 1.0,
+                "agent.discount=1: values that bootstrap through time limits have no bound for "
+                "agent.reward_scaling=returns to find; use less than 1",
             )
         require(
             self.critic.loss == "categorical"

@@ -1,8 +1,10 @@
 """Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
 
-The last line printed is JSON: mean, std, interval (95 % bootstrap of the mean), returns, lengths; for tasks with goals
-also success_rate, the share of episodes whose goal is reached at the last step; and failed, the number of episodes that
-a simulation's failure cut short, if there are any.
+The last line printed is JSON: mean, std, interval (95 %, of the mean over starts) and interval_kind (how it was made:
+docs/statistics.md), returns, lengths; for tasks with goals also success_rate, the share of episodes whose goal is
+reached at the last step; and failed, the number of episodes that a simulation's failure cut short, if there are any,
+which no mean has in it. The starts are never those of a run's own learning curve, whatever the seeds: recipes are
+chosen on curves.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -26,8 +28,10 @@ from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require
 from rlsuite.records.video import VideoWriter
-from rlsuite.running.seeding import derive_seed
+from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import evaluate
+from rlsuite.statistics.digits import shown
+from rlsuite.statistics.means import NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class EvaluateScriptConfig(PolicyConfig):
 
     Attributes:
         episodes: episodes, one environment each, all from the same seed tree.
-        seed: of the episodes' starts.
+        seed: of the episodes' starts, from another branch of the seed tree than any run's own evaluations.
         video: write the first episode as mp4.
         output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4.
         num_threads: threads of simulator and torch; 0 takes all cores.
@@ -72,18 +76,19 @@ def main(arguments: list[str]) -> int:
     def policy(observation: torch.Tensor) -> torch.Tensor:
         return agent.act(observation, False)
 
-    seed = derive_seed(script.seed, "evaluation")
+    seed = derive_seed(script.seed, JUDGED_ON)
+    count_only = getattr(agent, "count_only", None)
     if script.video:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
         with VideoWriter(path, frames_per_second=int(env.metadata.get("render_fps", 30))) as video:
             try:
-                result = evaluate(policy, env, seed=seed, on_frame=video.add)
+                result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=count_only)
             except gymnasium.error.Error as error:  # a foreign environment that lacks what it draws with
                 raise UserError(f"{config.env.full_id} cannot be drawn: {error}") from None
         print(f"video: {path}")
     else:
-        result = evaluate(policy, env, seed=seed)
+        result = evaluate(policy, env, seed=seed, count_only=count_only)
     for failure in env.failures:
         print(f"failed: {failure.message}", file=sys.stderr)
     env.close()
@@ -91,11 +96,13 @@ def main(arguments: list[str]) -> int:
     if chosen is not None:
         counts = torch.bincount(chosen)
         print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
-    summary = result.summary()
-    low, high = summary["interval"]
+    number = len(result.returns)
+    require(result.failed < number, f"the simulation failed in every one of {number} episodes: there is no return")
+    summary, (low, high, kind) = result.summary(), result.interval()
     reached = f", success {summary['success_rate']:.3f}" if "success_rate" in summary else ""
-    found = f"{summary['mean']:.1f} [{low:.1f}, {high:.1f}]"
-    print(f"{config.env.full_id}: {found} over {script.episodes} episodes{reached}")
+    cut = f"; {result.failed} more failed and are in no mean" if result.failed else ""
+    interval = f" ({kind})" if kind == NONE else f" [{shown(low)}, {shown(high)}] (95 %, {kind})"
+    print(f"{config.env.full_id}: {shown(result.mean)}{interval} over {number - result.failed} episodes{reached}{cut}")
     print(json.dumps(summary))
     return 0
 

@@ -1,9 +1,11 @@
 """Plot learning curves of many runs: ``python scripts/plot_curves.py runs=runs output=curves.png``.
 
-A panel for each task: the interquartile mean over seeds with its 95 % bootstrap band, over environment steps or, with
-x=minutes, over the wall clock of training. With several tasks also performance profiles of the last evaluations, each
-task's returns divided by the best group's. by= groups runs, such as by=agent.name,agent.num_pairs. A table is printed,
-how likely a run of one group ends above one of another, and what could not be drawn.
+A panel for each task: the mean over seeds with its 95 % band by Student's t and each seed as a thin line, from ten
+seeds on the interquartile mean with a bootstrap band; over environment steps or, with x=minutes, over the wall clock of
+training. With several tasks also performance profiles at the last common step, each task's returns divided by the best
+group's. by= groups runs, such as by=agent.name,agent.num_pairs; groups whose configs differ otherwise are split. A
+table is printed, how likely a run of one group ends above one of another at equal steps, and what could not be drawn
+(docs/statistics.md).
 
 The evaluations of every run go to a data file (data=), from which alone the figure can be drawn again:
 ``python scripts/plot_curves.py runs=curves.json output=again.png``.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,20 @@ from rlsuite.cli import run_script
 from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_choice
-from rlsuite.statistics.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
-from rlsuite.statistics.estimates import (
-    performance_profile,
-    probability_of_improvement,
-    probability_of_improvement_interval,
-)
+from rlsuite.statistics.curves import Curve, left_out, make_curves
+from rlsuite.statistics.digits import shown
+from rlsuite.statistics.estimates import performance_profile
+from rlsuite.statistics.improvement import FEWEST_RUNS, improvement
+from rlsuite.statistics.means import BOOTSTRAP, FEWEST_FOR_BOOTSTRAP, NONE, STUDENT, expanded_level
+from rlsuite.statistics.runs import METRICS, read_runs, write_data
 
 AXES = {"steps": "environment steps", "minutes": "minutes of training"}
 MAX_COLUMNS = 4
-MAX_PAIRS = 10  # of groups compared
+BANDS = {
+    STUDENT: "mean, 95 % band by Student's t",
+    BOOTSTRAP: "interquartile mean, 95 % bootstrap band",
+    NONE: "one seed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,40 +95,66 @@ def main(arguments: list[str]) -> int:
 
 def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
     """Return the last evaluations as lines of text, with so many digits behind the point."""
-    head = ("mean", "95 % interval", "iqm", "minutes")
-    lines = [f"{'task':24} {'label':32} {'steps':>10} {'seeds':>5} " + "{:>8} {:>18} {:>8} {:>8}".format(*head)]
+    head = ("mean", "95 % interval", "by", "iqm", "minutes")
+    form = "{:>9} {:>22} {:11} {:>9} {:>8}"
+    lines = [f"{'task':24} {'label':32} {'steps':>10} {'seeds':>5} " + form.format(*head)]
     for curve in curves:
-        mean, low, high, middle = (
-            f"{value:.{digits}f}" for value in (curve.last_mean, *curve.last_interval, curve.center[-1])
-        )
+        low, high, kind = curve.last_interval
+        mean, middle = shown(curve.last_mean, digits), shown(curve.last_middle, digits)
+        interval = "-" if kind == NONE else f"[{shown(low, digits)}, {shown(high, digits)}]"
+        minutes = f"{curve.minutes[-1]:.1f}"
         lines.append(
-            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.returns):>5} {mean:>8} "
-            f"{f'[{low}, {high}]':>18} {middle:>8} {curve.minutes[-1]:>8.1f}"
+            f"{curve.task:24} {curve.label:32} {curve.steps[-1]:>10,} {len(curve.seeds):>5} "
+            + form.format(mean, interval, "-" if kind == NONE else kind, middle, minutes)
         )
     return lines
 
 
 def improvements(curves: Sequence[Curve]) -> list[str]:
-    """Return how likely a run of one group ends above one of another.
+    """Return a line for each two groups: how likely a run of one ends above one of the other, or why that is not said.
 
-    That is for groups of three runs or more, which ran on the same tasks: fewer cannot tell how sure it is.
+    They are compared on the tasks both ran on with FEWEST_RUNS seeds or more (fewer cannot tell two algorithms apart),
+    on each with the seeds it has and at the largest step that all runs of both were evaluated at. A last line names the
+    groups with fewer.
     """
-    scores: dict[str, dict[str, np.ndarray]] = {}
+    groups: dict[str, dict[str, Curve]] = {}
+    few: dict[str, list[str]] = {}
     for curve in curves:
-        scores.setdefault(curve.label, {})[curve.task] = curve.returns[:, -1]
-    lines = []
-    for first, second in itertools.combinations(scores, 2):
-        if scores[first].keys() != scores[second].keys():
-            continue
-        one, two = (
-            np.stack([of[task][: min(map(len, of.values()))] for task in sorted(of)], axis=1)
-            for of in (scores[first], scores[second])
-        )
-        if min(len(one), len(two)) < 3:
-            continue
-        chance, (low, high) = probability_of_improvement(one, two), probability_of_improvement_interval(one, two)
-        lines.append(f"P({first} > {second}) = {chance:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
-    return lines[:MAX_PAIRS]
+        if len(curve.seeds) >= FEWEST_RUNS:
+            groups.setdefault(curve.label, {})[curve.task] = curve
+        else:
+            few.setdefault(curve.label, []).append(f"{curve.task} {len(curve.seeds)}")
+    lines = [compared(first, second, groups) for first, second in itertools.combinations(groups, 2)]
+    if few and len(groups | few) > 1:
+        named = "; ".join(f"{label}: {', '.join(tasks)}" for label, tasks in few.items())
+        lines.append(f"P(A > B) is not said of fewer than {FEWEST_RUNS} seeds ({named})")
+    return lines
+
+
+def compared(first: str, second: str, groups: Mapping[str, Mapping[str, Curve]]) -> str:
+    """Return the line for two groups, each task -> curve."""
+    one, two = groups[first], groups[second]
+    steps = {task: last_common([one[task], two[task]]) for task in sorted(one.keys() & two.keys())}
+    apart = sorted({*(one.keys() ^ two.keys()), *(task for task, step in steps.items() if step is None)})
+    at = {task: step for task, step in steps.items() if step is not None}
+    if not at:
+        return f"{first} and {second} are not compared: they have no task with a common step"
+    chance, (low, high), p_value = improvement(
+        {task: one[task].at(step) for task, step in at.items()}, {task: two[task].at(step) for task, step in at.items()}
+    )
+    where = [
+        f"{task} at step {step:,}, {len(one[task].seeds)} and {len(two[task].seeds)} seeds" for task, step in at.items()
+    ]
+    without = [f"without {', '.join(apart)}"] if apart else []
+    return (
+        f"P({first} > {second}) = {chance:.2f}, 95 % score interval [{low:.2f}, {high:.2f}], exact two-sided p = "
+        f"{p_value:.3f} ({'; '.join([*where, *without])})"
+    )
+
+
+def last_common(curves: Sequence[Curve]) -> int | None:
+    """Return the largest step that all curves have, or None."""
+    return max(set(curves[0].steps.tolist()).intersection(*(curve.steps.tolist() for curve in curves)), default=None)
 
 
 def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "return") -> None:
@@ -137,23 +169,17 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     tasks = sorted({curve.task for curve in curves})
     labels = sorted({curve.label for curve in curves})
     colors = {label: f"C{place % 10}" for place, label in enumerate(labels)}
-    if len(tasks) > 1 and min(curve.center[-1] for curve in curves) <= 0:
-        print("no performance profile: a share of the best means nothing where a group's last value is 0 or less")
-    profiles = len(tasks) > 1 and min(curve.center[-1] for curve in curves) > 0  # shares of a best below 0 mean nothing
-    panels = len(tasks) + profiles
+    profiles = profile_scores(curves) if len(tasks) > 1 else {}
+    panels = len(tasks) + bool(profiles)
     columns = min(panels, MAX_COLUMNS)
     rows = -(-panels // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 3.6 * rows), squeeze=False)
     for axis in axes.flat[panels:]:
         axis.set_axis_off()
     for axis, task in zip(axes.flat, tasks, strict=False):
-        for curve in (curve for curve in curves if curve.task == task):
-            color, places = colors[curve.label], getattr(curve, x)
-            axis.plot(places, curve.center, color=color, label=curve.label)
-            axis.fill_between(places, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
-        axis.set(title=task, xlabel=AXES[x], ylabel=f"{y}, interquartile mean")
+        draw_task(axis, [curve for curve in curves if curve.task == task], colors, x, y)
     if profiles:
-        draw_profiles(axes.flat[panels - 1], curves, colors, y)
+        draw_profiles(axes.flat[panels - 1], profiles, colors, y)
     # One legend below all panels: long labels would hide the curves.
     handles = [pyplot.Line2D([], [], color=colors[label], label=label) for label in labels]
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
@@ -166,21 +192,65 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     pyplot.close(figure)
 
 
-def draw_profiles(axis: Any, curves: Sequence[Curve], colors: dict[str, str], y: str) -> None:
-    """Draw, for groups that ran on every task, the share of runs above each fraction of the best group's."""
+def draw_task(axis: Any, curves: Sequence[Curve], colors: Mapping[str, str], x: str, y: str) -> None:
+    """Draw a task's curves with their bands, and where seeds are few each of them as a thin line."""
+    for curve in curves:
+        color, places = colors[curve.label], getattr(curve, x)
+        axis.plot(places, curve.center, color=color, label=curve.label)
+        if curve.kind != BOOTSTRAP:
+            axis.plot(places, curve.returns.T, color=color, linewidth=0.5, alpha=0.6)
+    # The bands of two or three seeds are as wide as these know little: they may leave the picture.
+    low, high = axis.get_ylim()
+    room = (high - low) / 4
+    for curve in curves:
+        places = getattr(curve, x)
+        axis.fill_between(places, curve.low, curve.high, color=colors[curve.label], alpha=0.15, linewidth=0)
+    axis.set_ylim(low - room, high + room)
+    kinds = {curve.kind for curve in curves}
+    names = [name for kind, name in BANDS.items() if kind in kinds]
+    axis.set(title=curves[0].task, xlabel=AXES[x], ylabel=f"{y}: {'; '.join(names)}")
+    axis.yaxis.label.set_fontsize(8)
+
+
+def profile_scores(curves: Sequence[Curve]) -> dict[str, dict[str, np.ndarray]]:
+    """Return, of groups that ran on every task, task -> each seed's value as a share of the best group's.
+
+    All groups are taken at the largest step they have in common on a task. Prints it, and what is left out and why.
+    """
     tasks = sorted({curve.task for curve in curves})
-    best = {task: max(curve.center[-1] for curve in curves if curve.task == task) for task in tasks}
+    on = {task: [curve for curve in curves if curve.task == task] for task in tasks}
+    steps = {task: last_common(on[task]) for task in tasks}
+    missing = [task for task, step in steps.items() if step is None]
+    if missing:
+        print(f"no performance profile: the groups have no step in common on {', '.join(missing)}")
+        return {}
+    ends = {task: {curve.label: curve.at(int(step or 0)) for curve in on[task]} for task, step in steps.items()}
+    best = {task: max(float(values.mean()) for values in of.values()) for task, of in ends.items()}
+    if min(values.mean() for of in ends.values() for values in of.values()) <= 0:
+        print("no performance profile: a share of the best means nothing where a group's last value is 0 or less")
+        return {}
+    print("performance profile: " + ", ".join(f"{task} at step {step:,}" for task, step in steps.items()))
+    whole = [label for label in ends[tasks[0]] if all(label in of for of in ends.values())]
+    lacking = sorted({curve.label for curve in curves} - set(whole))
+    if lacking:
+        print(f"not in the performance profile, as they did not run on every task: {'; '.join(lacking)}")
+    return {label: {task: ends[task][label] / best[task] for task in tasks} for label in whole}
+
+
+def draw_profiles(axis: Any, scores: Mapping[str, Mapping[str, np.ndarray]], colors: Mapping[str, str], y: str) -> None:
+    """Draw the share of runs above each fraction of the best group's; bands where every task has seeds enough."""
     thresholds = np.linspace(0.0, 1.2, 61)
-    for label, color in colors.items():
-        mine = {curve.task: curve for curve in curves if curve.label == label}
-        if set(mine) != set(tasks):
-            continue
-        seeds = min(len(curve.returns) for curve in mine.values())
-        scores = np.stack([mine[task].returns[:seeds, -1] / best[task] for task in tasks], axis=1)
-        profile = performance_profile(scores, thresholds)
-        axis.plot(thresholds, profile.fraction, color=color, label=label)
-        axis.fill_between(thresholds, profile.low, profile.high, color=color, alpha=0.2, linewidth=0)
-    axis.set(title="performance profile", xlabel=f"{y} / best group's", ylabel="share of runs above")
+    banded = False
+    for label, of in scores.items():
+        seeds = min(map(len, of.values()))
+        level = expanded_level(0.95, seeds) if seeds >= FEWEST_FOR_BOOTSTRAP else 0.95
+        profile = performance_profile(of, thresholds, level=level)
+        axis.plot(thresholds, profile.fraction, color=colors[label], label=label)
+        if seeds >= FEWEST_FOR_BOOTSTRAP:
+            banded = True
+            axis.fill_between(thresholds, profile.low, profile.high, color=colors[label], alpha=0.15, linewidth=0)
+    title = "performance profile" + (", 95 % bootstrap" if banded else "")
+    axis.set(title=title, xlabel=f"{y} / best group's mean", ylabel="share of runs above")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import UserError, near_matches, require, require_choice
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
-from rlsuite.running.seeding import derive_seed
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.scoring import evaluate
 
@@ -223,7 +223,7 @@ def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop:
         def measure(self) -> None:
             paused = time.perf_counter()
             train_s = paused - self.began - self.evaluation_s
-            result = evaluate(self.policy, env, seed=derive_seed(run.seed, "evaluation"))
+            result = evaluate(self.policy, env, seed=derive_seed(run.seed, WATCHED_ON))
             values = result.scalars() | {"train_s": train_s}
             monitor.record(self.num_timesteps, "evaluate", values)
             self.evaluated_at = self.num_timesteps

@@ -125,6 +125,20 @@ class ScriptedEnv(PointEnv):
         self.steps = int(state["steps"])
 
 
+class FailingEnv(PointEnv):
+    """Pays -1 a step for 20 steps, of which each fails with a probability of 0.1: whole episodes are worth -20."""
+
+    def step(self, actions):
+        self.steps += 1
+        self.elapsed = self.elapsed + 1
+        failed = torch.rand(self.num_envs, generator=self.generator) < 0.1
+        truncated = failed | (self.elapsed >= self.length)
+        reward = torch.where(failed, 0.0, -1.0)
+        final = self.observation()
+        self.elapsed = self.elapsed.masked_fill(truncated, 0)
+        return self.observation(), reward, torch.zeros_like(failed), truncated, {"final_obs": final, "failed": failed}
+
+
 class PointGoalEnv(PointEnv):
     """A point in a plane and a goal: reward 0 within 0.3 of it, else -1; 25 steps of at most 0.5 each way.
 

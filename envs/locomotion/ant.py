@@ -82,7 +82,7 @@ class Ant(Task):
         low, high = self.healthy_z_range
         # Gymnasium also asks for a finite state; a non-finite one is a failed simulation here.
         healthy = (height >= low) & (height <= high)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = velocity[:, 0] * self.forward_reward_weight
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         contact_cost = self.contact_cost_weight * squared_norm(

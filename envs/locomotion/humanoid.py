@@ -78,7 +78,7 @@ class Humanoid(Task):
         low, high = self.healthy_z_range
         height = position[:, 2]
         healthy = (height > low) & (height < high)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = self.forward_reward_weight * velocity[:, 0]
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         contact_cost = self.contact_cost_weight * squared_norm(fields.field("cfrc_ext"))

@@ -54,7 +54,7 @@ class InvertedDoublePendulum(Task):
         tip = fields.field("site_xpos")[:, 0]
         velocity = fields.field("qvel")
         terminated = tip[:, 2] <= _LOWEST_TIP
-        survive = (~terminated) * self.healthy_reward
+        survive = (~terminated).to(tip.dtype) * self.healthy_reward  # a bool times a float is float32
         distance_penalty = 0.01 * tip[:, 0].square() + (tip[:, 2] - 2.0).square()
         velocity_penalty = 1e-3 * velocity[:, 1].square() + 5e-3 * velocity[:, 2].square()
         info = {

@@ -60,7 +60,7 @@ class PlanarWalker(Task):
         """Reward velocity and health, charge the action; end when unhealthy."""
         velocity = (after - before)[:, 0] / self.seconds(fields.facts)
         healthy = self.healthy(fields)
-        survive = healthy * self.healthy_reward
+        survive = healthy.to(velocity.dtype) * self.healthy_reward  # a bool times a float is float32
         forward = self.forward_reward_weight * velocity
         control_cost = self.ctrl_cost_weight * squared_norm(action)
         terminated = ~healthy if self.terminate_when_unhealthy else torch.zeros_like(healthy)

@@ -35,8 +35,12 @@ def group_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps=100000") -> list[Override]:
-    """Parse key=value arguments; `example` of them is for messages.
+def parse(
+    arguments: Sequence[str],
+    example: str = "agent=ace env=Humanoid steps=100000",
+    numbers: Sequence[str] = (),
+) -> list[Override]:
+    """Parse key=value arguments; `example` of them is for messages, `numbers` are keys that take no path here.
 
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
@@ -47,7 +51,9 @@ def parse(arguments: Sequence[str], example: str = "agent=ace env=Humanoid steps
         if argument.startswith("-"):
             raise UserError(f"'{argument}': keys have no dashes here; write {argument.lstrip('-')}")
     try:
-        overrides = OverridesParser.create().parse_overrides([quote_path(argument) for argument in arguments])
+        overrides = OverridesParser.create().parse_overrides(
+            [a if a.partition("=")[0] in numbers else quote_path(a) for a in arguments]
+        )
     except HydraException as error:
         raise UserError(f"cannot read the arguments: {one_line(error)}") from None
     for override in overrides:
@@ -167,7 +173,8 @@ def script_config(cls: Any, arguments: Sequence[str]) -> Any:
     """
     plain: dict[str, Any] = {}
     example = f"{dataclasses.fields(cls)[0].name}=..."
-    for override in parse(arguments, example):
+    numbers = [entry.name for entry in dataclasses.fields(cls) if entry.type in ("int", int)]
+    for override in parse(arguments, example, numbers):
         value = choices(override) if override.is_sweep_override() else override.value()
         plain[override.key_or_group] = value
     return build(cls, plain)

@@ -149,6 +149,12 @@ class TrainConfig:
             f"replay.device={self.replay.device}: use auto, cpu or cuda",
         )
         require(self.replay.n_step >= 1, f"replay.n_step={self.replay.n_step}: use 1 or more")
+        soft = getattr(getattr(self.agent, "actor", None), "distribution", "") == "squashed_gaussian"
+        require(
+            self.replay.n_step == 1 or not soft,
+            f"replay.n_step={self.replay.n_step}: soft returns would leave out the entropy of the steps on the way "
+            "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
+        )
         require(
             self.replay.capacity >= 2 * self.num_envs,
             f"replay.capacity={self.replay.capacity}: use at least {2 * self.num_envs}, twice num_envs",

@@ -1,1 +1,1 @@
-"""Examples to learn from: arrays, pictures, clips, optical flow. Real data lies where RLSUITE_DATA says."""
+"""Examples to learn from: arrays, pictures, clips, optical flow, tables. Real data lies where RLSUITE_DATA says."""

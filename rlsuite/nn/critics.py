@@ -241,12 +241,15 @@ def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor
         atoms: (V,) evenly spaced, ascending.
 
     Returns:
-        (..., V) probabilities, each row summing to 1; mass beyond the support lies on the outer atoms.
+        (..., V) probabilities, none below 0, each row summing to 1; mass beyond the support lies on the outer atoms.
     """
-    spacing = atoms[1] - atoms[0]
+    # Of the whole support: the difference of two float32 atoms is off by so much that a position could lie beyond the
+    # last atom, and a probability below 0.
+    last = atoms.numel() - 1
+    spacing = (atoms[-1] - atoms[0]) / last
     moved = reward.unsqueeze(-1) + discount.unsqueeze(-1) * atoms
-    position = (moved.clamp(atoms[0], atoms[-1]) - atoms[0]) / spacing
-    lower = position.floor().clamp_(max=atoms.numel() - 2)
+    position = ((moved.clamp(atoms[0], atoms[-1]) - atoms[0]) / spacing).clamp_(0.0, last)
+    lower = position.floor().clamp_(max=last - 1)
     upper_share = position - lower
     index = lower.long()
     projected = torch.zeros_like(probabilities)

@@ -1,8 +1,8 @@
 """What a person sees while a run goes on: a table that stays in place on a terminal, plain lines elsewhere.
 
 Records come from `rlsuite.records.monitor.Monitor`. These names of a "train" record have rows of their own:
-``episodes``, ``return_mean``, ``success_rate``, and the throughputs ``steps_per_second`` (stepping alone),
-``steps_per_second_act`` (stepping and acting) and ``steps_per_second_update`` (stepping, acting, updating).
+``episodes``, ``return_mean``, ``success_rate``, ``failed_episodes``, and the throughputs ``steps_per_second`` (stepping
+alone), ``steps_per_second_act`` (stepping and acting) and ``steps_per_second_update`` (stepping, acting, updating).
 Names that contain "loss" are listed as losses; every number of an "evaluate" record is shown.
 """
 
@@ -22,6 +22,7 @@ _ROWS = {
     "episodes": "episodes",
     "return_mean": "return",
     "success_rate": "success",
+    "failed_episodes": "failed episodes",
     "steps_per_second": "steps/s: step",
     "steps_per_second_act": "steps/s: step + act",
     "steps_per_second_update": "steps/s: step + act + update",

@@ -49,8 +49,13 @@ class Priorities:
         return index, (weight / weight.max()).float()
 
     def update(self, index: Tensor, td_error: Tensor) -> None:
-        """Set the priorities of flat places (B,) from |TD error| (B,)."""
+        """Set the priorities of flat places (B,) from |TD error| (B,).
+
+        An error that is not finite is refused: its place keeps the priority it has. A single infinity would draw every
+        later minibatch; the loss that it came with is the trainer's to report.
+        """
         priority = (td_error.abs() + self.epsilon).pow(self.exponent).to(self.priority)
+        priority = torch.where(priority.isfinite(), priority, self.priority.view(-1)[index])
         self.priority.view(-1)[index] = priority
         self.largest = torch.maximum(self.largest, priority.max())
 

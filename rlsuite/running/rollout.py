@@ -35,10 +35,12 @@ class RolloutWorker:
         self.generator = torch.Generator().manual_seed(seed)
         self.observation, _ = env.reset(seed=seed)
         device = self.observation.device
-        self.episode_return = torch.zeros(env.num_envs, device=device)
+        # Double precision: a float32 sum of ones stops growing at 16,777,216.
+        self.episode_return = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
         self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
-        # Since the last drain: number, sums of returns, lengths and successes of the episodes ended.
-        self.ended = torch.zeros(4, dtype=torch.float64, device=device)
+        # Since the last drain: number of the episodes ended; sums of returns, lengths and successes of those whose
+        # simulation went through; number of the others.
+        self.ended = torch.zeros(5, dtype=torch.float64, device=device)
         self.low = torch.as_tensor(env.single_action_space.low)
         self.high = torch.as_tensor(env.single_action_space.high)
         self.bounds = self.low.to(device), self.high.to(device)
@@ -84,18 +86,20 @@ class RolloutWorker:
         )
         self.observation = observation
         self.steps += self.env.num_envs
-        self._count_episodes(reward, terminated | truncated, info.get("is_success"))
+        self._count_episodes(reward, terminated | truncated, info["failed"], info.get("is_success"))
         self.agent.observe(transition)
         return transition
 
-    def _count_episodes(self, reward: Tensor, ended: Tensor, success: Tensor | None) -> None:
+    def _count_episodes(self, reward: Tensor, ended: Tensor, failed: Tensor, success: Tensor | None) -> None:
         self.episode_return += reward
         self.episode_length += 1
+        whole = ended & ~failed  # a failed one is censored: it counts apart, and in no mean
         self.ended[0] += ended.sum()
-        self.ended[1] += self.episode_return.dot(ended.to(self.episode_return))
-        self.ended[2] += (self.episode_length * ended).sum()
+        self.ended[1] += self.episode_return.dot(whole.to(self.episode_return))
+        self.ended[2] += (self.episode_length * whole).sum()
         if success is not None:
-            self.ended[3] += success.dot(ended.to(success))
+            self.ended[3] += success.dot(whole.to(success))
+        self.ended[4] += (ended & failed).sum()
         self.episode_return.masked_fill_(ended, 0.0)
         self.episode_length.masked_fill_(ended, 0)
 
@@ -107,15 +111,18 @@ class RolloutWorker:
     def drain(self) -> dict[str, float]:
         """Return means over the episodes ended since the last call, of tasks with goals also the share that reached it.
 
-        Empty where none ended.
+        Episodes whose simulation failed are in no mean; "failed_episodes" is their number, if there are any. Empty
+        where none ended.
         """
-        number, returns, lengths, successes = self.ended.tolist()
+        number, returns, lengths, successes, failed = self.ended.tolist()
         self.ended.zero_()
         self.episodes_before += int(number)
-        if number == 0:
-            return {}
-        means = {"return_mean": returns / number, "length_mean": lengths / number}
-        return means if self.env.goals is None else means | {"success_rate": successes / number}
+        counted = {"failed_episodes": failed} if failed else {}
+        whole = number - failed
+        if whole == 0:
+            return counted
+        means = {"return_mean": returns / whole, "length_mean": lengths / whole} | counted
+        return means if self.env.goals is None else means | {"success_rate": successes / whole}
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""
@@ -134,7 +141,7 @@ class RolloutWorker:
         self.generator.set_state(tensors["generator"])
         self.steps, self.episodes_before = tensors["counts"].tolist()
         self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
-        self.ended.copy_(tensors["ended"])
+        self.ended[: len(tensors["ended"])] = tensors["ended"]  # it did not count failed episodes apart once
         if self.env.exact_resume:
             self.observation = tensors["observation"].to(self.observation.device)
             self.episode_return.copy_(tensors["episode_return"])

@@ -8,6 +8,10 @@ import zlib
 import numpy as np
 import torch
 
+# Two branches for the starts of evaluations: a run's learning curve, on which recipes are chosen, and the episodes that
+# a finished agent is judged on. One branch for both would make the judge replay what was chosen on.
+WATCHED_ON, JUDGED_ON = "evaluation", "judgement"
+
 
 def derive_seed(seed: int, purpose: str) -> int:
     """Return a seed for one purpose, such as "agent" or "environment"; equal arguments give equal seeds."""

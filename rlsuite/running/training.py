@@ -22,7 +22,7 @@ from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
-from rlsuite.running.seeding import derive_seed
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.scoring import evaluate
 
 SaveFailure = Callable[[Any, Path], str]
@@ -246,7 +246,7 @@ class Trainer:
 
     @property
     def _evaluation_seed(self) -> int:
-        return derive_seed(self.config.seed, "evaluation")
+        return derive_seed(self.config.seed, WATCHED_ON)
 
     def _evaluate(self, monitor: Monitor) -> None:
         began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
@@ -257,6 +257,7 @@ class Trainer:
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
             seed=self._evaluation_seed,
+            count_only=getattr(self.agent, "count_only", None),
         )
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()

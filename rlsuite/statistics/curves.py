@@ -1,67 +1,20 @@
-"""Learning curves of many runs: what metrics.jsonl files say, grouped, on common steps, with bands.
+"""Learning curves of many runs: grouped by task and label, a value for each seed, on common steps, with bands.
 
-Runs come from run directories, or from a data file that `write_data` made of them: one small JSON file holds every
-evaluation of every run behind a figure, and the figure can be drawn from it alone.
-
-Shapes: R runs of a group (seeds), S evaluations.
+Shapes: R seeds of a group, S evaluations.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from rlsuite.errors import UserError
-from rlsuite.statistics.estimates import Interval, bootstrap_interval, interquartile_mean, stratified_bootstrap_interval
-
-# Of an evaluation's episodes; kept where a run has them.
-SPREAD = ("std", "low", "high", "length", "success_rate")
-METRICS = {"return": "mean", "success": "success_rate"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run's evaluations.
-
-    Attributes:
-        name: its directory.
-        label: the group it belongs to.
-        task: short name of the environment.
-        seed: the run's.
-        steps: (S,) environment steps of the evaluations, growing.
-        returns: (S,) mean returns.
-        seconds: (S,) wall clock of the training so far.
-        with_evaluation: whether `seconds` counts the evaluations too, as in runs that kept no train_s.
-        spread: name in SPREAD -> (S,), of the episodes of each evaluation.
-    """
-
-    name: str
-    label: str
-    task: str
-    seed: int | None
-    steps: np.ndarray
-    returns: np.ndarray
-    seconds: np.ndarray
-    with_evaluation: bool
-    spread: dict[str, np.ndarray]
-
-    def metric(self, name: str) -> np.ndarray:
-        """Return a key of METRICS at every evaluation, (S,).
-
-        Raises:
-            UserError: if the run has none, as one on a task without goals has no success.
-        """
-        if name == "return":
-            return self.returns
-        if METRICS[name] not in self.spread:
-            raise UserError(f"{self.name} has no {name} in its evaluations; use y=return")
-        return self.spread[METRICS[name]]
+from rlsuite.statistics.estimates import interquartile_mean, stratified_bootstrap_interval
+from rlsuite.statistics.means import BOOTSTRAP, FEWEST_FOR_BOOTSTRAP, MeanInterval, expanded_level, mean_interval
+from rlsuite.statistics.runs import BOUNDS, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,154 +26,48 @@ class Curve:
         task: the environment.
         steps: (S,) at which every run of the group was evaluated.
         minutes: (S,) mean wall clock of the runs' training up to there.
-        returns: (R, S) of each run: mean returns, or what else of METRICS was asked for.
-        center: (S,) interquartile mean over runs.
-        low: (S,) lower end of the 95 % bootstrap band.
+        seeds: the R distinct seeds; a run without one counts as a seed of its own.
+        returns: (R, S) of each seed: mean returns, or what else of METRICS was asked for. Runs of one seed are no
+            independent runs: they are averaged.
+        center: (S,) mean over seeds; of FEWEST_FOR_BOOTSTRAP seeds or more the interquartile mean.
+        low: (S,) lower end of the 95 % band around it: of the mean by Student's t, of the interquartile mean by the
+            bootstrap; NaN for one seed.
         high: (S,) upper end.
+        kind: how the band was made, as in `MeanInterval`.
+        bounds: between which values can lie; intervals are cut off there.
     """
 
     label: str
     task: str
     steps: np.ndarray
     minutes: np.ndarray
+    seeds: tuple[int | str, ...]
     returns: np.ndarray
     center: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    kind: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def last_mean(self) -> float:
-        """The mean over runs of the last evaluation."""
+        """The mean over seeds of the last evaluation."""
         return float(self.returns[:, -1].mean())
 
     @property
-    def last_interval(self) -> Interval:
-        """The 95 % bootstrap interval of `last_mean`."""
-        return bootstrap_interval(self.returns[:, -1])
+    def last_interval(self) -> MeanInterval:
+        """The 95 % interval of `last_mean`."""
+        low, high, kind = mean_interval(self.returns[:, -1])
+        return MeanInterval(float(np.clip(low, *self.bounds)), float(np.clip(high, *self.bounds)), kind)
 
+    @property
+    def last_middle(self) -> float:
+        """The interquartile mean over seeds of the last evaluation."""
+        return float(interquartile_mean(self.returns[:, -1]))
 
-def read_runs(paths: Iterable[str], keys: Sequence[str] = ("agent.name",)) -> list[Run]:
-    """Return the runs of data files (.json) and of run directories at or below the given directories.
-
-    Args:
-        paths: the files and directories.
-        keys: config keys whose values are the label of a run; a data file brings its own labels.
-
-    Raises:
-        UserError: if one of them cannot be read, or there is no run.
-    """
-    paths = list(paths)
-    files = [path for path in paths if path.endswith(".json")]
-    folders = [path for path in paths if path not in files]
-    runs = [run for file in files for run in read_data(Path(file))]
-    if folders:
-        runs += evaluated(find_runs(folders), keys)
-    if not runs:
-        raise UserError(f"{', '.join(paths) or 'runs=[]'}: there is no run in it; name run directories or data files")
-    # A run that is named twice, or lies in a data file as well, is one seed and not two.
-    same = {(run.name, run.label, run.task, run.seed, run.returns.round(4).tobytes()): run for run in runs}
-    return list(same.values())
-
-
-def evaluated(paths: Sequence[Path], keys: Sequence[str]) -> list[Run]:
-    """Return the runs that have an evaluation, and print which have none yet.
-
-    Raises:
-        UserError: if none has one, one cannot be read, or no run has one of the keys in its config.
-    """
-    for key in keys:
-        if all(value_of(read_yaml(path), key) is None for path in paths):
-            raise UserError(f"by={key}: no run has this key in its config.yaml; use one that they have, or agent.name")
-    runs, waiting = [], []
-    for path in paths:
-        try:
-            runs.append(read_run(path, keys))
-        except NoEvaluationError:
-            waiting.append(path)
-    if not runs:
-        raise UserError(f"{waiting[0]} has no evaluation yet; train it with evaluate.every above 0")
-    if waiting:
-        print(f"left out, as they have no evaluation yet: {', '.join(map(str, waiting))}")
-    return runs
-
-
-def find_runs(paths: Iterable[str]) -> list[Path]:
-    """Return the run directories at or below the given directories.
-
-    Raises:
-        UserError: if there is none.
-    """
-    paths = list(paths)
-    found = {config.parent.resolve() for path in paths for config in Path(path).rglob("config.yaml")}
-    runs = sorted(path for path in found if (path / "metrics.jsonl").exists())
-    if not runs:
-        raise UserError(f"no run directory at or below {', '.join(paths)}; name one with a metrics.jsonl")
-    return runs
-
-
-def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
-    """Read a run directory's evaluations.
-
-    Raises:
-        NoEvaluationError: if it has none.
-        UserError: if its files cannot be read.
-    """
-    try:
-        config = read_yaml(path)
-        lines = (path / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
-        # The last record of a step counts: a resumed run may have evaluated it twice.
-        rows = {r["step"]: r for r in records if r["kind"] == "evaluate" and r["mean"] is not None}
-        with_evaluation = any("train_s" not in row for row in rows.values())
-        columns: dict[str, Any] = {
-            "run": "/".join(path.absolute().parts[-2:]),  # a data file is published: no machine's paths
-            "label": label_of(config, keys),
-            "env": str(config["env"]["id"]).rpartition("/")[2],
-            "seed": config.get("seed"),
-            "with_evaluation": with_evaluation,
-            "step": sorted(rows),
-            "seconds": [rows[step]["time_s" if with_evaluation else "train_s"] for step in sorted(rows)],
-        }
-        for name in ("mean", *SPREAD):
-            if all(row.get(name) is not None for row in rows.values()):
-                columns[name] = [rows[step][name] for step in sorted(rows)]
-        run = from_columns(columns)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
-    if not len(run.steps):
-        raise NoEvaluationError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
-    return run
-
-
-class NoEvaluationError(UserError):
-    """A run that has not been evaluated yet."""
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return what a run's config.yaml holds.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    try:
-        return yaml.safe_load((path / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
-
-
-def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
-    """Return the group a run belongs to: the values of some config keys, such as agent.name."""
-    values = [(key, value_of(config, key)) for key in keys]
-    return ", ".join(
-        str(value) if key == "agent.name" else f"{key.rpartition('.')[2]}={value}" for key, value in values
-    )
-
-
-def value_of(config: Any, key: str) -> Any:
-    """Return what a config holds under a dotted key; None where it has no such key."""
-    for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return config
+    def at(self, step: int) -> np.ndarray:
+        """Return the value (R,) of each seed at one of `steps`."""
+        return self.returns[:, np.searchsorted(self.steps, step)]
 
 
 def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
@@ -255,13 +102,21 @@ def grouped(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
     return groups
 
 
+def by_seed(runs: Sequence[Run]) -> dict[int | str, list[Run]]:
+    """Return the runs by seed; a run without one stands alone under its name."""
+    seeds: dict[int | str, list[Run]] = {}
+    for run in runs:
+        seeds.setdefault(run.name if run.seed is None else run.seed, []).append(run)
+    return seeds
+
+
 def common_steps(runs: Sequence[Run]) -> list[int]:
     """Return the steps that all of the runs were evaluated at."""
     return sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
 
 
 def left_out(runs: Sequence[Run]) -> list[str]:
-    """Return a line for each group with evaluations that its curve cannot hold, naming the runs that are to blame."""
+    """Return a line for each thing about a group's runs that its curve cannot show, naming the runs."""
     lines = []
     for (task, label), members in sorted(grouped(runs).items()):
         common, ends = common_steps(members), [int(run.steps[-1]) for run in members]
@@ -271,95 +126,44 @@ def left_out(runs: Sequence[Run]) -> list[str]:
         elif common[-1] < max(ends):
             short = [run.name for run in members if common[-1] == run.steps[-1]] or [run.name for run in members]
             lines.append(f"{label} on {task} is drawn to step {common[-1]:,} of {max(ends):,}, for {', '.join(short)}")
+        seeds = by_seed(members)
+        if len(seeds) < len(members):
+            twice = ", ".join(run.name for same in seeds.values() if len(same) > 1 for run in same)
+            lines.append(f"{label} on {task}: {len(members)} runs of {len(seeds)} seeds; averaged into one are {twice}")
+        failed = [(run.name, int(run.spread["failed"].sum())) for run in members if "failed" in run.spread]
+        if failed:
+            where = ", ".join(f"{number} of {name}" for name, number in failed)
+            lines.append(f"{label} on {task}: evaluation episodes whose simulation failed are in no mean: {where}")
+        unmeasured = ", ".join(f"{run.unmeasured} of {run.name}" for run in members if run.unmeasured)
+        if unmeasured:
+            lines.append(f"{label} on {task}: evaluations without a whole episode are not drawn: {unmeasured}")
     return lines
 
 
 def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
-    steps = np.array(common)
-    places = [np.searchsorted(run.steps, steps) for run in runs]
-    returns = np.array([run.metric(metric)[place] for run, place in zip(runs, places, strict=True)])
-    seconds = np.array([run.seconds[place] for run, place in zip(runs, places, strict=True)])
-    bands = [stratified_bootstrap_interval(column[:, None]) for column in returns.T]
+    steps, seeds = np.array(common), by_seed(runs)
+
+    def of_seeds(value: Callable[[Run], np.ndarray]) -> np.ndarray:
+        at = [[value(run)[np.searchsorted(run.steps, steps)] for run in same] for same in seeds.values()]
+        return np.array([np.mean(rows, axis=0) for rows in at])
+
+    returns, bounds = of_seeds(lambda run: run.metric(metric)), BOUNDS.get(metric, (-math.inf, math.inf))
+    if len(seeds) >= FEWEST_FOR_BOOTSTRAP:
+        level, kind, center = expanded_level(0.95, len(seeds)), BOOTSTRAP, interquartile_mean(returns.T)
+        bands = [stratified_bootstrap_interval(column[:, None], level=level) for column in returns.T]
+    else:
+        bands = [mean_interval(column) for column in returns.T]
+        kind, center = bands[0].kind, returns.mean(axis=0)
     return Curve(
         label=label,
         task=task,
         steps=steps,
-        minutes=seconds.mean(axis=0) / 60,
+        minutes=of_seeds(lambda run: run.seconds).mean(axis=0) / 60,
+        seeds=tuple(seeds),
         returns=returns,
-        center=interquartile_mean(returns.T),
-        low=np.array([band.low for band in bands]),
-        high=np.array([band.high for band in bands]),
+        center=center,
+        low=np.clip([band.low for band in bands], *bounds),
+        high=np.clip([band.high for band in bands], *bounds),
+        kind=kind,
+        bounds=bounds,
     )
-
-
-# -- data files ---------------------------------------------------------------------------------------------
-
-
-def to_columns(run: Run) -> dict[str, Any]:
-    """Return a run as plain data: what a data file holds of it."""
-    numbers = {"step": run.steps, "seconds": run.seconds, "mean": run.returns, **run.spread}
-    plain = {name: [round(float(value), 4) for value in values] for name, values in numbers.items()}
-    return {
-        "run": run.name,
-        "label": run.label,
-        "env": run.task,
-        "seed": run.seed,
-        "with_evaluation": run.with_evaluation,
-        **plain,
-        "step": run.steps.tolist(),
-    }
-
-
-def from_columns(columns: dict[str, Any]) -> Run:
-    """Return the run that plain data describes.
-
-    Raises:
-        KeyError, TypeError, ValueError: if it describes none.
-    """
-    names = [name for name in ("seconds", "mean", *SPREAD) if name in columns]
-    arrays = {name: np.array(columns[name], dtype=np.float64) for name in names}
-    steps = np.array(columns["step"], dtype=np.int64)
-    if steps.ndim != 1 or any(values.shape != steps.shape for values in arrays.values()):
-        raise ValueError("its columns differ in length")
-    if not all(np.isfinite(values).all() for values in arrays.values()):
-        raise ValueError("it holds numbers that are not finite")
-    return Run(
-        name=columns["run"],
-        label=columns["label"],
-        task=columns["env"],
-        seed=columns["seed"],
-        steps=steps,
-        returns=arrays.pop("mean"),
-        seconds=arrays.pop("seconds"),
-        with_evaluation=columns["with_evaluation"],
-        spread=arrays,
-    )
-
-
-def write_data(runs: Sequence[Run], path: Path) -> None:
-    """Write every evaluation of the runs as JSON, a line for each run.
-
-    Raises:
-        UserError: if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another data=") from None
-
-
-def read_data(path: Path) -> list[Run]:
-    """Return the runs of a data file.
-
-    Raises:
-        UserError: if it is none.
-    """
-    try:
-        return [from_columns(columns) for columns in json.loads(path.read_text())]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; name a data file, or the directories of runs") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no data file of plot_curves.py ({' '.join(str(error).split())})") from None

@@ -1,1 +1,1 @@
-"""One module a paper: ``run(config) -> rlsuite.experiment.Result``; its numbers stand in rlsuite/conf/paper/."""
+"""One module a paper, in the form that rlsuite/experiment/frame.py describes; other modules serve several of them."""

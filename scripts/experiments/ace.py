@@ -1,4 +1,4 @@
-"""ACE (arXiv:1712.08987, card "Small B"): do the critics of separately trained DDPG pairs choose well among actors?
+"""ACE (arXiv:1712.08987), small: do the critics of separately trained DDPG pairs choose well among actors?
 
 pairs * repeats DDPG runs that differ in the seed alone, in `repeats` disjoint ensembles of `pairs`; or, with
 source=snapshots, `repeats` runs, and of each the last `pairs` checkpoints as its ensemble. All are evaluated on the
@@ -6,7 +6,7 @@ same episodes: every member alone (A1C0), all actors with the first critic (AxC1
 member that was best on other episodes (A1C0-best; the trainings it is chosen from cost what the ensemble costs).
 
 Claims, as means over the repeats: AxCx returns at least `bar` times its members' mean, and ends early (before
-`early_step` steps) no more often than its members do.
+`early_step` steps) no more often than its members do. The bar of 1.10 is our own choice, set before the first run.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from agents.loading import PolicyConfig, load_policy
 from agents.members import member_checkpoints
 from envs import VectorEnv
 from rlsuite.config.compose import compose_train
-from rlsuite.config.schema import TrainConfig, build
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require, require_finite
 from rlsuite.experiment import Claim, Result
+from rlsuite.experiment.jobs import Jobs
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import Evaluation, evaluate
-from scripts.experiments.training_runs import train_all, training_minutes
+from rlsuite.statistics.digits import significant
+from scripts.experiments.training_runs import train_all
 
 SOURCES = ("runs", "snapshots")
 EVALUATION_SEED, SELECTION_SEED = derive_seed(0, "ace evaluation"), derive_seed(0, "ace selection")
@@ -37,28 +39,38 @@ EVALUATION_SEED, SELECTION_SEED = derive_seed(0, "ace evaluation"), derive_seed(
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What rlsuite/conf/paper/ace.yaml holds, and explains."""
+    """The experiment's numbers.
 
-    task: str
-    source: str
-    steps: int
-    pairs: int
-    repeats: int
-    episodes: int
-    hidden_sizes: tuple[int, ...]
-    bar: float
-    early_step: int
-    parallel: int
-    overrides: tuple[str, ...]
-    runs: tuple[str, ...]
+    Attributes:
+        task: where the pairs learn and are judged.
+        source: members of an ensemble are separate runs; or snapshots: the last checkpoints of one run, a run a repeat.
+        steps: environment steps of each pair.
+        pairs: in an ensemble.
+        repeats: disjoint ensembles: pairs * repeats runs (of snapshots: repeats runs), seeds 0, 1, ...
+        episodes: of each evaluation.
+        hidden_sizes: of actor and critic.
+        bar: the ensemble's mean return over its members', at least.
+        early_step: an episode that ends before this step has ended early.
+        overrides: further arguments for train_agent.py, such as 'overrides=["train_ratio=0.5"]'.
+    """
+
+    task: str = "Hopper"
+    source: str = "runs"
+    steps: int = 60_000
+    pairs: int = 5
+    repeats: int = 3
+    episodes: int = 50
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    bar: float = 1.10
+    early_step: int = 300
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.source in SOURCES, f"source={self.source}: use {' or '.join(SOURCES)}")
         require(self.pairs >= 2, f"pairs={self.pairs}: use 2 or more")
-        for name in ("repeats", "episodes", "early_step", "parallel"):
+        for name in ("repeats", "episodes", "early_step"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require_finite("bar", self.bar)
-        require(len(self.runs) == 1, "runs=: name one folder")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -82,25 +94,35 @@ class Numbers:
         ]
 
 
-def run(config: dict[str, Any]) -> Result:
+DEBUG = Numbers(
+    task="InvertedPendulum",
+    steps=120,
+    pairs=2,
+    repeats=1,
+    episodes=3,
+    hidden_sizes=(8, 8),
+    early_step=5,
+    overrides=("learning_starts=40", "agent.batch_size=8", "evaluate.every=0"),
+)
+
+
+def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Train, evaluate, and test the claims."""
-    numbers: Numbers = build(Numbers, config)
     runs = {f"s{seed}": numbers.arguments(seed) for seed in numbers.seeds}
-    evaluation_env(compose_train(numbers.arguments(0))[0], numbers).close()  # it refuses numbers before the trainings
-    folders = train_all(runs, Path(numbers.runs[0]), numbers.parallel)
+    config = compose_train(numbers.arguments(0))[0]
+    evaluation_env(config, numbers, jobs.threads).close()  # it refuses numbers before the trainings
+    folders = train_all(runs, jobs)
     repeats = []
     for members, seeds in ensembles(folders, numbers):
-        repeats.append(measure(members, seeds, numbers))
+        repeats.append(measure(members, seeds, numbers, jobs.threads))
         print("\n".join(table(repeats[-1])), flush=True)
     return Result(
-        paper="ace",
         seeds=numbers.seeds,
         claims=claims(repeats, numbers),
-        figures={"numbers": config, "repeats": repeats},
-        training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
+        figures={"repeats": repeats},
         full_scale=(
             "python scripts/reproduce.py paper=ace steps=2500000 pairs=10 episodes=100 hidden_sizes=[800,400] "
-            "runs=runs/paper-ace-full 'overrides=[\"preset=paper\"]' "
+            "'overrides=[\"preset=paper\"]' "
             "(the paper's task, Learning to Run, is not in the suite yet; on it: task=<its name>)"
         ),
     )
@@ -142,20 +164,21 @@ def claims(repeats: Sequence[Mapping[str, Any]], numbers: Numbers) -> tuple[Clai
 # -- evaluation ---------------------------------------------------------------------------------------------
 
 
-def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers) -> dict[str, Any]:
+def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers, threads: int) -> dict[str, Any]:
     """Evaluate one ensemble and its members."""
     pairs = len(folders)
     first_config = load_policy(PolicyConfig(run=(str(folders[0]),)))[1]
-    env = evaluation_env(first_config, numbers)
+    env = evaluation_env(first_config, numbers, threads)
 
     def arm(which: Sequence[Path], num_actors: int, num_critics: int, seed: int) -> tuple[dict[str, Any], list[float]]:
         names = tuple(str(folder) for folder in which)
         policy = PolicyConfig(run=names, source="runs", num_actors=num_actors, num_critics=num_critics)
         agent = load_policy(policy)[0]
-        result = evaluate(lambda observation: agent.act(observation, False), env, seed=seed)
+        count_only = getattr(agent, "count_only", None)
+        result = evaluate(lambda observation: agent.act(observation, False), env, seed=seed, count_only=count_only)
         chosen = agent.diagnostics().get("chosen_actor")
         counts = torch.zeros(0) if chosen is None else torch.bincount(chosen, minlength=pairs)
-        return figures_of(result, numbers.early_step), [round(float(count / counts.sum()), 4) for count in counts]
+        return figures_of(result, numbers.early_step), [significant(float(count / counts.sum())) for count in counts]
 
     members = [arm([folder], 1, 0, EVALUATION_SEED)[0] for folder in folders]
     selection = [arm([folder], 1, 0, SELECTION_SEED)[0]["mean"] for folder in folders]
@@ -167,10 +190,10 @@ def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers) -> 
     }
 
 
-def evaluation_env(config: TrainConfig, numbers: Numbers) -> VectorEnv:
+def evaluation_env(config: TrainConfig, numbers: Numbers, threads: int) -> VectorEnv:
     """Return environments for the evaluations, one an episode."""
-    prepare_torch(dataclasses.replace(config, num_threads=numbers.parallel))
-    env = make_env(config, numbers.episodes, num_threads=numbers.parallel)
+    prepare_torch(dataclasses.replace(config, num_threads=threads))
+    env = make_env(config, numbers.episodes, num_threads=threads)
     limit = env.max_episode_steps
     require(
         limit is None or numbers.early_step <= limit,
@@ -181,13 +204,11 @@ def evaluation_env(config: TrainConfig, numbers: Numbers) -> VectorEnv:
 
 def figures_of(result: Evaluation, early_step: int) -> dict[str, Any]:
     """Return mean return, its interval, and the share of episodes that terminated before `early_step`."""
+    require(bool(result.whole.any()), "the simulation failed in every episode; check the environment")
     summary = result.summary()
-    return {
-        "mean": summary["mean"],
-        "std": summary["std"],
-        "interval": summary["interval"],
-        "early": float((result.lengths < early_step).mean()),
-    }
+    names = ("mean", "std", "interval", "interval_kind", "failed")
+    figures = {name: summary[name] for name in names if name in summary}
+    return figures | {"early": float((result.lengths[result.whole] < early_step).mean())}
 
 
 def compare(
@@ -250,7 +271,8 @@ def table(repeat: Mapping[str, Any]) -> list[str]:
     ]
     lines = [f"{'':24}{'return':>9}{'95 % interval':>20}{'early':>8}"]
     for name, figures in rows:
-        interval = "[{:.1f}, {:.1f}]".format(*figures["interval"]) if "interval" in figures else ""
+        known = None not in figures.get("interval", [None])
+        interval = "[{:.1f}, {:.1f}]".format(*figures["interval"]) if known else ""
         lines.append(f"{name:24}{figures['mean']:>9.1f}{interval:>20}{figures['early']:>8.2f}")
     shares = " ".join(f"{share:.2f}" for share in repeat["chosen_shares"][name_of(pairs, pairs)])
     ratios = f"{repeat['ratio_to_members']:.3f} x members, {repeat['ratio_to_best']:.3f} x best"

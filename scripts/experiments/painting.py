@@ -1,4 +1,4 @@
-"""Learning to Paint (arXiv:1903.04411, card "Small"): a policy learns to paint through a differentiable renderer.
+"""Learning to Paint (arXiv:1903.04411), small: a policy learns to paint through a differentiable renderer.
 
 Digits of scikit-learn, resized to 32 pixels and tinted with a random colour on black, 1,500 to learn from and 297 to
 judge by, painted with 15 strokes. Model-based DDPG through the neural renderer, the same through the soft rasterizer,
@@ -6,9 +6,10 @@ and model-free DDPG, each with the same number of updates; and bundles of one st
 
 Claims: the model-based painter's error is at most `model_based_bar` and at most `share_bar` of the model-free one's;
 its strokes, drawn by the exact rasterizer, keep it below `exact_bar`; bundles of five end lower than single strokes.
+The bars are our own choices, set before the first run.
 
 "Drawn exactly" is with the 100 circles along a curve that every other user of the exact rasterizer draws, while the
-neural renderer imitates `renderer_circles` of them, the card's 40: what it cannot know of the others is in its figures.
+neural renderer imitates `renderer_circles` of them: what it cannot know of the others is in its figures.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from PIL import Image
 from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import Claim, Result
-from scripts.experiments.training_runs import train_all
+from rlsuite.experiment.jobs import Jobs
+from rlsuite.experiment.kinds import FunctionJob
+from scripts.experiments.training_runs import for_seeds, train_all
 
 SIZE, TRAIN, TEST = 32, 1500, 297
 FULL_SCALE = (
@@ -37,6 +39,7 @@ FULL_SCALE = (
     "python scripts/train_agent.py agent=painter env=Painting preset=paper "
     "env.renderer_weights=renderer.safetensors data=<CelebA folder>"
 )
+RENDERER = "renderer.safetensors"  # in its job's folder
 AGENTS = {
     "model-based": "painter",
     "model-based-soft": "painter",
@@ -47,37 +50,54 @@ AGENTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What rlsuite/conf/paper/painting.yaml holds, and explains."""
+    """The experiment's numbers.
 
-    seeds: int
-    updates: int
-    bundle: int
-    bundles: int
-    overrides: tuple[str, ...]
-    renderer_steps: int
-    renderer_pool: int
-    renderer_circles: int
-    model_based_bar: float
-    share_bar: float
-    exact_bar: float
-    parallel: int
-    runs: tuple[str, ...]
+    Attributes:
+        seeds: how many: 0, 1, ...
+        updates: of each run.
+        bundle: strokes an action.
+        bundles: actions an episode.
+        overrides: further arguments for train_agent.py.
+        renderer_steps: of the neural renderer's training, minibatches of 64 strokes.
+        renderer_pool: strokes drawn for it.
+        renderer_circles: of the exact rasterizer along a curve.
+        model_based_bar: test MSE, at most, in every seed.
+        share_bar: of the model-free painter's, at most, in every seed.
+        exact_bar: test MSE with the exact rasterizer, at most, in every seed.
+    """
+
+    seeds: int = 3
+    updates: int = 1200
+    bundle: int = 5
+    bundles: int = 3
+    overrides: tuple[str, ...] = ()
+    renderer_steps: int = 4000
+    renderer_pool: int = 20_000
+    renderer_circles: int = 40
+    model_based_bar: float = 0.010
+    share_bar: float = 0.2
+    exact_bar: float = 0.015
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "updates", "bundle", "bundles", "renderer_steps", "parallel"):
+        for name in ("seeds", "updates", "bundle", "bundles", "renderer_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
-        require(len(self.runs) == 1, "runs=: name one folder")
 
-    def arguments(self, arm: str, folder: Path) -> list[str]:
-        """Return the arguments of train_agent.py for an arm, seed and run directory apart."""
+    def arguments(self, arm: str, digits: Path, renderer: Path) -> list[str]:
+        """Return the arguments of train_agent.py for an arm, seed and run directory apart.
+
+        Args:
+            arm: which.
+            digits: the pictures' folder.
+            renderer: the neural renderer's file.
+        """
         bundle = 1 if arm == "one-stroke" else self.bundle
         length = self.bundle * self.bundles // bundle
-        neural = ["env.renderer=neural", f"env.renderer_weights={folder / 'renderer.safetensors'}"]
+        neural = ["env.renderer=neural", f"env.renderer_weights={renderer}"]
         steps = 32 * length + 32 * self.updates
         return [
             f"agent={AGENTS[arm]}",
             "env=Painting",
-            f"data={folder / 'digits'}",
+            f"data={digits}",
             f"env.size={SIZE}",
             f"env.bundle={bundle}",
             f"env.max_episode_steps={length}",
@@ -104,34 +124,41 @@ class Numbers:
         ]
 
 
-def run(config: dict[str, Any]) -> Result:
+DEBUG = Numbers(
+    seeds=1, updates=2, overrides=("agent.width=4", "agent.batch_size=4"), renderer_steps=5, renderer_pool=50
+)
+
+
+def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Make digits and renderer, train, judge, and test the claims."""
-    numbers: Numbers = build(Numbers, config)
-    folder = Path(numbers.runs[0])
-    write_digits(folder / "digits")
-    renderer_error = make_neural(folder / "renderer.safetensors", numbers)
+    digits = jobs.folder / "digits"
+    write_digits(digits)
+    config = ImitationConfig(
+        size=SIZE,
+        steps=numbers.renderer_steps,
+        pool=numbers.renderer_pool,
+        circles=numbers.renderer_circles,
+        learning_rates=(3e-4, 1e-4),
+        milestones=(int(0.8 * numbers.renderer_steps),),
+    )
+    imitation = FunctionJob(function=imitate, arm="neural", seed=config.seed, inputs={"config": config})
+    renderer_error = jobs.run([imitation])[imitation.name]["mse"]
+    weights = jobs.path(imitation) / RENDERER
     seeds = tuple(range(numbers.seeds))
-    runs = {
-        f"{arm}-s{seed}": [*numbers.arguments(arm, folder), f"seed={seed}", "num_threads=1"]
-        for arm in AGENTS
-        for seed in seeds
-    }
-    folders = train_all(runs, folder / "runs", numbers.parallel)
+    folders = train_all(for_seeds({arm: numbers.arguments(arm, digits, weights) for arm in AGENTS}, seeds), jobs)
     errors = {arm: tuple(measure(folders[f"{arm}-s{seed}"]) for seed in seeds) for arm in AGENTS}
     exact = {arm: tuple(measure(folders[f"{arm}-s{seed}"], "exact") for seed in seeds) for arm in AGENTS}
     for arm in AGENTS:
         shown = ", ".join(f"{own:.4f} ({true:.4f})" for own, true in zip(errors[arm], exact[arm], strict=True))
         print(f"{arm:18} test MSE by seed (drawn exactly): {shown}", flush=True)
     return Result(
-        paper="painting",
         seeds=seeds,
         claims=claims(errors, exact, numbers),
         figures={
-            "numbers": config,
             "test_mse": errors,
             "test_mse_exact": exact,
             "renderer_mse": renderer_error,
-            "blank_canvas_mse": blank_error(folder / "digits" / "test"),
+            "blank_canvas_mse": blank_error(digits / "test"),
         },
         full_scale=FULL_SCALE,
     )
@@ -179,8 +206,8 @@ def write_digits(folder: Path) -> None:
     if len(list(folder.rglob("*.png"))) == TRAIN + TEST:
         return
     digits, random = load_digits(return_X_y=True)[0].reshape(-1, 8, 8), np.random.default_rng(0)
-    for index in random.permutation(len(digits))[: TRAIN + TEST]:
-        split = "train" if len(list((folder / "train").glob("*"))) < TRAIN else "test"
+    for place, index in enumerate(random.permutation(len(digits))[: TRAIN + TEST]):
+        split = "train" if place < TRAIN else "test"
         (folder / split).mkdir(parents=True, exist_ok=True)
         grey = Image.fromarray((digits[index] / 16 * 255).astype(np.uint8))
         grey = grey.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
@@ -188,30 +215,15 @@ def write_digits(folder: Path) -> None:
         Image.fromarray(tinted.astype(np.uint8)).save(folder / split / f"{index:04}.png")
 
 
-def make_neural(path: Path, numbers: Numbers) -> float:
-    """Train the neural renderer, unless it is there; return its error on strokes it has not seen."""
-    import json
+def imitate(arm: str, seed: int, folder: Path, *, config: ImitationConfig) -> dict[str, float]:
+    """Train the neural renderer; return its error on strokes it has not seen."""
 
-    from safetensors import safe_open
+    def report(step: int, mse: float) -> None:
+        print(f"renderer: step {step}, mse {mse:.5f}", flush=True)
 
-    if not path.exists():
-        torch.set_num_threads(numbers.parallel)
-        config = ImitationConfig(
-            size=SIZE,
-            steps=numbers.renderer_steps,
-            pool=numbers.renderer_pool,
-            circles=numbers.renderer_circles,
-            learning_rates=(3e-4, 1e-4),
-            milestones=(int(0.8 * numbers.renderer_steps),),
-        )
-
-        def report(step: int, mse: float) -> None:
-            print(f"renderer: step {step}, mse {mse:.5f}", flush=True)
-
-        renderer, error = train_renderer(config, report)
-        save_renderer(renderer, path, {"mse": error, **dataclasses.asdict(config)})
-    with safe_open(str(path), "pt") as file:
-        return float(json.loads(file.metadata()["about"])["mse"])
+    made, error = train_renderer(config, report)
+    save_renderer(made, folder / RENDERER, {"mse": error, **dataclasses.asdict(config)})
+    return {"mse": error}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Two checks of POMBU's bound that need no training (arXiv:1911.12574, card, "Small A" and "Small B").
+"""Two checks of POMBU's bound that need no training (arXiv:1911.12574), in tables and on a point.
 
 Shapes: M models, K members, H steps, S states, A actions, R roll-outs.
 """

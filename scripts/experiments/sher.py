@@ -1,4 +1,4 @@
-"""SHER (arXiv:2002.02089, card "Small B" and "Small C"): soft hindsight replay learns sparse goals, and more evenly.
+"""SHER (arXiv:2002.02089), small: soft hindsight replay learns sparse goals, and more evenly.
 
 FetchReach: SHER in `reach_steps` environment steps, and the same without relabelling (soft actor-critic alone).
 `push_task`: SHER and DDPG with hindsight for `push_steps` environment steps each, the replay, the networks, the
@@ -7,7 +7,7 @@ minibatches and the number of updates the same.
 Claims: every seed reaches on FetchReach; without relabelling it does not; on the push task SHER's final success is
 above a bar in every seed, is no lower than DDPG's, and lies closer together over the seeds. Success is that at the
 last step of 100 test episodes that all runs share, acted deterministically; beside it stands that of policies which
-explore, as the released code evaluates them.
+explore, as the released code evaluates them. The bars are our own choices, set before the first run.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agents.assembly import load_agent, make_env, prepare_torch
-from rlsuite.config.schema import build
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
+from rlsuite.experiment.jobs import Jobs
 from rlsuite.running.seeding import derive_seed
 from rlsuite.scoring import evaluate
-from rlsuite.statistics.curves import read_run
-from scripts.experiments.training_runs import train_all, training_minutes
+from rlsuite.statistics.runs import read_run
+from scripts.experiments.training_runs import for_seeds, train_all
 
 EVALUATION_SEED = derive_seed(0, "sher evaluation")
 SOFT_ARMS = ("reach-sher", "reach-unlabelled", "push-sher")
@@ -34,27 +33,38 @@ NO_RELABELLING = "replay.hindsight.relabelled_per_original=0"
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What rlsuite/conf/paper/sher.yaml holds, and explains."""
+    """The experiment's numbers.
 
-    seeds: int
-    episodes: int
-    reach_steps: int
-    reach_bar: float
-    reach_overrides: tuple[str, ...]
-    unlabelled_bar: float
-    push_task: str
-    push_steps: int
-    push_overrides: tuple[str, ...]
-    push_bar: float
-    mean_margin: float
-    parallel: int
-    runs: tuple[str, ...]
+    Attributes:
+        seeds: how many: 0, 1, ...
+        episodes: of each evaluation, deterministic, success at the last step.
+        reach_steps: environment steps on FetchReach.
+        reach_bar: SHER's success there, in every seed.
+        reach_overrides: further arguments for train_agent.py there.
+        unlabelled_bar: success without relabelling, at most, after the same steps.
+        push_task: the harder task.
+        push_steps: environment steps on it.
+        push_overrides: further arguments for train_agent.py there.
+        push_bar: SHER's success there, in every seed: where nothing is learned there is nothing to compare.
+        mean_margin: SHER's success minus that of DDPG with hindsight, at least.
+    """
+
+    seeds: int = 3
+    episodes: int = 100
+    reach_steps: int = 5000
+    reach_bar: float = 0.95
+    reach_overrides: tuple[str, ...] = ()
+    unlabelled_bar: float = 0.5
+    push_task: str = "FetchPush"
+    push_steps: int = 250_000
+    push_overrides: tuple[str, ...] = ()
+    push_bar: float = 0.5
+    mean_margin: float = -0.02
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "episodes", "reach_steps", "push_steps", "parallel"):
+        for name in ("seeds", "episodes", "reach_steps", "push_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(self.seeds >= 2, f"seeds={self.seeds}: one claim is about their spread; use 2 or more")
-        require(len(self.runs) == 1, "runs=: name one folder")
 
     def arms(self) -> dict[str, list[str]]:
         """Return the arguments of train_agent.py for each arm, seed and folder apart."""
@@ -68,37 +78,35 @@ class Numbers:
         }
 
 
-def run(config: dict[str, Any]) -> Result:
+SMALL = ("agent.actor.hidden_sizes=[8,8]", "agent.critic.hidden_sizes=[8,8]", "agent.batch_size=16")
+SMALL += ("num_envs=4", "warmup_episodes=4", "updates_per_episode=1", "evaluate.every=200", "evaluate.episodes=2")
+DEBUG = Numbers(seeds=2, episodes=3, reach_steps=400, push_steps=400, reach_overrides=SMALL, push_overrides=SMALL)
+
+
+def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Train, evaluate, and test the claims."""
-    numbers: Numbers = build(Numbers, config)
     seeds = tuple(range(numbers.seeds))
-    runs = {
-        f"{arm}-s{seed}": [*arguments, f"seed={seed}", "num_threads=1"]
-        for arm, arguments in numbers.arms().items()
-        for seed in seeds
-    }
-    folders = train_all(runs, Path(numbers.runs[0]), numbers.parallel)
-    success = {arm: tuple(measure(folders[f"{arm}-s{seed}"], numbers) for seed in seeds) for arm in numbers.arms()}
-    sampled = {
-        arm: tuple(measure(folders[f"{arm}-s{seed}"], numbers, sampled=True) for seed in seeds) for arm in SOFT_ARMS
-    }
+    folders = train_all(for_seeds(numbers.arms(), seeds), jobs)
+
+    def of_seeds(arm: str, *, sampled: bool = False) -> tuple[float, ...]:
+        return tuple(measure(folders[f"{arm}-s{seed}"], numbers, jobs.threads, sampled=sampled) for seed in seeds)
+
+    success = {arm: of_seeds(arm) for arm in numbers.arms()}
+    sampled = {arm: of_seeds(arm, sampled=True) for arm in SOFT_ARMS}
     for arm, figures in success.items():
         line = f"{arm:18} success by seed: {', '.join(f'{figure:.2f}' for figure in figures)}"
         also = ", ".join(f"{figure:.2f}" for figure in sampled.get(arm, ()))
         print(line + (f"; sampled: {also}" if also else ""), flush=True)
     return Result(
-        paper="sher",
         seeds=seeds,
         claims=claims(success, numbers),
         figures={
-            "numbers": config,
             "success": success,
             "success_sampled": sampled,
             "curves": {name: curve(folder) for name, folder in folders.items()},
         },
-        training_minutes={name: training_minutes(folder) for name, folder in folders.items()},
         full_scale=(
-            "python scripts/reproduce.py paper=sher seeds=5 push_steps=2000000 runs=runs/paper-sher-full "
+            "python scripts/reproduce.py paper=sher seeds=5 push_steps=2000000 "
             "(and push_task=FetchSlide or FetchPickAndPlace)"
         ),
     )
@@ -139,23 +147,24 @@ def claims(success: Mapping[str, tuple[float, ...]], numbers: Numbers) -> tuple[
     )
 
 
-def measure(folder: Path, numbers: Numbers, *, sampled: bool = False) -> float:
+def measure(folder: Path, numbers: Numbers, threads: int, *, sampled: bool = False) -> float:
     """Return a finished run's success rate on the test episodes, acting deterministically.
 
     Args:
         folder: the run's.
         numbers: of the experiment.
+        threads: of the simulator.
         sampled: act as the released code evaluates instead: draw from the policy, and now and then at random.
     """
     agent, config = load_agent(folder)
     if sampled:
         agent.config = dataclasses.replace(agent.config, explore_in_evaluation=True)
     prepare_torch(config)
-    env = make_env(config, numbers.episodes, num_threads=numbers.parallel)
+    env = make_env(config, numbers.episodes, num_threads=threads)
     result = evaluate(lambda observation: agent.act(observation, False), env, seed=EVALUATION_SEED)
     env.close()
-    assert result.successes is not None
-    return float(result.successes.mean())
+    assert result.success_rate is not None
+    return result.success_rate
 
 
 def curve(folder: Path) -> list[list[float]]:

@@ -5,6 +5,7 @@ import torch
 from ddpg_reference import random_batch, transition
 from safetensors.torch import load_file, save_file
 from torch import nn
+from toy_environments import ScriptedEnv
 
 from agents.ace import ACE, ACEConfig, choose, standardize
 from agents.ddpg import DDPG
@@ -12,6 +13,7 @@ from rlsuite.errors import UserError
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
+from rlsuite.scoring import evaluate
 
 LOW, HIGH = torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 1.0])
 SMALL = {
@@ -187,6 +189,33 @@ def test_diagnostics_count_choices_and_margins_since_the_last_call():
     best = scores.sort(dim=0, descending=True).values
     assert found["score_margin"].item() == pytest.approx((best[0] - best[1]).mean().item(), abs=1e-6)
     assert agent.diagnostics() == {}
+
+
+def test_decisions_after_an_episodes_end_are_not_counted():
+    agent = make()
+    observation = torch.randn(40, 3)
+    _, scores, picks = greedy_by_loop(agent, observation, 5, 5)
+    running = torch.arange(40) < 10
+    agent.count_only(running)
+    agent.act(observation, False)
+    agent.count_only(None)
+    found = agent.diagnostics()
+    counts = torch.bincount(picks[:10], minlength=5)
+    assert torch.bincount(found["chosen_actor"], minlength=5).tolist() == counts.tolist()
+    assert [found[f"chosen_share_{place}"].item() for place in range(5)] == pytest.approx((counts / 10).tolist())
+    best = scores[:, :10].sort(dim=0, descending=True).values
+    assert found["score_margin"].item() == pytest.approx((best[0] - best[1]).mean().item(), abs=1e-6)
+    agent.act(observation, False)
+    assert len(agent.diagnostics()["chosen_actor"]) == 40
+
+
+def test_an_evaluation_counts_choices_within_episodes_alone():
+    # Environment 0 ends after its first step; afterwards only environment 1 counts.
+    env = ScriptedEnv([[0.0, 0.0]] * 9, [[True, False]] + [[False, step == 7] for step in range(8)], [[False] * 2] * 9)
+    agent = ACE(2, torch.tensor([-1.0]), torch.tensor([2.0]), ACE.Config(**SMALL), num_envs=2)
+    evaluate(lambda observation: agent.act(observation, False), env, seed=0, count_only=agent.count_only)
+    assert len(agent.diagnostics()["chosen_actor"]) == 1 + 9
+    assert agent.counted is None
 
 
 def test_collecting_with_the_ensemble_is_its_choice_with_noise():

@@ -122,3 +122,24 @@ def test_what_an_ensemble_refuses():
         ACEConfig(actor=GAUSSIAN, train_with_ensemble=True)
     with pytest.raises(UserError, match="bootstrap_from=neighbours"):
         ACEConfig(bootstrap_from="neighbours", critic=CriticConfig(block="batch_norm"))
+
+
+def test_the_fixed_point_of_soft_returns_counts_the_entropy_of_every_step():
+    # A reward of 0 and an entropy worth 0.2 in every state: gamma 0.2 / (1 - gamma) = 19.8, as single steps learn it;
+    # 3-step returns would bonus every third state alone: gamma^3 0.2 / (1 - gamma^3) = 6.53.
+    agent, value = sac(discount=0.99), torch.zeros(2, 1, 1)
+    for _ in range(2_000):
+        reward = torch.addcmul(torch.zeros(1, 1), torch.tensor([[0.99]]), torch.tensor([[0.2]]))
+        output = torch.zeros_like(value)
+        loss = agent.critics.loss(output, reward, torch.tensor([[0.99]]), value)
+        value = loss.sqrt().unsqueeze(-1)
+    assert value.flatten().tolist() == pytest.approx([19.8, 19.8], rel=1e-3)
+
+
+def test_all_rates_fall_together_the_temperatures_too():
+    agent = sac(final_learning_rate_share=0.5)
+    before = {name: optimizer.param_groups[0]["lr"] for name, optimizer in agent.optimizers.items()}
+    agent.anneal(1.0)
+    after = {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in agent.optimizers.items()}
+    assert set(after) == {"actor", "critic", "temperature"}
+    assert after == pytest.approx({name: 0.5 * float(rate) for name, rate in before.items()})

@@ -24,6 +24,7 @@ EXTRA_OPTIONS = {
         {
             "include_cfrc_ext_in_observation": False,
             "main_body": "front_left_leg",
+            "healthy_reward": 0.3,
             "healthy_z_range": (0.4, 0.9),
         },
         {
@@ -37,7 +38,11 @@ EXTRA_OPTIONS = {
         {"exclude_current_positions_from_observation": False, "ctrl_cost_weight": 0.3, "frame_skip": 2},
     ],
     "Hopper": [
-        {"terminate_when_unhealthy": False, "exclude_current_positions_from_observation": False},
+        {
+            "terminate_when_unhealthy": False,
+            "exclude_current_positions_from_observation": False,
+            "healthy_reward": 10.1,  # no float32
+        },
         {"healthy_state_range": (-3.0, 4.0), "healthy_z_range": (0.9, 1.4), "forward_reward_weight": 2.0},
     ],
     "Humanoid": [
@@ -45,6 +50,7 @@ EXTRA_OPTIONS = {
             "include_cinert_in_observation": False,
             "include_qfrc_actuator_in_observation": False,
             "contact_cost_range": (0.001, 0.02),
+            "healthy_reward": 5.1,
             "frame_skip": 3,
         },
         {
@@ -61,7 +67,7 @@ EXTRA_OPTIONS = {
             "impact_cost_weight": 1e-4,
         },
     ],
-    "InvertedDoublePendulum": [{"healthy_reward": 3.0, "frame_skip": 2}],
+    "InvertedDoublePendulum": [{"healthy_reward": 10.1, "frame_skip": 2}],
     "InvertedPendulum": [{"frame_skip": 3}],
     "Pusher": [{"reward_near_weight": 1.5, "reward_dist_weight": 0.3, "reward_control_weight": 0.7}],
     "Reacher": [{"reward_dist_weight": 2.0, "reward_control_weight": 0.2}],

@@ -1,4 +1,4 @@
-"""evaluate_agent.py, reproduce.py, benchmark.py and replay_failure.py as a user runs them."""
+"""evaluate_agent.py, benchmark.py and replay_failure.py as a user runs them."""
 
 import json
 import math
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlsuite.cli import run_script
-from rlsuite.experiment import FAILS, HOLDS, Claim, Result, write_result
+from rlsuite.running.seeding import WATCHED_ON, derive_seed
+from rlsuite.scoring import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,21 @@ def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
     assert first["interval"][0] <= first["mean"] <= first["interval"][1]
     # An inverted pendulum pays 1 a step but for the last: returns follow from lengths.
     assert first["mean"] == pytest.approx(sum(first["lengths"]) / 5, abs=1.0)
+
+
+def test_evaluate_never_replays_the_starts_of_a_runs_own_curve(runs, capsys, monkeypatch):
+    from scripts import evaluate_agent
+
+    seeds = []
+
+    def note(policy, env, *, seed, **keys):
+        seeds.append(seed)
+        return evaluate(policy, env, seed=seed, **keys)
+
+    monkeypatch.setattr(evaluate_agent, "evaluate", note)
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "episodes=1", "seed=0"]) == 0
+    assert "no interval of one value" in capsys.readouterr().out
+    assert seeds[0] != derive_seed(0, WATCHED_ON)
 
 
 def test_evaluate_ensembles_from_runs_snapshots_and_both(runs, capsys):
@@ -107,62 +123,6 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
     ):
         assert run_script(evaluate_agent.main, arguments) == 2
         assert word in error_line(capsys), arguments
-
-
-def test_reproduce_lists_and_refuses_unknown_papers(capsys, tmp_path):
-    from scripts import reproduce
-
-    assert run_script(reproduce.main, [f"output={tmp_path}"]) == 0
-    capsys.readouterr()
-    assert run_script(reproduce.main, ["paper=nothing"]) == 2
-    assert "nothing" in error_line(capsys)
-
-
-def test_reproduce_runs_an_experiment_and_writes_what_it_found(capsys, tmp_path, monkeypatch):
-    import sys
-    import types
-
-    from scripts import reproduce
-
-    conf = tmp_path / "conf"
-    (conf / "paper").mkdir(parents=True)
-    (conf / "paper" / "toy.yaml").write_text("seeds: 3\nbar: 0.5\n")
-    module = types.ModuleType("scripts.experiments.toy")
-
-    def run(config):
-        figures = tuple(0.4 + 0.1 * seed for seed in range(config["seeds"]))
-        claim = Claim(statement="figures reach the bar", margin=config["bar"], figures=figures)
-        return Result(paper="toy", seeds=tuple(range(config["seeds"])), claims=(claim,))
-
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "scripts.experiments.toy", module)
-    monkeypatch.setattr(reproduce, "CONF", conf)
-    output = tmp_path / "results"
-    assert run_script(reproduce.main, ["paper=toy", f"output={output}"]) == 0
-    capsys.readouterr()
-    result = json.loads((output / "toy.json").read_text())
-    assert result["verdict"] == HOLDS
-    assert result["seeds"] == [0, 1, 2]
-    assert result["claims"][0]["figures"] == pytest.approx([0.4, 0.5, 0.6])
-    assert {"minutes", "versions", "commit"} <= set(result)
-    assert run_script(reproduce.main, ["paper=toy", "bar=0.51", f"output={output}"]) == 0
-    assert json.loads((output / "toy.json").read_text())["verdict"] == FAILS
-    capsys.readouterr()
-    assert run_script(reproduce.main, [f"output={output}"]) == 0
-    assert FAILS in capsys.readouterr().out
-    assert run_script(reproduce.main, ["paper=toy", "baar=1"]) == 2
-    assert "bar" in error_line(capsys)
-
-
-def test_claims_compare_the_mean_with_the_bar_and_never_pass_a_nan(tmp_path):
-    assert Claim(statement="", margin=2.0, figures=(1.0, 3.0)).verdict == HOLDS
-    assert Claim(statement="", margin=2.1, figures=(1.0, 3.0)).verdict == FAILS
-    assert Claim(statement="", margin=2.0, figures=(1.0, 3.0), at_least=False).verdict == HOLDS
-    assert Claim(statement="", margin=1.9, figures=(1.0, 3.0), at_least=False).verdict == FAILS
-    broken = Claim(statement="", margin=0.0, figures=(math.nan,))
-    assert broken.verdict == FAILS
-    assert run_script(lambda _: write_result(Result(paper="x", seeds=(0,), claims=(broken,)), 0.0, tmp_path), []) == 2
-    assert not (tmp_path / "x.json").exists()
 
 
 def test_benchmark_stepping_prints_ratios(capsys):

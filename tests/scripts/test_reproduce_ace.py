@@ -1,5 +1,6 @@
 """The ACE experiment: its arithmetic by hand, and a tiny one end to end, continued and killed."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -17,20 +18,22 @@ import envs
 from agents.assembly import load_agent
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
-from rlsuite.config.compose import compose_train
+from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
+from rlsuite.experiment import jobs as runner
+from rlsuite.experiment.jobs import Jobs
+from rlsuite.experiment.processes import Progress
 from rlsuite.scoring import Evaluation, evaluate
 from scripts import reproduce
 from scripts.experiments import ace, training_runs
 
-TINY = ["paper=ace", "task=InvertedPendulum", "steps=120", "pairs=2", "repeats=1", "episodes=3", "hidden_sizes=[8,8]"]
-TINY += ["early_step=5", "overrides=['learning_starts=40','agent.batch_size=8','evaluate.every=0']"]
+TINY = ["paper=ace", "preset=debug"]
 
 
 def numbers(**changes):
-    return build(ace.Numbers, reproduce.read_numbers("ace", changes))
+    return build(ace.Numbers, dataclasses.asdict(ace.Numbers()) | changes)
 
 
 def measured(mean, early=0.0):
@@ -76,22 +79,21 @@ def test_claims_are_the_mean_over_repeats_against_the_bars():
     assert "A5C5" in ratio.statement
 
 
-def test_the_seeds_are_disjoint_and_the_full_scale_command_composes(monkeypatch):
+def test_the_seeds_are_disjoint_and_the_full_scale_command_composes(monkeypatch, tmp_path):
     assert numbers().seeds == tuple(range(15))
-    monkeypatch.setattr(ace, "train_all", lambda runs, folder, parallel: {name: folder / name for name in runs})
+    monkeypatch.setattr(ace, "train_all", lambda runs, jobs: {name: jobs.folder / name for name in runs})
     seen = []
 
-    def measure(folders, seeds, numbers):
+    def measure(folders, seeds, numbers, threads):
         seen.append([folder.name for folder in folders])
         compared = ace.compare(seeds, [measured(1.0)] * 5, [1.0] * 5, measured(1.0), measured(2.0))
         return compared | {"chosen_shares": {"A5C5": [0.2] * 5}}
 
     monkeypatch.setattr(ace, "measure", measure)
-    monkeypatch.setattr(ace, "training_minutes", lambda folder: 1.0)
-    result = ace.run(reproduce.read_numbers("ace", {}))
+    result = ace.run(numbers(), Jobs(tmp_path))
     assert seen == [[f"s{5 * repeat + member}" for member in range(5)] for repeat in range(3)]
     assert result.claims[0].figures == (2.0, 2.0, 2.0)
-    values = reproduce.plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
+    values = plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
     assert values.pop("paper") == "ace"
     config, _ = compose_train(numbers(**values).arguments(7))
     assert (config.steps, config.seed, config.agent.actor.hidden_sizes) == (2_500_000, 7, (800, 400))
@@ -112,17 +114,23 @@ def test_bad_numbers_are_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert word in error
-    assert not (tmp_path / "runs").exists()
+    assert {path.name for path in tmp_path.rglob("*")} <= {"runs", "ace", ".lock"}  # nothing was begun
 
 
 def test_time_left_counts_what_running_runs_have_spent():
-    progress = training_runs.Progress(total=5, left=3, parallel=2)
+    progress = Progress(total=5, left=3, parallel=2)
     progress.durations = [10.0, 20.0]
     progress.begun = {"s3": 96.0}
     assert progress.seconds_left(100.0) == pytest.approx((3 * 15.0 - 4.0) / 2)
 
 
 # -- end to end ---------------------------------------------------------------------------------------------
+
+
+def run_of(folder, name):
+    """Return the directory of a training run."""
+    (found,) = (path for path in (folder / "ace").glob(f"{name}-*") if path.is_dir())
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +141,7 @@ def finished(tmp_path_factory):
     return folder
 
 
-def test_a_tiny_experiment_writes_its_result(finished, capsys):
+def test_a_tiny_experiment_writes_its_result(finished):
     result = json.loads((finished / "results" / "ace.json").read_text())
     assert result["seeds"] == [0, 1]
     assert len(result["claims"]) == 2
@@ -141,14 +149,14 @@ def test_a_tiny_experiment_writes_its_result(finished, capsys):
     assert set(repeat) >= {"members", "A1C0_mean", "A1C0_best", "A2C1", "A2C2", "ratio_to_members", "ratio_to_best"}
     assert result["claims"][0]["figures"] == [repeat["A2C2"]["mean"] / repeat["A1C0_mean"]["mean"]]
     assert sum(repeat["chosen_shares"]["A2C2"]) == pytest.approx(1.0, abs=1e-3)
-    assert result["figures"]["numbers"]["pairs"] == 2
-    assert run_script(reproduce.main, [f"output={finished / 'results'}"]) == 0
-    assert result["verdict"] in capsys.readouterr().out
+    assert result["numbers"]["pairs"] == 2
+    assert set(result["jobs"]) == {"s0", "s1"}
+    assert all(job["minutes"] >= 0 and job["commit"] for job in result["jobs"].values())
 
 
 def test_members_and_ensemble_are_evaluated_on_the_same_episodes(finished):
     (repeat,) = json.loads((finished / "results" / "ace.json").read_text())["figures"]["repeats"]
-    runs = [str(finished / "runs" / name) for name in ("s0", "s1")]
+    runs = [str(run_of(finished / "runs", name)) for name in ("s0", "s1")]
     agents = [load_agent(run)[0] for run in runs] + [load_policy(PolicyConfig(run=tuple(runs), source="runs"))[0]]
     found = []
     for agent in agents:
@@ -162,15 +170,13 @@ def test_members_and_ensemble_are_evaluated_on_the_same_episodes(finished):
 def test_snapshots_of_a_run_are_an_ensemble(finished, tmp_path):
     runs = tmp_path / "runs"
     subprocess.run(["cp", "-r", finished / "runs", runs], check=True)
-    arguments = [*TINY, "source=snapshots", "repeats=2", f"runs={runs}", f"output={tmp_path}"]
+    arguments = [*TINY, "source=snapshots", "repeats=2", f"runs={runs}", f"output={tmp_path}"]  # the runs are the same
     assert run_script(reproduce.main, arguments) == 0
     result = json.loads((tmp_path / "ace.json").read_text())
     assert result["seeds"] == [0, 1]
-    assert set(result["training_minutes"]) == {"s0", "s1"}
-    assert all(minutes >= 0 for minutes in result["training_minutes"].values())
     for repeat, seed in zip(result["figures"]["repeats"], (0, 1), strict=True):
         assert [member["seed"] for member in repeat["members"]] == [seed, seed]
-        agent = load_policy(PolicyConfig(run=(str(runs / f"s{seed}"),), source="snapshots", num_members=2))[0]
+        agent = load_policy(PolicyConfig(run=(str(run_of(runs, f"s{seed}")),), source="snapshots", num_members=2))[0]
         env = envs.make_vector("rlsuite/InvertedPendulum", 3)
         found = evaluate(lambda observation, agent=agent: agent.act(observation, False), env, seed=ace.EVALUATION_SEED)
         env.close()
@@ -189,52 +195,75 @@ def test_finished_runs_are_reused_and_give_the_same_result(finished, tmp_path, c
     def never(*_):
         raise AssertionError("a finished run was started again")
 
-    monkeypatch.setattr(training_runs, "start", never)
+    monkeypatch.setattr(runner, "start", never)
+    monkeypatch.setattr(training_runs.TrainingJob, "run_here", never)
     assert run_script(reproduce.main, [*TINY, f"runs={finished / 'runs'}", f"output={tmp_path}"]) == 0
     out = capsys.readouterr().out
-    assert "2 of 2 runs are finished" in out
     assert "A1C0-best" in out
     old, new = (json.loads((folder / "ace.json").read_text()) for folder in (finished / "results", tmp_path))
     assert new["figures"]["repeats"] == old["figures"]["repeats"]
-    assert run_script(reproduce.main, [*TINY, "steps=240", f"runs={finished / 'runs'}", f"output={tmp_path}"]) == 2
+
+
+def test_a_run_of_other_defaults_is_refused(finished, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    subprocess.run(["cp", "-r", finished / "runs", runs], check=True)
+    path = run_of(runs, "s1") / "config.yaml"
+    path.write_text(path.read_text().replace("batch_size: 8", "batch_size: 9"))
+    assert run_script(reproduce.main, [*TINY, f"runs={runs}", f"output={tmp_path}"]) == 2
     assert "another configuration" in capsys.readouterr().err
 
 
 def test_interrupted_runs_go_on_or_start_anew(finished, tmp_path):
-    arguments = numbers(**reproduce.plain_values(TINY[1:])).arguments(0)
-    config, _ = compose_train(arguments)
+    job = training_runs.TrainingJob("s0", tuple(ace.DEBUG.arguments(0)))
     done = tmp_path / "s0"
-    subprocess.run(["cp", "-r", finished / "runs" / "s0", done], check=True)
-    assert training_runs.command(done, config, arguments) is None
+    subprocess.run(["cp", "-r", run_of(finished / "runs", "s0"), done], check=True)
+    assert job.is_whole(done)
+    assert job.command(done) is None
     subprocess.run(["rm", "-r", done / "checkpoints" / "120", done / "checkpoints" / "latest"], check=True)
-    assert training_runs.command(done, config, arguments)[-1] == f"resume={done}"  # type: ignore[index]
+    assert not job.is_whole(done)
+    assert job.command(done)[-1] == f"resume={done}"  # type: ignore[index]
     subprocess.run(["rm", "-r", done / "checkpoints"], check=True)
-    assert training_runs.command(done, config, arguments)[-1] == f"run_dir={done}"  # type: ignore[index]
+    assert job.command(done)[-1] == f"run_dir={done}"  # type: ignore[index]
     assert not done.exists()
+
+
+def test_a_half_done_run_is_finished_and_a_lost_one_made_again(finished, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    subprocess.run(["cp", "-r", finished / "runs", runs], check=True)
+    half, lost = run_of(runs, "s0"), run_of(runs, "s1")
+    subprocess.run(["rm", "-r", half / "checkpoints" / "120", half / "checkpoints" / "latest", lost], check=True)
+    half.with_name(half.name + ".json").unlink()  # as a kill leaves it; the other's result is still kept
+    assert run_script(reproduce.main, [*TINY, f"runs={runs}", f"output={tmp_path}"]) == 0
+    assert "0 of 2 jobs are finished" in capsys.readouterr().out
+    old, new = (json.loads((folder / "ace.json").read_text()) for folder in (finished / "results", tmp_path))
+    assert new["figures"]["repeats"] == old["figures"]["repeats"]
 
 
 def test_a_run_that_fails_ends_the_experiment_with_its_last_line(tmp_path, monkeypatch):
     script = tmp_path / "script.py"
     script.write_text("import sys; print('it broke'); sys.exit(3)")
     monkeypatch.setattr(training_runs, "SCRIPT", script)
-    with pytest.raises(UserError, match=r"s0 ended with status 3: it broke .*s0\.log"):
-        training_runs.train_all({"s0": numbers().arguments(0)}, tmp_path / "runs", 1)
+    with pytest.raises(UserError, match=r"s0 ended with status 3: it broke .*s0-.*\.log"):
+        training_runs.train_all({"s0": numbers().arguments(0)}, Jobs(tmp_path / "runs", 1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_experiment_leaves_no_runs_behind(number, tmp_path):
-    arguments = [*TINY, "steps=1000000", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'results'}"]
+    arguments = [*TINY, "steps=1000000", "parallel=2", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'results'}"]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    locks = [tmp_path / "runs" / name / ".lock" for name in ("s0", "s1")]
+
+    def locks():
+        return list((tmp_path / "runs" / "ace").glob("s?-*/.lock"))
+
     try:
-        wait_for(lambda: all(lock.exists() and lock.read_text() for lock in locks))
-        children = [json.loads(lock.read_text())["pid"] for lock in locks]
+        wait_for(lambda: len(locks()) == 2 and all(lock.read_text() for lock in locks()))
+        children = [json.loads(lock.read_text())["pid"] for lock in locks()]
         process.send_signal(number)
         _, error = process.communicate(timeout=90)
         wait_for(lambda: not any(is_running(child) for child in children))

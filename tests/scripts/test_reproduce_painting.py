@@ -1,20 +1,21 @@
 """The painting experiment: its claims by hand, its arms, and a tiny one end to end."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from agents.assembly import check_fit, make_env
 from rlsuite.config.compose import compose_train, script_config
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
-from scripts import reproduce, train_agent
+from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import painting
 
 
 def numbers(**changes):
-    return build(painting.Numbers, reproduce.read_numbers("painting", changes))
+    return dataclasses.replace(painting.Numbers(), **changes)
 
 
 def verdicts(own, free, exact, single):
@@ -31,8 +32,9 @@ def test_every_claim_must_hold_in_its_worst_seed():
     assert verdicts(own, free, exact, (0.01, 0.004))[3] == FAILS
 
 
-def test_arms_differ_in_what_is_compared_alone(tmp_path):
-    arms = {arm: compose_train(numbers().arguments(arm, tmp_path))[0] for arm in painting.AGENTS}
+def test_arms_differ_in_what_is_compared_alone():
+    files = Path("digits"), Path("renderer.safetensors")
+    arms = {arm: compose_train(numbers().arguments(arm, *files))[0] for arm in painting.AGENTS}
     own = arms["model-based"]
     for arm, other in arms.items():
         length, bundle = other.env.options["max_episode_steps"], other.env.options["bundle"]
@@ -74,33 +76,19 @@ def test_the_advised_numbers_of_the_renderer_go_together():
     assert (config.pool, config.learning_rates, config.milestones) == (20_000, (3e-4, 1e-4), (3200,))
 
 
-def train_here(runs, folder, parallel):
-    for name, arguments in runs.items():
-        assert train_agent.main([*arguments, f"run_dir={folder / name}"]) == 0
-    return {name: folder / name for name in runs}
-
-
-def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
+def test_debug_experiment_end_to_end(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(painting, "train_all", train_here)
     monkeypatch.setattr(painting, "TRAIN", 12)
     monkeypatch.setattr(painting, "TEST", 5)
-    changes = {
-        "seeds": 1,
-        "updates": 2,
-        "overrides": ["agent.width=4", "agent.batch_size=4"],
-        "renderer_steps": 5,
-        "renderer_pool": 50,
-        "runs": ["runs/tiny"],
-    }
-    result = painting.run(reproduce.read_numbers("painting", changes))
+    jobs = Jobs(tmp_path, parallel=0)
+    result = painting.run(painting.DEBUG, jobs)
+    assert result.figures["renderer_mse"] == jobs.kept["imitate-neural-s0"]["result"]["mse"] > 0
     assert set(result.figures["test_mse"]) == set(painting.AGENTS)
     assert 0.02 < result.figures["blank_canvas_mse"] < 0.3
     assert all(0 < value < 1 for found in result.figures["test_mse_exact"].values() for value in found)
-    json.dumps(result.to_json(1.0))
+    json.dumps(result.figures)
     assert "test MSE by seed" in capsys.readouterr().out
-    assert len(list((tmp_path / "runs/tiny/digits/train").glob("*.png"))) == 12
+    assert len(list((tmp_path / "digits/train").glob("*.png"))) == 12
 
 
 def test_wrong_numbers_are_refused():

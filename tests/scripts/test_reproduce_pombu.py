@@ -1,16 +1,17 @@
 """The POMBU experiment: its claims by hand, and a tiny one end to end."""
 
+import dataclasses
 import json
 import shlex
 
 import pytest
 
 from agents.pombu.config import POMBUConfig
-from rlsuite.config.compose import compose_train
+from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
-from scripts import reproduce, train_agent
+from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import pombu
 
 TABLE = {"smallest_ratio": 1.0, "mean_ratio": 3.0, "ratio_of_older": 600.0}
@@ -18,7 +19,7 @@ POINT = {"std": 1.1, "share_within_2": 0.93, "rank_correlation": 0.25}
 
 
 def numbers(**changes):
-    return build(pombu.Numbers, reproduce.read_numbers("pombu", changes))
+    return build(pombu.Numbers, dataclasses.asdict(pombu.Numbers()) | changes)
 
 
 def of_bound(tables, points):
@@ -68,30 +69,8 @@ def test_arms_differ_in_what_is_compared_alone():
     assert arms["point-pombu"].steps % (arms["point-pombu"].num_envs * 30) == 0  # no rollout is left unlearned
 
 
-def train_here(runs, folder, parallel):
-    """Stand in for train_all: the same runs in this process, which has imported everything already."""
-    for name, arguments in runs.items():
-        assert train_agent.main([*arguments, f"run_dir={folder / name}"]) == 0
-    return {name: folder / name for name in runs}
-
-
-def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pombu, "train_all", train_here)
-    small = ["num_envs=2", "agent.trajectories=4", "agent.policy_updates=1", "agent.passes=1", "agent.hidden_sizes=[8]"]
-    small += ["agent.dynamics.hidden_sizes=[8]", "agent.dynamics.max_passes=5", "evaluate.episodes=2"]
-    changes = {
-        "seeds": 1,
-        "models": 200,
-        "roll_outs": 200,
-        "point_steps": 120,
-        "point_overrides": [*small, "evaluate.every=60"],
-        "steps": 800,
-        "episodes": 3,
-        "overrides": [*small, "evaluate.every=400"],
-        "runs": ["runs/tiny"],
-    }
-    result = pombu.run(reproduce.read_numbers("pombu", changes))
+def test_debug_experiment_end_to_end(tmp_path, capsys):
+    result = pombu.run(pombu.DEBUG, Jobs(tmp_path, parallel=0))
     assert set(result.figures["final_return"]) == set(numbers().arms())
     assert len(result.claims) == 13
     assert [step for step, _ in result.figures["curves"]["cheetah-pombu-s0"]] == [400, 800]
@@ -99,13 +78,13 @@ def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
     drop = result.figures["drop"]["noisy-mbppo"][0]
     returns = [mean for _, mean in result.figures["curves"]["noisy-mbppo-s0"]]
     assert drop == pytest.approx(max(returns) - returns[-1])
-    json.dumps(result.to_json(1.0))
+    json.dumps(result.figures)
     assert "final return by seed" in capsys.readouterr().out
-    values = reproduce.plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
+    values = plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
     assert values.pop("paper") == "pombu"
-    full = build(pombu.Numbers, reproduce.read_numbers("pombu", values)).arms()["cheetah-pombu"]
+    full = numbers(**values).arms()["cheetah-pombu"]
     config, _ = compose_train(full)
-    assert (config.steps, config.agent) == (200_000, POMBUConfig())  # whose defaults are the card's table
+    assert (config.steps, config.agent) == (200_000, POMBUConfig())  # whose defaults are the paper's table
 
 
 def test_wrong_numbers_are_refused():

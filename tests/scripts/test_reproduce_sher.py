@@ -1,19 +1,19 @@
 """The SHER experiment: its claims by hand, and a tiny one end to end."""
 
+import dataclasses
 import json
 
 import pytest
 
 from rlsuite.config.compose import compose_train
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
-from scripts import reproduce, train_agent
+from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import sher
 
 
 def numbers(**changes):
-    return build(sher.Numbers, reproduce.read_numbers("sher", changes))
+    return dataclasses.replace(sher.Numbers(), **changes)
 
 
 def verdicts(**success):
@@ -51,39 +51,22 @@ def test_arms_differ_in_what_is_compared_alone():
     assert arms["reach-sher"].replay.hindsight.relabelled_share == 0.8
 
 
-def train_here(runs, folder, parallel):
-    """Stand in for train_all: the same runs in this process, which has imported everything already."""
-    for name, arguments in runs.items():
-        assert train_agent.main([*arguments, f"run_dir={folder / name}"]) == 0
-    return {name: folder / name for name in runs}
-
-
 def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_tiny_experiment_end_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sher, "train_all", train_here)
-    small = ["agent.actor.hidden_sizes=[8,8]", "agent.critic.hidden_sizes=[8,8]", "agent.batch_size=16"]
-    small += ["updates_per_episode=1", "evaluate.every=500", "evaluate.episodes=2"]
-    changes = {
-        "seeds": 2,
-        "episodes": 3,
-        "reach_steps": 1700,
-        "push_steps": 1700,
-        "reach_overrides": small,
-        "push_overrides": small,
-        "runs": ["runs/tiny"],
-    }
-    result = sher.run(reproduce.read_numbers("sher", changes))
+def test_debug_experiment_end_to_end(tmp_path, capsys):
+    jobs = Jobs(tmp_path / "sher", parallel=0)
+    result = sher.run(sher.DEBUG, jobs)
     assert set(result.figures["success"]) == {"reach-sher", "reach-unlabelled", "push-sher", "push-her"}
     for name in ("success", "success_sampled"):
         assert all(0.0 <= value <= 1.0 for figures in result.figures[name].values() for value in figures)
-    assert [step for step, _ in result.figures["curves"]["push-her-s0"]] == [512, 1008, 1504, 1712]
+    assert [step for step, _ in result.figures["curves"]["push-her-s0"]] == [200, 400]
     for name in ("reach-sher-s0", "push-her-s1"):  # they have learned something
-        assert max(record.get("updates", 0) for record in records(tmp_path / "runs" / "tiny" / name)) > 0
-    json.dumps(result.to_json(1.0))
+        (folder,) = (path for path in (tmp_path / "sher").glob(f"{name}-*") if path.is_dir())
+        assert max(record.get("updates", 0) for record in records(folder)) > 0
+    assert len(jobs.kept) == 8
+    json.dumps(result.figures)
     assert "success by seed" in capsys.readouterr().out
 
 

@@ -11,7 +11,8 @@ import rlsuite.running.training
 from rlsuite.cli import run_script
 from rlsuite.running.signals import GracefulStop
 from rlsuite.scoring import evaluate
-from rlsuite.statistics.curves import make_curves, read_run, read_runs
+from rlsuite.statistics.curves import make_curves
+from rlsuite.statistics.runs import read_run, read_runs
 from scripts import train_agent, train_peer
 
 pytest.importorskip("stable_baselines3")
@@ -44,9 +45,9 @@ def test_ours_and_the_peer_are_evaluated_alike_and_drawn_together(tmp_path, monk
     asked = {}
 
     def spy(name):
-        def evaluate_and_note(policy, env, *, seed):
+        def evaluate_and_note(policy, env, *, seed, **keys):
             asked.setdefault(name, set()).add((seed, env.spec_id, env.num_envs, env.max_episode_steps))
-            return evaluate(policy, env, seed=seed)
+            return evaluate(policy, env, seed=seed, **keys)
 
         return evaluate_and_note
 

@@ -128,6 +128,7 @@ OUT_OF_RANGE_OF_AGENT = [
     {"critic": {"loss": "categorical"}},
     {"critic": {"loss": "categorical", "value_min": 0.0}, "reward_scaling": "returns"},
     {"reward_scaling": "returns", "reward_scale": 2.0},
+    {"reward_scaling": "returns", "discount": 1.0},
     {"critic": {"value_max": 6.0}},
     {"actor": {"log_std": "tanh"}},
     {"learning_rate_decay_start": 0.5},

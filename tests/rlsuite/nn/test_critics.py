@@ -63,6 +63,23 @@ def test_squared_error_by_hand():
     assert critics.value(output).tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.parametrize("bound", range(1, 100))
+def test_projection_onto_the_outer_atoms_has_no_share_below_zero(bound):
+    atoms = torch.linspace(-bound, bound, 101)
+    probabilities = torch.full((2, 101), 1 / 101)
+    target = project_distribution(probabilities, torch.tensor([3.0, -3.0]) * bound, torch.zeros(2), atoms)
+    assert target.min() >= 0.0
+    assert target[[0, 1], [-1, 0]].tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
+    torch.testing.assert_close(target.sum(dim=-1), torch.ones(2))
+
+
+def test_projection_of_a_target_at_the_top_gives_a_finite_loss():
+    critics = Critics(1, 1, 1, CriticConfig(loss="categorical", num_atoms=101, value_min=-5.0, value_max=5.0))
+    uniform = torch.zeros(1, 1, 101)
+    loss = critics.loss(uniform, torch.tensor([[5.0]]), torch.zeros(1, 1), uniform)
+    assert loss.item() == pytest.approx(math.log(101), abs=1e-4)  # 4.615: all the mass on one of 101
+
+
 def test_categorical_value_and_cross_entropy_by_hand():
     critics = Critics(1, 1, 1, CriticConfig(loss="categorical", num_atoms=3, value_min=0.0, value_max=2.0))
     logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25]]]))

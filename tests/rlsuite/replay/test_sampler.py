@@ -128,3 +128,16 @@ def test_equal_seeds_give_equal_samples_and_others_do_not():
     one, two, other = (replay.sample(32).index for replay in replays)
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("error", [float("inf"), float("nan"), 1e38])
+def test_errors_that_are_not_finite_become_no_priority(error):
+    replay = make_replay(3, capacity=6, prioritized=True, priority_exponent=2.0, importance_exponent=0.5)
+    fill(replay, Feeder(3), [[GO] * 3])
+    replay.update_priorities(torch.arange(3), torch.tensor([1.0, 2.0, 3.0]))
+    replay.update_priorities(torch.arange(2), torch.tensor([error, 0.5]))
+    assert replay.priorities.priority[0].tolist() == pytest.approx([1.0, 0.25, 9.0], abs=1e-4)
+    assert replay.priorities.largest.item() == pytest.approx(9.0, abs=1e-4)
+    batch = replay.sample(100)
+    assert batch.weight.isfinite().all()
+    assert set(batch.index.tolist()) <= {0, 1, 2}

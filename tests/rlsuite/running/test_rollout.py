@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toy_environments import PointEnv, ScriptedEnv
+from toy_environments import FailingEnv, PointEnv, ScriptedEnv
 
 from rlsuite.running.rollout import RolloutWorker
 
@@ -129,3 +129,30 @@ def test_environments_that_cannot_resume_begin_new_episodes():
     assert not other.episode_return.any()
     assert not other.episode_length.any()
     assert other.steps == 10
+
+
+def test_failed_episodes_are_in_no_mean_of_the_rollouts():
+    _, _, worker = make(FailingEnv(50))
+    for _ in range(100):
+        worker.step()
+    episodes, found = worker.episodes, worker.drain()
+    assert (found["return_mean"], found["length_mean"]) == (-20.0, 20.0)
+    assert 0 < found["failed_episodes"] < episodes == worker.episodes  # they count among the episodes ended
+
+
+def test_returns_of_episodes_go_on_growing_past_what_float32_can_count():
+    _, _, worker = make(ScriptedEnv([[1.0]] * 2, [[F], [T]], [[F], [F]]))
+    worker.episode_return += 16_777_216.0
+    for _ in range(2):
+        worker.step()
+    assert worker.drain()["return_mean"] == 16_777_218.0
+
+
+def test_a_state_of_before_failed_episodes_counted_apart_is_taken():
+    _, _, worker = make(PointEnv(3, length=4))
+    for _ in range(6):
+        worker.step(random=True)
+    old = worker.state() | {"ended": worker.ended[:4].clone(), "episode_return": worker.episode_return.float()}
+    _, _, other = make(PointEnv(3, length=4))
+    other.load_state(old)
+    assert other.drain() == worker.drain()

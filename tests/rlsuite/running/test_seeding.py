@@ -2,7 +2,7 @@
 
 import torch
 
-from rlsuite.running.seeding import derive_seed, restore_generator
+from rlsuite.running.seeding import JUDGED_ON, WATCHED_ON, derive_seed, restore_generator
 
 
 def test_purposes_and_seeds_have_streams_of_their_own():
@@ -25,3 +25,9 @@ def test_a_state_of_the_same_kind_continues_and_one_of_another_kind_starts_a_rep
         found.append(torch.rand(3, generator=other))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_finished_agents_are_judged_on_another_branch_than_their_curves():
+    watched = {derive_seed(seed, WATCHED_ON) for seed in range(1_000)}
+    assert not watched & {derive_seed(seed, JUDGED_ON) for seed in range(1_000)}
+    assert derive_seed(0, WATCHED_ON) == derive_seed(0, "evaluation")  # curves meet the starts they always met

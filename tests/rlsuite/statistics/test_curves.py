@@ -8,29 +8,29 @@ import yaml
 
 from rlsuite.cli import run_script
 from rlsuite.errors import UserError
-from rlsuite.statistics.curves import (
-    find_runs,
-    left_out,
-    make_curves,
-    read_data,
-    read_run,
-    read_runs,
-    to_columns,
-    write_data,
-)
+from rlsuite.statistics.curves import left_out, make_curves
+from rlsuite.statistics.runs import find_runs, read_data, read_run, read_runs, to_columns, write_data
 
 
-def write_run(folder, name, returns, *, agent="ace", task="Hopper", seed=0, torn=False, pace=None):
-    """Write a run: `returns` is step -> mean return; with `pace`, evaluation i comes after i * pace train_s."""
+def write_run(folder, name, returns, *, agent="ace", task="Hopper", seed=0, torn=False, pace=None, failed=None, **keys):
+    """Write a run: `returns` is step -> mean return; with `pace`, evaluation i comes after i * pace train_s.
+
+    `failed` is step -> number of failed episodes; other keys are the agent's.
+    """
     path = folder / name
     path.mkdir(parents=True)
-    (path / "config.yaml").write_text(
-        yaml.safe_dump({"agent": {"name": agent, "k": 3}, "env": {"id": f"rlsuite/{task}"}, "seed": seed})
-    )
+    config = {
+        "agent": {"name": agent, "k": 3, **keys},
+        "env": {"id": f"rlsuite/{task}"},
+        "seed": seed,
+        "steps": len(name),
+    }
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
     lines = [
         json.dumps(
             {"step": step, "time_s": 60.0 * place, "kind": "evaluate", "mean": mean, "length": 7.0}
             | ({} if pace is None else {"train_s": pace * place})
+            | ({"failed": failed[step]} if failed and step in failed else {})
         )
         for place, (step, mean) in enumerate(returns.items())
     ]
@@ -39,27 +39,45 @@ def write_run(folder, name, returns, *, agent="ace", task="Hopper", seed=0, torn
     return path
 
 
-def test_a_group_has_the_interquartile_mean_on_the_steps_all_share(tmp_path):
+def test_a_group_of_few_has_the_mean_with_students_interval_on_the_steps_all_share(tmp_path):
     for seed, value in enumerate([0.0, 10.0, 20.0, 1000.0]):
-        write_run(tmp_path, f"s{seed}", {100: value, 200: 2 * value, 300 + seed: 7.0}, torn=seed == 0)
+        write_run(tmp_path, f"s{seed}", {100: value, 200: 2 * value, 300 + seed: 7.0}, torn=seed == 0, seed=seed)
     (curve,) = make_curves(read_runs([str(tmp_path)]))
     assert (curve.task, curve.label) == ("Hopper", "ace")
     assert curve.steps.tolist() == [100, 200]
-    # The middle half of four runs is the two in the middle.
-    assert curve.center.tolist() == pytest.approx([15.0, 30.0])
-    assert (curve.low <= curve.center).all()
-    assert (curve.center <= curve.high).all()
+    assert curve.center.tolist() == pytest.approx([257.5, 515.0])
+    half = 3.18245 * np.std([0, 10, 20, 1000], ddof=1) / 2  # t of 3 degrees of freedom
+    assert (curve.high - curve.center).tolist() == pytest.approx([half, 2 * half], rel=1e-5)
+    assert (curve.low + curve.high).tolist() == pytest.approx((2 * curve.center).tolist())
+    assert curve.kind == curve.last_interval.kind == "Student's t"
     assert curve.minutes.tolist() == pytest.approx([0.0, 1.0])
     assert curve.returns.tolist() == [[0, 0], [10, 20], [20, 40], [1000, 2000]]
     assert curve.last_mean == pytest.approx(515.0)
-    assert 0.0 <= curve.last_interval.low <= 515.0 <= curve.last_interval.high <= 2000.0
+    assert curve.last_middle == pytest.approx(30.0)  # the middle half of four runs is the two in the middle
+    assert curve.last_interval[:2] == pytest.approx((curve.low[-1], curve.high[-1]))
+
+
+def test_a_group_of_ten_has_the_interquartile_mean_with_a_bootstrap_interval(tmp_path):
+    for seed in range(10):
+        write_run(tmp_path, f"s{seed}", {100: float(seed**2)}, seed=seed)
+    (curve,) = make_curves(read_runs([str(tmp_path)]))
+    assert (curve.kind, curve.last_interval.kind) == ("bootstrap", "bootstrap")
+    assert curve.center.tolist() == [np.mean([4, 9, 16, 25, 36, 49])]
+    assert 0.0 < curve.low[0] < curve.center[0] < curve.high[0] < 81.0
+
+
+def test_a_seed_alone_has_no_interval(tmp_path):
+    write_run(tmp_path, "s", {100: 1.0})
+    (curve,) = make_curves(read_runs([str(tmp_path)]))
+    assert curve.center.tolist() == [1.0]
+    assert np.isnan([*curve.low, *curve.high, *curve.last_interval[:2]]).all()
 
 
 def test_what_a_curve_cannot_hold_is_said_and_costs_no_other_group(tmp_path):
     write_run(tmp_path, "short", {100: 1.0, 200: 2.0})
-    write_run(tmp_path, "long", {100: 1.0, 200: 2.0, 300: 3.0})
+    write_run(tmp_path, "long", {100: 1.0, 200: 2.0, 300: 3.0}, seed=1)
     for step in (150, 250):
-        write_run(tmp_path, f"odd{step}", {step: 1.0}, agent="ddpg")
+        write_run(tmp_path, f"odd{step}", {step: 1.0}, agent="ddpg", seed=step)
     runs = read_runs([str(tmp_path)])
     assert [(curve.label, curve.steps.tolist()) for curve in make_curves(runs)] == [("ace", [100, 200])]
     ace, ddpg = left_out(runs)
@@ -89,7 +107,7 @@ def test_groups_are_made_by_task_and_keys_and_a_repeated_step_counts_once(tmp_pa
 
 def test_minutes_leave_evaluations_out_where_the_log_can_tell(tmp_path):
     write_run(tmp_path, "new0", {100: 1.0, 200: 1.0}, pace=30.0)
-    write_run(tmp_path, "new1", {100: 1.0, 200: 1.0}, pace=90.0)
+    write_run(tmp_path, "new1", {100: 1.0, 200: 1.0}, pace=90.0, seed=1)
     write_run(tmp_path, "old", {100: 1.0, 200: 1.0}, agent="old")
     runs = {run.name.rpartition("/")[2]: run for run in read_runs([str(tmp_path)])}
     assert [runs[name].with_evaluation for name in ("new0", "new1", "old")] == [False, False, True]
@@ -110,7 +128,7 @@ def test_a_data_file_gives_the_same_curves_without_the_runs(tmp_path):
     again = read_data(path)
     assert [to_columns(run) for run in again] == [to_columns(run) for run in runs]
     first = json.loads(path.read_text())[1]
-    assert (first["label"], first["env"], first["seed"]) == ("ace", "Ant", 1)
+    assert (first["label"], first["env"], first["seed"], len(first["config"])) == ("ace", "Ant", 1, 12)
     assert (first["step"], first["seconds"], first["mean"]) == ([100, 300], [0.0, 9.0], [1.5, 2.0])
     assert first["length"] == [7.0, 7.0]
     for one, other in zip(make_curves(runs), make_curves(read_runs([str(path)])), strict=True):
@@ -149,13 +167,22 @@ def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_pat
         for task in ("Hopper", "Ant"):
             for seed in range(2):
                 write_run(
-                    tmp_path / "runs", f"{agent}{task}{seed}", {100: gain, 200: gain + seed}, agent=agent, task=task
+                    tmp_path / "runs",
+                    f"{agent}{task}{seed}",
+                    {100: gain, 200: gain + seed},
+                    agent=agent,
+                    task=task,
+                    seed=seed,
                 )
     output, data = tmp_path / "pictures" / "curves.png", tmp_path / "data.json"
     assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", f"output={output}"]) == 0
     printed = capsys.readouterr().out
     assert "interval" in printed
-    assert "2.5 [2.0, 3.0]" in " ".join(printed.split())  # ace on Hopper: 2 and 3
+    # ace on Hopper: 2 and 3; Student's t of one degree of freedom.
+    assert "2 2.5 [-3.9, 8.9] Student's t 2.5" in " ".join(printed.split())
+    few = "ace: Ant 2, Hopper 2; ddpg: Ant 2, Hopper 2"
+    assert f"P(A > B) is not said of fewer than 4 seeds ({few})" in printed
+    assert "performance profile: Ant at step 200, Hopper at step 200" in printed
     assert "8 runs include their evaluations" in printed
     assert "P(ace > ddpg)" not in printed  # two seeds are too few
     picture = np.asarray(Image.open(output).convert("RGB"))
@@ -176,16 +203,114 @@ def test_the_script_draws_a_picture_with_profiles_and_writes_the_figures(tmp_pat
     assert "png" in capsys.readouterr().err
 
 
-def test_how_likely_one_group_ends_above_another_by_hand(tmp_path):
+def lines_of(folder):
     from scripts import plot_curves
 
+    return plot_curves.improvements(make_curves(read_runs([str(folder)])))
+
+
+def test_improvement_of_one_group_over_another_by_hand(tmp_path):
     for agent, gain in {"ace": 2.0, "ddpg": 1.0}.items():
         for task in ("Hopper", "Ant"):
-            for seed in range(3):
-                write_run(tmp_path, f"{agent}{task}{seed}", {100: gain + seed}, agent=agent, task=task)
-    (line,) = plot_curves.improvements(make_curves(read_runs([str(tmp_path)])))
-    # Of 2, 3, 4 against 1, 2, 3 six of nine pairs are above and two level, on both tasks.
-    assert line.startswith("P(ace > ddpg) = 0.78, 95 % interval [")
+            for seed in range(4):
+                write_run(tmp_path, f"{agent}{task}{seed}", {100: gain + seed}, agent=agent, task=task, seed=seed)
+    (line,) = lines_of(tmp_path)
+    # Of 2, 3, 4, 5 against 1, 2, 3, 4 ten of sixteen pairs are above and three level, on both tasks.
+    assert line.startswith("P(ace > ddpg) = 0.72, 95 % score interval [0.")
+    assert "exact two-sided p = 0." in line
+    assert line.endswith("(Ant at step 100, 4 and 4 seeds; Hopper at step 100, 4 and 4 seeds)")
+
+
+def test_improvement_is_told_at_equal_steps_and_with_every_seed(tmp_path):
+    for seed in range(5):  # at 100 steps ddpg is above, at its own end ace is
+        write_run(tmp_path, f"a{seed}", {100: 1.0 + seed / 10, 200: 9.0}, seed=seed)
+    for seed in range(4):
+        write_run(tmp_path, f"d{seed}", {50: 0.0, 100: 2.0 + seed / 10}, agent="ddpg", seed=seed)
+    for seed in range(4):
+        write_run(tmp_path, f"walker{seed}", {100: 3.0 + seed}, task="Walker2d", seed=seed)
+    (line,) = lines_of(tmp_path)
+    assert line.startswith("P(ace > ddpg) = 0.00, ")
+    assert "p = 0.016" in line  # 2 of 9 over 4 ways
+    assert line.endswith("(Hopper at step 100, 5 and 4 seeds; without Walker2d)")
+
+
+def test_improvement_that_cannot_be_told_is_said_to_be(tmp_path):
+    for seed in range(5):
+        write_run(tmp_path, f"a{seed}", {100: 1.0}, seed=seed)
+    for seed in range(3):
+        write_run(tmp_path, f"d{seed}", {100: 1.0}, agent="ddpg", seed=seed)
+    for seed in range(4):
+        write_run(tmp_path, f"t{seed}", {100: 3.0 + seed}, agent="td3", task="Ant", seed=seed)
+    assert lines_of(tmp_path) == [
+        "td3 and ace are not compared: they have no task with a common step",
+        "P(A > B) is not said of fewer than 4 seeds (ddpg: Hopper 3)",
+    ]
+
+
+def test_runs_of_one_seed_count_once_and_it_is_said(tmp_path):
+    for name, seed, value in (("a", 0, 1.0), ("b", 0, 3.0), ("c", 1, 8.0)):
+        write_run(tmp_path, name, {100: value}, seed=seed)
+    runs = read_runs([str(tmp_path)])
+    (curve,) = make_curves(runs)
+    assert curve.seeds == (0, 1)
+    assert curve.returns.tolist() == [[2.0], [8.0]]
+    (line,) = left_out(runs)
+    assert line.startswith("ace on Hopper: 3 runs of 2 seeds; averaged into one are ")
+
+
+def test_runs_of_differing_configs_are_no_seeds_of_one_thing(tmp_path, capsys):
+    for seed, discount in enumerate((0.99, 0.99, 0.95)):
+        write_run(tmp_path, f"dir/s{seed}", {100: 1.0 + seed}, seed=seed, discount=discount)
+    runs = read_runs([str(tmp_path / "dir")])
+    curves = make_curves(runs)
+    assert {curve.label: curve.seeds for curve in curves} == {"ace, discount=0.99": (0, 1), "ace, discount=0.95": (2,)}
+    assert "ace on Hopper: configs differ in agent.discount, so that it is split by that" in capsys.readouterr().out
+    # Two data files whose runs only seem alike.
+    for place, paths in enumerate((["s0", "s1"], ["s2"])):
+        write_data(read_runs([str(tmp_path / "dir" / path) for path in paths]), tmp_path / f"{place}.json")
+    both = read_runs([str(tmp_path / f"{place}.json") for place in (0, 1)])
+    assert len({run.label for run in both}) == 2
+    assert all(run.label.startswith("ace [config ") for run in both)
+
+
+def test_what_changes_no_learning_may_differ(tmp_path):
+    for seed in range(2):
+        path = write_run(tmp_path, f"s{'x' * seed}", {100: 1.0}, seed=seed)  # steps= differ, too
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        more = {
+            "device": ["cpu", "cuda"][seed],
+            "log": {"every": seed + 1},
+            "replay": {"device": ["auto", "cpu"][seed]},
+        }
+        (path / "config.yaml").write_text(yaml.safe_dump(config | more))
+    assert [curve.label for curve in make_curves(read_runs([str(tmp_path)]))] == ["ace"]
+    for seed in range(2):  # but where rates fall along the run, its length is part of the recipe
+        write_run(tmp_path / "falling", f"s{'x' * seed}", {100: 2.0}, seed=seed, final_learning_rate_share=0.1)
+    assert len(make_curves(read_runs([str(tmp_path / "falling")]))) == 2
+
+
+def test_copies_of_a_run_are_refused(tmp_path):
+    write_run(tmp_path, "runs/a", {100: 1.0, 200: 2.0})
+    write_run(tmp_path, "copies/b", {100: 1.0, 200: 2.0})
+    with pytest.raises(UserError, match=r"copies/b and runs/a are copies of one run"):
+        read_runs([str(tmp_path)])
+
+
+def test_failed_episodes_travel_to_the_data_file_and_are_told(tmp_path):
+    write_run(tmp_path, "runs/a", {100: 1.0, 200: 2.0, 300: None}, failed={200: 3, 300: 10})
+    runs = read_runs([str(tmp_path / "runs")])
+    write_data(runs, tmp_path / "data.json")
+    for found in (runs, read_runs([str(tmp_path / "data.json")])):
+        assert found[0].spread["failed"].tolist() == [0.0, 3.0]
+        failed, unmeasured = left_out(found)
+        assert failed == "ace on Hopper: evaluation episodes whose simulation failed are in no mean: 3 of runs/a"
+        assert unmeasured == "ace on Hopper: evaluations without a whole episode are not drawn: 1 of runs/a"
+
+
+def test_small_numbers_come_back_from_a_data_file(tmp_path):
+    write_run(tmp_path, "runs/a", {100: 1e-5, 200: -123456.789012345})
+    write_data(read_runs([str(tmp_path / "runs")]), tmp_path / "data.json")
+    assert read_data(tmp_path / "data.json")[0].returns.tolist() == [1e-5, -123456.789]
 
 
 def test_a_run_counts_once_however_it_is_named(tmp_path):
@@ -222,3 +347,13 @@ def test_what_cannot_be_plotted_is_refused_in_one_line(tmp_path):
     (tmp_path / "null.json").write_text(json.dumps([columns]))
     with pytest.raises(UserError, match="is no data file"):
         read_runs([str(tmp_path / "null.json")])
+
+
+def test_the_interval_of_success_rates_does_not_leave_what_they_can_be(tmp_path):
+    paths = [write_run(tmp_path, f"s{seed}", {100: -5.0}, seed=seed) for seed in range(2)]
+    for path, rate in zip(paths, (0.4, 0.9), strict=True):
+        log = path / "metrics.jsonl"
+        log.write_text(log.read_text().replace('"length": 7.0', f'"length": 7.0, "success_rate": {rate}'))
+    (curve,) = make_curves(read_runs([str(tmp_path)]), "success")
+    assert (curve.low.tolist(), curve.center.tolist(), curve.high.tolist()) == ([0.0], [0.65], [1.0])
+    assert curve.last_interval == (0.0, 1.0, "Student's t")

@@ -8,8 +8,6 @@ from rlsuite.statistics.estimates import (
     interquartile_mean,
     mean,
     performance_profile,
-    probability_of_improvement,
-    probability_of_improvement_interval,
     stratified_bootstrap_interval,
 )
 
@@ -107,30 +105,17 @@ def test_performance_profile_by_hand():
     assert (profile.low[0], profile.high[0], profile.high[-1]) == (1.0, 1.0, 0.0)
 
 
+def test_a_profile_takes_each_task_with_the_runs_it_has_by_hand():
+    profile = performance_profile({"a": [0.0, 1.0, 1.0, 1.0], "b": [0.0, 1.0]}, [0.5])
+    assert profile.fraction.tolist() == [0.5 * (0.75 + 0.5)]
+
+
 def test_profile_bands_are_binomial():
     scores = np.random.default_rng(3).uniform(size=(100, 1))
     profile = performance_profile(scores, [0.5], resamples=4_000)
     half = 1.96 * np.sqrt(profile.fraction * (1 - profile.fraction) / 100)
     assert profile.low == pytest.approx(profile.fraction - half, abs=0.02)
     assert profile.high == pytest.approx(profile.fraction + half, abs=0.02)
-
-
-def test_probability_of_improvement_by_hand():
-    assert probability_of_improvement([[3.0], [1.0]], [[2.0]]) == 0.5
-    assert probability_of_improvement([[2.0]], [[2.0]]) == 0.5
-    assert probability_of_improvement([[3.0, 0.0]], [[1.0, 1.0], [2.0, 0.0]]) == 0.5 * (1.0 + 0.25)
-    x, y = np.random.default_rng(4).normal(size=(2, 5, 3))
-    assert probability_of_improvement(x, y) == pytest.approx(1 - probability_of_improvement(y, x))
-
-
-def test_probability_of_improvement_interval():
-    generator = np.random.default_rng(8)
-    x, y = generator.normal(1.0, 1.0, (40, 2)), generator.normal(0.0, 1.0, (50, 2))
-    low, high = probability_of_improvement_interval(x, y)
-    assert low < probability_of_improvement(x, y) < high
-    assert low < 0.7602 < high  # P(N(1, 2) > 0)
-    assert 0.1 < high - low < 0.25
-    assert probability_of_improvement_interval(x + 99, y) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +128,9 @@ def test_probability_of_improvement_interval():
         (lambda: bootstrap_interval([1.0], resamples=0), "at least 1"),
         (lambda: stratified_bootstrap_interval([1.0, 2.0]), r"\(runs, tasks\)"),
         (lambda: stratified_bootstrap_interval([[1.0, 2.0], [3.0, np.inf]]), "run 1, task 1"),
-        (lambda: probability_of_improvement([[1.0]], [[1.0, 2.0]]), "same tasks"),
+        (lambda: performance_profile({"a": [1.0], "b": []}, [0.5]), "scores of task b"),
+        (lambda: performance_profile([1.0], [0.5]), r"\(runs, tasks\)"),
+        (lambda: performance_profile({}, [0.5]), "no task"),
     ],
 )
 def test_wrong_use(call, message):

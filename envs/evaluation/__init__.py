@@ -1,0 +1,1 @@
+"""How a network is judged: quantized, pruned, searched, attacked, defended."""

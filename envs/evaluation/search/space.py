@@ -1,0 +1,117 @@
+"""A space of architectures: tuples of whole numbers, one choice a place, and what can be done with them.
+
+Shapes: P places; S the sum of the places' sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from rlsuite.errors import UserError
+
+Architecture = tuple[int, ...]
+
+_MOST_DRAWS = 10_000  # of architectures in a row that are not valid, before a space is called empty
+
+
+class Space:
+    """Tuples of P choices. What one means, which are valid and what they cost is a concrete space's.
+
+    Attributes:
+        name: of the space, as histories and recipes keep it.
+        sizes: the number of choices at each of the P places.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+
+    # -- what a concrete space says -------------------------------------------------------------------------
+
+    def valid(self, architecture: Architecture) -> bool:
+        """Return whether the architecture is one: whether data can flow through it, for example."""
+        return True
+
+    def canonical(self, architecture: Architecture) -> Hashable:
+        """Return what two architectures share if, and only if, they are known to be the same network."""
+        return architecture
+
+    def cost(self, architecture: Architecture) -> dict[str, float]:
+        """Return "macs" and "parameters" without building the network."""
+        raise NotImplementedError
+
+    def build(self, architecture: Architecture, **options: Any) -> nn.Module:
+        """Return the network by itself."""
+        raise NotImplementedError
+
+    # -- what every space can do ----------------------------------------------------------------------------
+
+    def check(self, architecture: Architecture) -> Architecture:
+        """Return an architecture read from outside, as a tuple of ints.
+
+        Raises:
+            UserError: if it is none of this space.
+        """
+        found = tuple(int(choice) for choice in architecture)
+        fits = len(found) == len(self.sizes) and all(0 <= c < n for c, n in zip(found, self.sizes, strict=False))
+        if not fits or not self.valid(found):
+            raise UserError(f"{list(architecture)} is no architecture of {self.name}; it has {len(self.sizes)} places")
+        return found
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draw a valid architecture, uniformly over the valid ones.
+
+        Raises:
+            UserError: if none is found: the space is empty.
+        """
+        for _ in range(_MOST_DRAWS):
+            architecture = tuple(rng.integers(self.sizes).tolist())
+            if self.valid(architecture):
+                return architecture
+        raise UserError(f"{self.name} has no valid architecture; loosen what it asks for")
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Change the choice at one place, drawn among those with a choice, to another; the result is valid.
+
+        Raises:
+            UserError: if no valid change is found.
+        """
+        places = [place for place, size in enumerate(self.sizes) if size > 1]
+        for _ in range(_MOST_DRAWS if places else 0):
+            place = places[rng.integers(len(places))]
+            choice = int(rng.integers(self.sizes[place] - 1))
+            changed = _with(architecture, place, choice + (choice >= architecture[place]))
+            if self.valid(changed):
+                return changed
+        raise UserError(f"{self.name} has no valid neighbour of {list(architecture)}")
+
+    def crossover(self, one: Architecture, other: Architecture, rng: np.random.Generator) -> Architecture:
+        """Take each place's choice from one of two parents by a fair coin; a parent itself where no child is valid."""
+        for _ in range(100):
+            coins = rng.integers(2, size=len(self.sizes))
+            child = tuple(a if coin else b for a, b, coin in zip(one, other, coins, strict=True))
+            if self.valid(child):
+                return child
+        return one
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Yield every valid architecture that differs at one place."""
+        for place, size in enumerate(self.sizes):
+            for choice in range(size):
+                changed = _with(architecture, place, choice)
+                if choice != architecture[place] and self.valid(changed):
+                    yield changed
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        """Return the choices one-hot, place after place: (S,) float64."""
+        code = np.zeros(sum(self.sizes))
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        code[starts + np.asarray(architecture)] = 1.0
+        return code
+
+
+def _with(architecture: Architecture, place: int, choice: int) -> Architecture:
+    return (*architecture[:place], choice, *architecture[place + 1 :])

@@ -1,0 +1,1 @@
+"""What is searched: spaces of architectures."""
