@@ -15,30 +15,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# Odd 64-bit constants of the SplitMix64 finalizer (Steele, Lea & Flood 2014), written as signed integers.
-_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-_MIX_2 = 0x94D049BB133111EB - (1 << 64)
-_MASK_64 = (1 << 64) - 1
+from rlsuite.data.counters import GOLDEN, mix, signed, to_unit
+
 _ODD = 0x2545F4914F6CDD1D
-
-
-def _shift_right(value: Tensor, bits: int) -> Tensor:
-    """Logical right shift (torch's own repeats the sign bit)."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(value: Tensor) -> Tensor:
-    """SplitMix64's finalizer: a bijection in which each input bit moves every output bit."""
-    value = (value ^ _shift_right(value, 30)) * _MIX_1
-    value = (value ^ _shift_right(value, 27)) * _MIX_2
-    return value ^ _shift_right(value, 31)
-
-
-def _signed(value: int) -> int:
-    """Return the int64 with the same 64 bits as a non-negative Python integer."""
-    value &= _MASK_64
-    return value - (1 << 64) if value >> 63 else value
 
 
 class EnvironmentRandom:
@@ -61,12 +40,12 @@ class EnvironmentRandom:
     def reseed(self, seed: int) -> None:
         """Start every stream afresh from another root seed."""
         self.seed = int(seed)
-        root = _mix(torch.tensor(_signed(self.seed), dtype=torch.int64) + _GOLDEN)
+        root = mix(torch.tensor(signed(self.seed), dtype=torch.int64) + GOLDEN)
         index = torch.arange(1, self.num_envs + 1, dtype=torch.int64)
         # Two keys a stream: one moves the start, the other enters between two rounds of mixing, so that
         # two streams do not become shifted copies of each other when their starts happen to be near.
-        self._start = _mix(root + index * _ODD)
-        self._key = _mix(self._start ^ root)
+        self._start = mix(root + index * _ODD)
+        self._key = mix(self._start ^ root)
         self.counters.zero_()
 
     def bits(self, env_ids: Tensor, count: int) -> Tensor:
@@ -81,8 +60,8 @@ class EnvironmentRandom:
         """
         position = self.counters[env_ids].unsqueeze(1) + torch.arange(1, count + 1)
         self.counters[env_ids] += count
-        value = _mix(position * _GOLDEN + self._start[env_ids].unsqueeze(1))
-        return _mix(value ^ self._key[env_ids].unsqueeze(1))
+        value = mix(position * GOLDEN + self._start[env_ids].unsqueeze(1))
+        return mix(value ^ self._key[env_ids].unsqueeze(1))
 
     def uniform(
         self,
@@ -102,7 +81,7 @@ class EnvironmentRandom:
         Returns:
             (n, k) float64, with 53 random bits each.
         """
-        unit = _shift_right(self.bits(env_ids, count), 11).to(torch.float64) * 2.0**-53
+        unit = to_unit(self.bits(env_ids, count))
         if isinstance(low, int | float) and isinstance(high, int | float):
             return unit.mul_(high - low).add_(low)
         lower = torch.as_tensor(low, dtype=torch.float64)
@@ -155,7 +134,7 @@ class EnvironmentRandom:
 
     def state(self) -> dict[str, Tensor]:
         """Return the root seed and the counters, enough to continue every stream."""
-        return {"seed": torch.tensor(_signed(self.seed)), "counters": self.counters.clone()}
+        return {"seed": torch.tensor(signed(self.seed)), "counters": self.counters.clone()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue the streams that `state()` described.

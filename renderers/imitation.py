@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderers.bezier import draw_exact
 from renderers.neural import NeuralRenderer
 from renderers.strokes import BRUSHES, SHAPE_SIZE
+from rlsuite.data.arrays import Arrays
+from rlsuite.data.counters import uniform
+from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice
-from rlsuite.optim.state import adam
+from rlsuite.fit import FitConfig, fit
+from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
+from rlsuite.running.seeding import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +70,32 @@ class ImitationConfig:
         )
 
 
+class Strokes:
+    """Random strokes and what the exact rasterizer draws of them: a source without end, stroke i always the same.
+
+    Args:
+        config: size, brush, circles and device of the drawing.
+        seed: of the strokes.
+    """
+
+    def __init__(self, config: ImitationConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def examples(self, index: Tensor) -> dict[str, Tensor]:
+        """Return "shape" (B, 10) and "truth", opacity maps (B, W, W), of the strokes at index (B,)."""
+        config = self.config
+        shape = uniform(self.seed, index, SHAPE_SIZE).float().to(config.device)
+        return {"shape": shape, "truth": draw_exact(shape, config.size, brush=config.brush, circles=config.circles)}
+
+
 def train_renderer(
-    config: ImitationConfig, report: Callable[[int, float], None] = lambda step, loss: None, every: int = 500
+    config: ImitationConfig,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    every: int = 500,
+    run_dir: Path | None = None,
 ) -> tuple[NeuralRenderer, float]:
     """Train a neural renderer.
 
@@ -73,41 +103,58 @@ def train_renderer(
         config: how.
         report: called with the step and the mean squared error on the validation strokes, every `every` steps.
         every: steps between reports.
+        run_dir: of log and checkpoints, to go on from where it was interrupted; None for neither.
 
     Returns:
         The renderer and its mean squared error on strokes it has not seen.
     """
-    device = torch.device(config.device)
-    strokes = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed + 1)
     renderer = NeuralRenderer(
-        config.size,
-        brush=config.brush,
-        initialization=config.initialization,
-        generator=torch.Generator().manual_seed(config.seed + 1),
-    ).to(device)
-    optimizer = adam(list(renderer.parameters()), config.learning_rates[0])
+        config.size, brush=config.brush, initialization=config.initialization, generator=generator
+    ).to(config.device)
+    validation = Strokes(config, derive_seed(config.seed, "validation")).examples(torch.arange(config.validation))
+    source: Source = Strokes(config, derive_seed(config.seed, "strokes"))
+    if config.pool:
+        source = Arrays(source.examples(torch.arange(config.pool)))
 
-    def draw(number: int) -> tuple[Tensor, Tensor]:
-        shape = torch.rand(number, SHAPE_SIZE, generator=strokes).to(device)
-        return shape, draw_exact(shape, config.size, brush=config.brush, circles=config.circles)
+    def progress(step: int, share: float) -> None:
+        if step and step % every == 0:
+            report(step, validation_error(renderer, **validation))
 
-    validation = draw(config.validation)
-    pool = draw(config.pool) if config.pool else None
-    for step in range(config.steps):
-        if step in config.milestones:
-            optimizer.param_groups[0]["lr"] = config.learning_rates[config.milestones.index(step) + 1]
-        if pool is None:
-            shape, truth = draw(config.batch_size)
-        else:
-            pick = torch.randint(config.pool, (config.batch_size,), generator=strokes).to(device)
-            shape, truth = pool[0][pick], pool[1][pick]
-        loss = (renderer(shape) - truth).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % every == 0:
-            report(step + 1, validation_error(renderer, *validation))
-    return renderer, validation_error(renderer, *validation)
+    fit(
+        renderer,
+        squared_error,
+        source,
+        fit_config(config, every),
+        seed=config.seed,
+        hooks=(progress,),
+        run_dir=run_dir,
+        about={"brush": config.brush, "pool": config.pool, "circles": config.circles},
+    )
+    return renderer, validation_error(renderer, **validation)
+
+
+def squared_error(renderer: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean squared error of a minibatch's opacity maps, as "loss"."""
+    return {"loss": (renderer(batch["shape"]) - batch["truth"]).square().mean()}
+
+
+def fit_config(config: ImitationConfig, every: int = 500) -> FitConfig:
+    """Return how a renderer is fitted: strokes drawn with replacement, Adam, learning rates in turn."""
+    first, *later = config.learning_rates
+    schedule = ScheduleConfig()
+    if later:
+        factors = tuple(rate / first for rate in later)
+        schedule = ScheduleConfig(kind="step", milestones=config.milestones, factors=factors)
+    return FitConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        order="random",
+        optimizer=OptimizerConfig(learning_rate=first),
+        schedule=schedule,
+        check_every=every,
+        save_every=10 * every,
+    )
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from rlsuite.checks import check_replay, check_rollouts
 from rlsuite.errors import UserError
-from rlsuite.fit import check_replay, check_rollouts
 from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.vector_env import EnvironmentFacts
 

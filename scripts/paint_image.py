@@ -36,6 +36,7 @@ from renderers.svg import save_svg
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
 from rlsuite.records.video import VideoWriter
 
@@ -155,7 +156,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, av.FFmpegError) as error:
         raise UserError(f"output={folder}: cannot be written ({error}); choose another folder") from None
     mse = float((drawn - picture).square().mean())
-    figures = {"psnr": round(-10 * float(np.log10(max(mse, 1e-12))), 3), "mse": mse, "strokes": len(painting)}
+    figures = {"psnr": round(decibels(mse), 3), "mse": mse, "strokes": len(painting)}
     print(f"{folder}: {', '.join(config.names)}")
     print(json.dumps({**figures, "seconds": round(seconds, 2)}))
     return 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.painter.networks import TReLU, WeightNormConv2d
+from rlsuite.nn.vision.blocks import TReLU, WeightNormConv2d
 
 
 class Discriminator(nn.Module):

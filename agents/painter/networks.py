@@ -14,102 +14,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import require_choice
+from rlsuite.nn.vision.blocks import TReLU, WeightNormConv2d, activation, normalized_convolution, stages
 
 NETWORKS = ("resnet18", "small")
-
-
-class TReLU(nn.Module):
-    """Translated ReLU: max(x, alpha) with a learned alpha, 0 at first (Xiang & Li 2017)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return relu(x - alpha) + alpha, any shape."""
-        shifted: Tensor = _TranslatedReLU.apply(inputs, self.alpha)  # type: ignore[assignment]
-        return shifted
-
-
-class _TranslatedReLU(torch.autograd.Function):
-    """relu(x - alpha) + alpha, with one sum for alpha's gradient: in bfloat16 a tenth of the time of autograd's own."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, alpha: Tensor) -> Tensor:  # type: ignore[override]
-        alpha = alpha.to(inputs.dtype)
-        above = torch.relu_(inputs - alpha)
-        ctx.save_for_backward(above)
-        return above + alpha
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        (above,) = ctx.saved_tensors
-        # Itself differentiable, as the gradient penalty needs.
-        passed = torch.ops.aten.threshold_backward(gradient, above, 0)
-        return passed, (gradient - passed).sum(dtype=torch.float32).reshape(1)
-
-
-class WeightNormConv2d(nn.Conv2d):
-    """A convolution whose filters' directions (`weight`) and lengths (`scale`) are learned apart."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
-        super().__init__(inputs, outputs, kernel, stride, padding)
-        self.scale = nn.Parameter(_filter_norms(self.weight.detach()))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H', W')."""
-        weight = self.weight * (self.scale / _filter_norms(self.weight))
-        return self._conv_forward(input, weight, self.bias)
-
-
-def _filter_norms(weight: Tensor) -> Tensor:
-    return weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-
-
-def _normalized(inputs: int, outputs: int, kernel: int, stride: int, *, batch_norm: bool) -> nn.Module:
-    padding = kernel // 2
-    if not batch_norm:
-        return WeightNormConv2d(inputs, outputs, kernel, stride, padding)
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, the shortcut a 1x1 convolution where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, *, batch_norm: bool) -> None:
-        super().__init__()
-        conv = functools.partial(_normalized, batch_norm=batch_norm)
-        self.first, self.second = conv(inputs, outputs, 3, stride), conv(outputs, outputs, 3, 1)
-        changes = stride != 1 or inputs != outputs
-        self.shortcut = conv(inputs, outputs, 1, stride) if changes else nn.Identity()
-        self.inner, self.outer = activation(batch_norm), activation(batch_norm)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        return self.outer(self.second(self.inner(self.first(inputs))) + self.shortcut(inputs))
-
-
-def activation(batch_norm: bool) -> nn.Module:
-    """Return the activation that goes with BatchNorm, or with weight normalization."""
-    return nn.ReLU() if batch_norm else TReLU()
-
-
-def stages(inputs: int, widths: tuple[int, ...], strides: tuple[int, ...], *, batch_norm: bool) -> nn.Sequential:
-    """Return stages of two basic blocks each."""
-    blocks: list[nn.Module] = []
-    for outputs, stride in zip(widths, strides, strict=True):
-        blocks += [
-            BasicBlock(inputs, outputs, stride, batch_norm=batch_norm),
-            BasicBlock(outputs, outputs, 1, batch_norm=batch_norm),
-        ]
-        inputs = outputs
-    return nn.Sequential(*blocks)
 
 
 class PictureNetwork(nn.Module):
@@ -141,7 +53,7 @@ class PictureNetwork(nn.Module):
         super().__init__()
         require_choice("agent.network", kind, NETWORKS)
         self.kind, self.squash = kind, squash
-        conv = functools.partial(_normalized, kernel=3, stride=2, batch_norm=batch_norm)
+        conv = functools.partial(normalized_convolution, kernel=3, stride=2, batch_norm=batch_norm)
         if kind == "resnet18":
             widths = (width, 2 * width, 4 * width, 8 * width)
             self.body = nn.Sequential(

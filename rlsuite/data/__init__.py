@@ -1,1 +1,1 @@
-"""Data as indexable sources: what experiments learn from."""
+"""Examples to learn from: arrays, pictures, clips, optical flow, tables. Real data lies where RLSUITE_DATA says."""

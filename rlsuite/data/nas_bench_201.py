@@ -13,13 +13,13 @@ import csv
 import gzip
 import io
 import math
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rlsuite.data.source import find_data
 from rlsuite.errors import UserError, near_matches
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -82,13 +82,7 @@ def default_path() -> Path:
     Raises:
         UserError: if RLSUITE_DATA is not set or holds no table.
     """
-    folder = os.environ.get("RLSUITE_DATA")
-    if not folder:
-        raise UserError(f"the table is not installed; set RLSUITE_DATA to the folder that holds {FILE_NAME}")
-    path = Path(folder) / FILE_NAME
-    if not path.exists():
-        raise UserError(f"{path} does not exist; RLSUITE_DATA names the folder that holds {FILE_NAME}")
-    return path
+    return find_data("the table", [FILE_NAME])
 
 
 def read_table(path: str | Path, *, columns: tuple[str, ...] = ()) -> NasBench201:

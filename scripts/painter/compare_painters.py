@@ -36,6 +36,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import commit
+from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
 
 
@@ -148,7 +149,7 @@ def judged(painting: StrokeList, picture: Tensor) -> dict[str, float]:
     """Return the figures of a painting drawn by the exact rasterizer, in bytes."""
     drawn = (painting.draw().clamp(0, 1) * 255).round() / 255
     mse = float((drawn - picture).square().mean())
-    return {"psnr": -10 * float(torch.log10(torch.tensor(max(mse, 1e-12)))), "mse": mse, "strokes": len(painting)}
+    return {"psnr": decibels(mse), "mse": mse, "strokes": len(painting)}
 
 
 def averaged(rows: list[dict[str, Any]]) -> dict[str, float]:

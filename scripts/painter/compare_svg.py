@@ -8,7 +8,6 @@ PSNR in dB, of every folder, and their means.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from PIL import Image
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require
+from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -81,8 +81,7 @@ def compare(folder: Path, config: CompareSvgConfig) -> dict[str, float]:
         drawn.save(config.screenshot)
     error = (np.asarray(drawn, dtype=np.float64) - painted) / 255
     squared = float(np.mean(error**2))
-    psnr = -10 * math.log10(max(squared, 1e-10))  # 100 dB for equal pictures
-    return {"difference": round(float(np.mean(np.abs(error))), 4), "psnr": round(psnr, 2)}
+    return {"difference": round(float(np.mean(np.abs(error))), 4), "psnr": round(decibels(squared), 2)}
 
 
 def find_browser(name: str) -> str:

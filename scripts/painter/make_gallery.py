@@ -24,6 +24,7 @@ from renderers.photo import read_photo
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require
+from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
 from scripts.paint_image import PaintConfig, as_bytes, paint
 
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> int:
         drawn = as_bytes(paint(picture, how, time.perf_counter()).draw())
         panels.append(Image.fromarray(drawn))
         error = np.square(drawn / 255.0 - picture.permute(1, 2, 0).numpy()).mean()
-        psnr[strokes] = round(-10 * float(np.log10(max(error, 1e-12))), 2)
+        psnr[strokes] = round(decibels(float(error)), 2)
     side_by_side(panels, config.panel).save(output, quality=88)
     print(json.dumps({"path": str(output), "psnr": psnr}))
     return 0

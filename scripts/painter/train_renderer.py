@@ -37,11 +37,13 @@ class ScriptConfig(ImitationConfig):
         output: the file.
         report_every: steps between two printed errors.
         num_threads: of torch; 0 takes all cores.
+        run_dir: folder for the log and checkpoints; a training that was interrupted goes on from there. None if empty.
     """
 
     output: str = ""
     report_every: int = 500
     num_threads: int = 0
+    run_dir: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +66,9 @@ def main(arguments: list[str]) -> int:
     def report(step: int, error: float) -> None:
         print(f"step {step:,}/{config.steps:,} | mse {error:.5f} | {time.perf_counter() - began:.0f} s", flush=True)
 
-    renderer, error = train_renderer(config, report, config.report_every)
+    renderer, error = train_renderer(
+        config, report, config.report_every, Path(config.run_dir) if config.run_dir else None
+    )
     seconds = time.perf_counter() - began
     shape = torch.rand(400, SHAPE_SIZE, generator=torch.Generator().manual_seed(config.seed + 2))
     maps = draw_exact(shape, config.size, brush=config.brush, circles=config.circles)

@@ -267,3 +267,14 @@ def test_replay_failure_repeats_a_failed_update(tmp_path, capsys):
     assert found["batch"] == []
     assert run_script(replay_failure.main, [str(tmp_path / "nothing")]) == 2
     error_line(capsys)
+
+
+def test_benchmark_fit_prints_ratios(capsys):
+    from scripts import benchmark
+
+    assert run_script(benchmark.main, ["what=fit", "rounds=1", "seconds=0.05", "num_threads=1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["conv_ratio_bare"] > 0
+    assert found["renderer_median_ours"] > 0
+    assert run_script(benchmark.main, ["what=fit", "env=Hopper"]) == 2
+    assert "env=Hopper: what=fit takes" in capsys.readouterr().err

@@ -8,10 +8,11 @@ from agents.painter.agent import Painter
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.model_free import ModelFreePainter
-from agents.painter.networks import PatchCritic, PictureNetwork, TReLU, WeightNormConv2d, coordinate_maps
+from agents.painter.networks import PatchCritic, PictureNetwork, coordinate_maps
 from envs.painting.environment import Painting, paint, unpack
 from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
+from rlsuite.nn.vision.blocks import TReLU, WeightNormConv2d
 from rlsuite.replay.buffer import Batch
 from rlsuite.vector_env import EnvironmentFacts
 

@@ -68,8 +68,9 @@ def test_refuses_a_torn_or_missing_file(tmp_path, monkeypatch):
     monkeypatch.delenv("RLSUITE_DATA", raising=False)
     with pytest.raises(UserError, match="RLSUITE_DATA"):
         nb.default_path()
-    monkeypatch.setenv("RLSUITE_DATA", str(tmp_path))
-    with pytest.raises(UserError, match="does not exist"):
+    monkeypatch.setenv("RLSUITE_DATA", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds none of nas-bench-201"):
         nb.default_path()
 
 

@@ -1,0 +1,172 @@
+"""Clips of video, read frame by frame through PyAV.
+
+Shapes: T frames of a clip, L of a window, M windows, B of them asked for, H and W sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from torch import Tensor
+
+from rlsuite.errors import UserError, require
+
+SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+FOREIGN = (av.FFmpegError, OSError, ValueError, IndexError)
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip says of itself.
+
+    Attributes:
+        frames: T, as its index says; 0 where it does not say.
+        frames_per_second: of playback, on average.
+        height: H.
+        width: W.
+        has_audio: whether there is sound.
+    """
+
+    frames: int
+    frames_per_second: Fraction
+    height: int
+    width: int
+    has_audio: bool
+
+
+def clip_info(path: Path | str) -> ClipInfo:
+    """Return what a clip says of itself, without reading its frames.
+
+    Raises:
+        UserError: if there is no such file, or it is no clip.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        return ClipInfo(stream.frames, rate, stream.height, stream.width, bool(container.streams.audio))
+
+
+def clip_frames(path: Path | str) -> Iterator[np.ndarray]:
+    """Yield a clip's frames (H, W, 3) uint8 one after another: memory does not grow with its length.
+
+    Raises:
+        UserError: if there is no such file, it is no clip, it is damaged, or it ends before its index says.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        number = 0
+        frames = container.decode(stream)
+        while True:
+            try:
+                frame = next(frames, None)
+                picture = None if frame is None else frame.to_ndarray(format="rgb24")
+            except FOREIGN as error:
+                raise UserError(f"{path} is damaged after frame {number} ({_words(error)}); mend or cut it") from None
+            if picture is None:
+                break
+            number += 1
+            yield picture
+        require(number > 0, f"{path} holds no frame that can be read; name another clip")
+        # An index may count a few frames that are not to be shown.
+        enough = number >= 0.95 * stream.frames - 2
+        require(enough, f"{path} is truncated: {number} of its {stream.frames} frames are there; fetch it again")
+
+
+def read_clip(path: Path | str, first: int = 0, count: int | None = None) -> Tensor:
+    """Return frames (T, 3, H, W) uint8 of a clip, `count` from the first asked for, or all from there.
+
+    Raises:
+        UserError: as clip_frames, or if it has fewer frames.
+    """
+    chosen: list[np.ndarray] = []
+    for number, frame in enumerate(clip_frames(path)):
+        if number >= first:
+            chosen.append(frame)
+        if count is not None and len(chosen) == count:
+            break
+    found, wanted = len(chosen), 1 if count is None else count
+    require(found >= wanted, f"{path} has {found} frames from frame {first} on; {wanted} are asked for")
+    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).contiguous()
+
+
+def clip_files(path: Path | str) -> list[Path]:
+    """Return the clips in a folder and in the folders inside it, sorted; or the one that is named.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(path)
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    require(bool(found), f"{path} holds no clip; name a folder of {', '.join(SUFFIXES)} files")
+    return found
+
+
+class Clips:
+    """A source of windows of frames that follow each other: "frames" (B, L, 3, H, W) uint8.
+
+    Clips are read once, whole, and kept; each has one window for every frame that one can begin with.
+
+    Args:
+        paths: the clips.
+        length: L.
+        size: (H, W) cut from the middle of every clip; None where they are all alike.
+
+    Raises:
+        UserError: as clip_frames, if a clip is shorter than L or smaller than `size`, or clips differ in size.
+    """
+
+    def __init__(self, paths: Sequence[Path | str], length: int, size: tuple[int, int] | None = None) -> None:
+        require(length >= 1 and bool(paths), f"length={length}, {len(paths)} clips: use 1 or more of both")
+        self.length = length
+        self.clips = [read_clip(path) for path in paths]
+        for path, clip in zip(paths, self.clips, strict=True):
+            require(len(clip) >= length, f"{path} has {len(clip)} frames; windows of {length} need as many")
+        if size is not None:
+            self.clips = [_middle(clip, size, path) for path, clip in zip(paths, self.clips, strict=True)]
+        sizes = {tuple(clip.shape[2:]) for clip in self.clips}
+        require(len(sizes) == 1, f"clips have sizes {sorted(sizes)}; give one that is cut from each")
+        self._ends = torch.tensor([len(clip) - length + 1 for clip in self.clips]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def examples(self, index: Tensor) -> dict[str, Tensor]:
+        """Return "frames" (B, L, 3, H, W) uint8 at index (B,)."""
+        clips = torch.searchsorted(self._ends, index, right=True)
+        starts = index - torch.cat([torch.zeros(1, dtype=torch.int64), self._ends])[clips]
+        pairs = zip(clips.tolist(), starts.tolist(), strict=True)
+        return {"frames": torch.stack([self.clips[clip][start : start + self.length] for clip, start in pairs])}
+
+
+def _middle(clip: Tensor, size: tuple[int, int], path: Path | str) -> Tensor:
+    height, width = clip.shape[2:]
+    require(height >= size[0] and width >= size[1], f"{path} is {height} x {width}; {size[0]} x {size[1]} is larger")
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return clip[:, :, top : top + size[0], left : left + size[1]].contiguous()
+
+
+def _opened(path: Path | str) -> InputContainer:
+    path = Path(path)
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"{path}: {what}; name a clip")
+    try:
+        container = av.open(str(path))
+    except FOREIGN as error:
+        raise UserError(f"{path}: no clip can be read from it ({_words(error)})") from None
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{path}: there is no video in it; name a clip")
+    return container
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:100]

@@ -1,0 +1,36 @@
+"""How alike two orders of the same things are.
+
+Shapes: B batch, n things; scores (B, n).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def kendall_tau(first: Tensor, second: Tensor) -> Tensor:
+    """Return Kendall's tau-b (B,) of scores (B, n), from -1 to 1, ties corrected; NaN where all of one are equal.
+
+    It compares all pairs: n^2 numbers of memory a row.
+    """
+    one = torch.sign(first.unsqueeze(2) - first.unsqueeze(1)).double()
+    other = torch.sign(second.unsqueeze(2) - second.unsqueeze(1)).double()
+    untied = one.abs().sum(dim=(1, 2)) * other.abs().sum(dim=(1, 2))
+    return (one * other).sum(dim=(1, 2)) / untied.sqrt()
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Return Spearman's rank correlation (B,) of scores (B, n), equal scores sharing their mean rank; NaN as above."""
+    one, other = (ranks(scores) for scores in (first, second))
+    one, other = (one - one.mean(dim=1, keepdim=True), other - other.mean(dim=1, keepdim=True))
+    return (one * other).sum(dim=1) / (one.square().sum(dim=1) * other.square().sum(dim=1)).sqrt()
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Return the ranks (B, n) float64 of scores (B, n), from 1 for the smallest; equal ones share their mean rank."""
+    ordered = scores.contiguous().sort(dim=1).values
+    scores = scores.contiguous()
+    below = torch.searchsorted(ordered, scores)
+    up_to = torch.searchsorted(ordered, scores, right=True)
+    return (below + up_to + 1).double() / 2

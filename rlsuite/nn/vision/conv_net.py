@@ -1,0 +1,76 @@
+"""A small convolutional network from pictures to numbers: a policy's eye, or a classifier of digits.
+
+    (B, C, H, W) -> [Conv3x3 stride 2, ReLU] x len(widths) -> flatten -> Linear, ReLU -> Linear -> (B, outputs)
+
+Shapes: B batch, C channels, H and W sides of a picture, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rlsuite.errors import require
+from rlsuite.nn.vision.blocks import draw_weights
+from rlsuite.nn.vision.doors import FromBytes, sides
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNetConfig:
+    """The network's sizes.
+
+    Attributes:
+        widths: channels of each convolution; each halves the sides.
+        hidden: F, units of the layer before the last; 0 for none.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 64)
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.widths) and min(self.widths) >= 1,
+            f"widths={list(self.widths)}: use widths of 1 or more, such as [32,64,64]",
+        )
+        require(self.hidden >= 0, f"hidden={self.hidden}: use 0 (none) or more")
+
+
+class ConvNet(nn.Module):
+    """Pictures to numbers.
+
+    Args:
+        channels: C.
+        size: W of square pictures, or (H, W).
+        outputs: numbers returned.
+        config: see ConvNetConfig.
+        seed: of the first weights.
+    """
+
+    Config = ConvNetConfig
+
+    def __init__(
+        self, channels: int, size: int | tuple[int, int], outputs: int, config: ConvNetConfig, seed: int
+    ) -> None:
+        super().__init__()
+        height, width = sides(size)
+        layers: list[nn.Module] = [FromBytes()]
+        for wide in config.widths:
+            layers += [nn.Conv2d(channels, wide, 3, stride=2, padding=1), nn.ReLU()]
+            channels, height, width = wide, -(-height // 2), -(-width // 2)
+        layers.append(nn.Flatten())
+        features = channels * height * width
+        if config.hidden:
+            layers += [nn.Linear(features, config.hidden), nn.ReLU()]
+            features = config.hidden
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(features, outputs)
+        draw_weights(self, seed)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Map pictures (B, C, H, W), uint8 or in [0, 1], to what the last layer sees (B, F)."""
+        return self.body(pictures)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Map pictures (B, C, H, W), uint8 or in [0, 1], to (B, outputs)."""
+        return self.head(self.body(pictures))
