@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import envs
 from agents.painter.agent import check_renderer
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from envs.painting.environment import PaintingVectorEnv
+from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, load_agent_class, train_config
 from rlsuite.errors import UserError, require
-from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
+from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint, unusable
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.running.seeding import derive_seed
+from rlsuite.running.stored import misfit, stored_config, unfit
 
 # Keys of TrainConfig that agents without a replay have no use for, and what they then have to be.
 _DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
@@ -189,21 +192,26 @@ def _check_painting(config: TrainConfig, env: envs.VectorEnv) -> None:
         require(size % 16 == 0, f"env.size={size}: agent.patches=true has patches of 16 pixels; use a multiple of 16")
 
 
-def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:
+def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str] = ()) -> tuple[Any, TrainConfig]:
     """Return the trained agent of a run, or of one of its checkpoints, and the run's config.
 
     Args:
         path: a run directory (its latest checkpoint) or a checkpoint directory.
         device: where the agent goes.
+        imports: modules that the run's env.id may have imported, as the command line names them.
 
     Raises:
         UserError: if there is no intact checkpoint, or it does not fit the config it names.
     """
     checkpoint = read_checkpoint(resolve_checkpoint(path), parts=["agent"])
-    config = train_config({**checkpoint.metadata["config"], "device": device})
+    config = train_config({**stored_config(checkpoint), "device": device})
+    require_imports(config.env, imports, checkpoint.path)
     env = make_env(config, 1)
     agent = make_agent(config, env)
     env.close()
+    fresh = agent.state_dict()
+    if why := misfit("agent", fresh, checkpoint.parts["agent"]) or unfit("agent", fresh, checkpoint.parts["agent"]):
+        raise unusable(checkpoint.path, why, parts=["agent"])
     try:
         agent.load_state_dict(checkpoint.parts["agent"])
     except (RuntimeError, ValueError) as error:

@@ -5,8 +5,6 @@ Shapes: N rows, D observation, A action.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import UserError
+from rlsuite.extras import import_extra, require_extras
 
 
 class Policy(nn.Module):
@@ -42,7 +41,7 @@ def export_onnx(agent: Any, observation_size: int, path: Path) -> Path:
         UserError: if the ONNX packages are not installed, the agent has no deterministic policy, or the file
             cannot be written.
     """
-    require_packages("onnx", "onnxscript")
+    require_extras("exporting", "onnx", "onnxscript")
     if not hasattr(agent, "greedy"):
         raise UserError("there is no deterministic policy in it; scripts/painter/export_painter.py exports painters")
     policy = Policy(agent)
@@ -83,16 +82,8 @@ def difference_in_onnxruntime(agent: Any, path: Path, observation: Tensor) -> fl
         path: the ONNX file.
         observation: (N, D).
     """
-    require_packages("onnxruntime")
-    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime = import_extra("onnxruntime", "checking the export")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (action,) = session.run(None, {"observation": observation.cpu().numpy()})
     with torch.no_grad():
         return float((torch.from_numpy(action) - agent.greedy(observation).cpu()).abs().max())
-
-
-def require_packages(*names: str) -> None:
-    """Raise UserError naming the extra to install unless all packages are there."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{', '.join(missing)} is not installed; run: pip install -e '.[export]'")

@@ -26,6 +26,7 @@ class PolicyConfig:
         num_critics: critics of the ensemble that score (y of AxCy); -1 means all.
         normalize_scores: standardize each critic's scores before their mean; otherwise false.
         device: auto, cpu or cuda.
+        imports: packages that the run's env.id, such as package:Task-v0, may have imported; none is without it.
     """
 
     run: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class PolicyConfig:
     num_critics: int | None = None
     normalize_scores: bool | None = None
     device: str = "auto"
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
@@ -62,7 +64,7 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
         if (config.num_actors, config.num_critics, config.normalize_scores) == (None, None, None):
-            return *load_agent(checkpoint, device=config.device), checkpoint
+            return *load_agent(checkpoint, device=config.device, imports=config.imports), checkpoint
         checkpoints = [checkpoint]  # another AxCy of the run's own pairs
     else:
         checkpoints = member_checkpoints(config.run, config.source, config.num_members)
@@ -73,5 +75,6 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
         normalize_scores=config.normalize_scores,
         as_trained=config.source == "latest",
         device=config.device,
+        imports=config.imports,
     )
     return ensemble, run_config, checkpoints[0]

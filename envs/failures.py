@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text, require_file, require_inside, write_atomically
 
 _LARGEST = 1e10  # mjMAXVAL: beyond it the engine calls a state unstable
 
@@ -66,11 +67,12 @@ class Replay:
 def save_failure(failure: Failure, path: str | Path) -> None:
     """Write a failure as two files: `path` with suffix .safetensors (tensors) and .json (the rest)."""
     path = Path(path)
+    require_inside(path.parent, path.parent.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"row": failure.row.contiguous(), "action": failure.action.contiguous()}
-    save_file(tensors, path.with_suffix(".safetensors"))
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
     rest = {name: value for name, value in vars(failure).items() if name not in tensors}
-    path.with_suffix(".json").write_text(json.dumps(rest, indent=2) + "\n")
+    write_atomically(path.with_suffix(".json"), json.dumps(rest, indent=2) + "\n")
 
 
 def load_failure(path: str | Path) -> Failure:
@@ -81,7 +83,8 @@ def load_failure(path: str | Path) -> Failure:
     """
     path = Path(path)
     try:
-        rest = json.loads(path.with_suffix(".json").read_text())
+        rest = json.loads(read_text(path.with_suffix(".json")))
+        require_file(path.with_suffix(".safetensors"))
         return Failure(**load_file(path.with_suffix(".safetensors")), **rest)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such failure record; give the path without suffix") from None

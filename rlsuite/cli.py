@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.errors import NonFiniteActionError, UserError, printable
 
 OUT_OF_MEMORY = ("bad_alloc", "can't allocate", "not enough memory", "out of memory", "storage size calculation")
 
@@ -19,6 +20,9 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
     UserError, and memory that does not suffice, become one line on stderr and status 2; a second Ctrl-C becomes
     status 130.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need be no text in any encoding
     try:
         check_packages()
         return main(list(sys.argv[1:] if arguments is None else arguments)) or 0
@@ -39,7 +43,7 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
 
 def refuse(message: str) -> int:
     """Print a one-line error; return the exit status of bad input."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return 2
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 import torch
 
 from agents.assembly import make_env
-from agents.export import difference_in_onnxruntime, export_onnx, require_packages
+from agents.export import difference_in_onnxruntime, export_onnx
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
 from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
 from rlsuite.errors import UserError, require, require_finite
+from rlsuite.extras import require_extras
+from rlsuite.records.files import require_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +52,11 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", *describe(ExportConfig)]))
         return 0
     script = script_config(ExportConfig, arguments)
-    require_packages("onnx", "onnxscript", "onnxruntime")
+    require_extras("export_policy.py", "onnx", "onnxscript", "onnxruntime")
     agent, config, checkpoint = load_policy(script)
     path = Path(script.output) if script.output else checkpoint.parent.parent / "policy.onnx"
+    if not script.output:
+        require_inside(path, path.parent)
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
     size = observation.shape[-1] if env.goals is None else env.goals.visible_size

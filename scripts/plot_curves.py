@@ -23,7 +23,8 @@ import numpy as np
 from rlsuite.cli import run_script
 from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, printable, require, require_choice
+from rlsuite.extras import import_extra
 from rlsuite.statistics.curves import METRICS, Curve, left_out, make_curves, read_runs, write_data
 from rlsuite.statistics.estimates import (
     performance_profile,
@@ -72,7 +73,8 @@ def main(arguments: list[str]) -> int:
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
     curves = make_curves(runs, script.y)
-    print("\n".join([*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]))
+    lines = [*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]
+    print("\n".join(map(printable, lines)))
     old = [run.name for run in runs if run.with_evaluation]
     if old:
         print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {old[0]}")
@@ -127,11 +129,7 @@ def improvements(curves: Sequence[Curve]) -> list[str]:
 
 def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "return") -> None:
     """Draw a panel for each task, and one of performance profiles where there are several."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("matplotlib is not installed; run: pip install -e '.[plots]'") from None
-    matplotlib.use("Agg")
+    import_extra("matplotlib", "plot_curves.py").use("Agg")
     from matplotlib import pyplot
 
     tasks = sorted({curve.task for curve in curves})
@@ -149,14 +147,18 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     for axis, task in zip(axes.flat, tasks, strict=False):
         for curve in (curve for curve in curves if curve.task == task):
             color, places = colors[curve.label], getattr(curve, x)
-            axis.plot(places, curve.center, color=color, label=curve.label)
+            axis.plot(places, curve.center, color=color)
             axis.fill_between(places, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
-        axis.set(title=task, xlabel=AXES[x], ylabel=f"{y}, interquartile mean")
+        axis.set(xlabel=AXES[x], ylabel=f"{y}, interquartile mean")
+        axis.set_title(printable(task), parse_math=False)  # a name may hold any letter, and $ is none of mathematics
     if profiles:
         draw_profiles(axes.flat[panels - 1], curves, colors, y)
     # One legend below all panels: long labels would hide the curves.
-    handles = [pyplot.Line2D([], [], color=colors[label], label=label) for label in labels]
-    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
+    handles = [pyplot.Line2D([], [], color=colors[label]) for label in labels]
+    shown = [printable(label) for label in labels]
+    legend = figure.legend(handles, shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     figure.tight_layout()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +180,7 @@ def draw_profiles(axis: Any, curves: Sequence[Curve], colors: dict[str, str], y:
         seeds = min(len(curve.returns) for curve in mine.values())
         scores = np.stack([mine[task].returns[:seeds, -1] / best[task] for task in tasks], axis=1)
         profile = performance_profile(scores, thresholds)
-        axis.plot(thresholds, profile.fraction, color=color, label=label)
+        axis.plot(thresholds, profile.fraction, color=color)
         axis.fill_between(thresholds, profile.low, profile.high, color=color, alpha=0.2, linewidth=0)
     axis.set(title="performance profile", xlabel=f"{y} / best group's", ylabel="share of runs above")
 

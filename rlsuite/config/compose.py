@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlsuite.config.schema import TrainConfig, build, train_config
 from rlsuite.errors import UserError, near_matches
+from rlsuite.records.yaml_file import read_yaml
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("agent", "env", "preset")
@@ -208,11 +208,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / "config.yaml"
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {run_dir} is not a run directory") from None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
     if not isinstance(plain, dict) or "agent" not in plain or "env" not in plain:
         raise UserError(f"{path} is not the config of a run: it names no agent and env")
     return plain

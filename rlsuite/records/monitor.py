@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Monitor:
                 require_inside(self.run_dir / name, self.run_dir)
             if resume_step is not None and path.exists():
                 _truncate(path, resume_step)
-            self._file: TextIO = open_unlinked(path, "a")
+            self._file = open_unlinked(path, "a")
         except OSError as error:
             raise UserError(
                 f"cannot write to run_dir {self.run_dir} ({error.strerror}); choose another run_dir="

@@ -6,6 +6,7 @@ folder removed, or a full disk there. Everything in it is in metrics.jsonl as we
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
@@ -98,8 +99,6 @@ class EventFile:
     def _give_up(self, error: OSError) -> None:
         file, self._file = self._file, None
         if file is not None:
-            try:
+            with contextlib.suppress(OSError):  # what was left in its buffer does not fit either
                 file.close()
-            except OSError:  # what was left in its buffer does not fit either
-                pass
         self._note(f"TensorBoard is off: {self.folder} cannot be written ({error.strerror}); metrics.jsonl goes on")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text, write_atomically
+from rlsuite.records.yaml_file import read_yaml as read_yaml_file
 from rlsuite.statistics.estimates import Interval, bootstrap_interval, interquartile_mean, stratified_bootstrap_interval
 
+LARGEST_LOG = 1 << 30  # bytes
 # Of an evaluation's episodes; kept where a run has them.
 SPREAD = ("std", "low", "high", "length", "success_rate")
 METRICS = {"return": "mean", "success": "success_rate"}
@@ -167,29 +169,52 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
     """
     try:
         config = read_yaml(path)
-        lines = (path / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
         # The last record of a step counts: a resumed run may have evaluated it twice.
-        rows = {r["step"]: r for r in records if r["kind"] == "evaluate" and r["mean"] is not None}
+        rows = {row["step"]: row for row in read_evaluations(path / "metrics.jsonl")}
         with_evaluation = any("train_s" not in row for row in rows.values())
         columns: dict[str, Any] = {
             "run": "/".join(path.absolute().parts[-2:]),  # a data file is published: no machine's paths
             "label": label_of(config, keys),
             "env": str(config["env"]["id"]).rpartition("/")[2],
-            "seed": config.get("seed"),
+            "seed": config["seed"] if isinstance(config.get("seed"), int) else None,
             "with_evaluation": with_evaluation,
             "step": sorted(rows),
             "seconds": [rows[step]["time_s" if with_evaluation else "train_s"] for step in sorted(rows)],
         }
         for name in ("mean", *SPREAD):
-            if all(row.get(name) is not None for row in rows.values()):
+            if all(is_number(row.get(name)) for row in rows.values()):
                 columns[name] = [rows[step][name] for step in sorted(rows)]
         run = from_columns(columns)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
     if not len(run.steps):
         raise NoEvaluationError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
     return run
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Return the evaluations in a metrics.jsonl, in its order; a line that a kill or a full disk tore is left out.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    rows = []
+    for line in read_text(path, LARGEST_LOG).splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(record, dict) or record.get("kind") != "evaluate" or not is_number(record.get("mean")):
+            continue
+        times = [record[name] for name in ("train_s", "time_s") if name in record]
+        if isinstance(record.get("step"), int) and times and all(map(is_number, times)):
+            rows.append(record)
+    return rows
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value of a record is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 class NoEvaluationError(UserError):
@@ -203,9 +228,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: if it cannot be read.
     """
     try:
-        return yaml.safe_load((path / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
+        found = read_yaml_file(path / "config.yaml")
+    except (FileNotFoundError, UserError) as error:
+        raise UserError(f"{path} cannot be read as a run ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} cannot be read as a run (its config.yaml holds no keys)")
+    return found
 
 
 def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
@@ -323,6 +351,9 @@ def from_columns(columns: dict[str, Any]) -> Run:
         raise ValueError("its columns differ in length")
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise ValueError("it holds numbers that are not finite")
+    for name in ("run", "label", "env"):
+        if not isinstance(columns[name], str):
+            raise TypeError(f"its {name} is no text")
     return Run(
         name=columns["run"],
         label=columns["label"],
@@ -344,9 +375,7 @@ def write_data(runs: Sequence[Run], path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
-        temporary.replace(path)
+        write_atomically(path, "[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another data=") from None
 
@@ -358,8 +387,8 @@ def read_data(path: Path) -> list[Run]:
         UserError: if it is none.
     """
     try:
-        return [from_columns(columns) for columns in json.loads(path.read_text())]
+        return [from_columns(columns) for columns in json.loads(read_text(path, LARGEST_LOG))]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a data file, or the directories of runs") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is no data file of plot_curves.py ({' '.join(str(error).split())})") from None

@@ -26,9 +26,12 @@ from PIL import Image
 from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
+from renderers.photo import read_picture
 from rlsuite.config.schema import build
-from rlsuite.errors import UserError, require
+from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
+from rlsuite.extras import import_extra
+from rlsuite.weights_file import read_about
 from scripts.experiments.training_runs import train_all
 
 SIZE, TRAIN, TEST = 32, 1500, 297
@@ -172,10 +175,7 @@ def claims(
 
 def write_digits(folder: Path) -> None:
     """Write the tinted digits as PNG files under train and test, unless they are there."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UserError('paper=painting needs scikit-learn; pip install -e ".[vision]"') from None
+    load_digits = import_extra("sklearn.datasets", "paper=painting").load_digits
     if len(list(folder.rglob("*.png"))) == TRAIN + TEST:
         return
     digits, random = load_digits(return_X_y=True)[0].reshape(-1, 8, 8), np.random.default_rng(0)
@@ -190,10 +190,6 @@ def write_digits(folder: Path) -> None:
 
 def make_neural(path: Path, numbers: Numbers) -> float:
     """Train the neural renderer, unless it is there; return its error on strokes it has not seen."""
-    import json
-
-    from safetensors import safe_open
-
     if not path.exists():
         torch.set_num_threads(numbers.parallel)
         config = ImitationConfig(
@@ -210,8 +206,7 @@ def make_neural(path: Path, numbers: Numbers) -> float:
 
         renderer, error = train_renderer(config, report)
         save_renderer(renderer, path, {"mse": error, **dataclasses.asdict(config)})
-    with safe_open(str(path), "pt") as file:
-        return float(json.loads(file.metadata()["about"])["mse"])
+    return float(read_about(path)["mse"])
 
 
 @torch.no_grad()
@@ -235,5 +230,5 @@ def measure(folder: Path, renderer: str = "") -> float:
 
 def blank_error(folder: Path) -> float:
     """Return the mean squared error of black canvases."""
-    pictures = [np.asarray(Image.open(path), np.float64) / 255 for path in sorted(folder.glob("*.png"))]
-    return float(np.mean([(picture**2).mean() for picture in pictures]))
+    pictures = [read_picture(path) for path in sorted(folder.glob("*.png"))]
+    return float(np.mean([((np.asarray(picture, np.float64) / 255) ** 2).mean() for picture in pictures]))

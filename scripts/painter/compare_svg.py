@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from renderers.photo import UNREADABLE, read_picture
 from rlsuite.cli import run_script
 from rlsuite.config.compose import script_config
 from rlsuite.config.help import describe
@@ -76,8 +77,7 @@ def compare(folder: Path, config: CompareSvgConfig) -> dict[str, float]:
     picture_path, svg_path = folder / "painting.png", folder / "strokes.svg"
     for path in (picture_path, svg_path):
         require(path.exists(), f"{path} is missing; name a folder that paint_image.py wrote")
-    with Image.open(picture_path) as opened:
-        painted = np.asarray(opened.convert("RGB"), dtype=np.float64)
+    painted = np.asarray(picture_of(picture_path), dtype=np.float64)
     drawn = screenshot(svg_path, painted.shape[1], painted.shape[0], find_browser(config.browser))
     if config.screenshot:
         require_writable(Path(config.screenshot), "screenshot")
@@ -127,12 +127,24 @@ def screenshot(svg: Path, width: int, height: int, browser: str) -> Image.Image:
             raise UserError(f"browser={browser}: {error}; name another by browser=") from None
         said = done.stderr.strip().splitlines()
         require(shot.exists(), f"browser={browser}: it drew nothing ({said[-1] if said else 'it said nothing'})")
-        with Image.open(shot) as opened:
-            require(
-                opened.width >= width and opened.height >= height,
-                f"browser={browser}: its picture has {opened.width} x {opened.height} pixels, fewer than the painting",
-            )
-            return opened.convert("RGB").crop((0, 0, width, height))
+        drawn = picture_of(shot)
+    require(
+        drawn.width >= width and drawn.height >= height,
+        f"browser={browser}: its picture has {drawn.width} x {drawn.height} pixels, fewer than the painting",
+    )
+    return drawn.crop((0, 0, width, height))
+
+
+def picture_of(path: Path) -> Image.Image:
+    """Return a PNG file's picture in RGB.
+
+    Raises:
+        UserError: if it is none.
+    """
+    try:
+        return read_picture(path)
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: no picture can be read from it ({' '.join(str(error).split())[:100]})") from None
 
 
 if __name__ == "__main__":
