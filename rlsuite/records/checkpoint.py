@@ -348,6 +348,8 @@ def resolve_checkpoint(path: str | Path) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
+        if path.parent.name == "checkpoints" and _STEP.fullmatch(path.name) and _step_directories(path.parent):
+            return path  # it is gone: reading it says so, and names an intact one
         siblings = [str(entry.parent) for entry in path.parent.glob("*/checkpoints")]
         raise UserError(f"no run or checkpoint directory '{path}'{near_matches(str(path), siblings)}")
     if (path / MANIFEST).is_file():

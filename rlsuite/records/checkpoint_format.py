@@ -186,6 +186,8 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str:
             return f"{name} has no size"
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             return f"{name} has no sha256"
+    if kind == "agent" and set(files) != {f"agent{SUFFIX}"}:
+        return "it holds more than the agent that its kind says"
     return ""
 
 
