@@ -9,6 +9,7 @@ Shapes: R runs of a group (seeds), S evaluations.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
 
 def is_number(value: Any) -> bool:
     """Say whether a value of a record is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 class NoEvaluationError(UserError):
@@ -354,6 +355,8 @@ def from_columns(columns: dict[str, Any]) -> Run:
     for name in ("run", "label", "env"):
         if not isinstance(columns[name], str):
             raise TypeError(f"its {name} is no text")
+    if not isinstance(columns["seed"], int | None):
+        raise TypeError("its seed is no number")
     return Run(
         name=columns["run"],
         label=columns["label"],
