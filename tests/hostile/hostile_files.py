@@ -219,7 +219,7 @@ DAMAGES: dict[str, Any] = {
     "agent renamed": lambda p: edit_part(p, "agent", lambda t: t.update({"x": t.pop(next(iter(t)))})),
     **{f"{part} NaN": largest(part, lambda t: t.fill_(NAN)) for part in PARTS},
     "agent infinite": largest("agent", lambda t: t.fill_(INF)),
-    **{f"{part} doubled": largest(part, lambda t: t.double()) for part in ("agent", "replay", "environment", "worker")},
+    **{f"{part} halved": largest(part, lambda t: t.half()) for part in ("agent", "replay", "environment", "worker")},
     **{f"{part} turned": largest(part, lambda t: t.flatten()) for part in PARTS},
     **{f"{part} broadcast": largest(part, lambda t: t[:1, :1].clone()) for part in PARTS},
     "worker at another step": set_to("worker", "counts", lambda t: t + 1),
@@ -288,12 +288,12 @@ BOMBS: dict[str, Any] = {
     "sides.png": lambda: png(2**31 - 1, 2**31 - 1, 8, 2, b"", rows=0),
     "grey.png": lambda: png(60000, 60000, 1, 0, bytes(7500), rows=100),
     "text.png": lambda: png(
-        64, 64, 8, 2, bytes(192), chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000), 1))
+        64, 64, 8, 2, bytes(192), chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(70_000_000), 1))
     ),
     "more-text.png": lambda: png(
-        64, 64, 8, 2, bytes(192), chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(10**8), 1))
+        64, 64, 8, 2, bytes(192), chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(70_000_000), 1))
     ),
     "profile.png": lambda: png(
-        64, 64, 8, 2, bytes(192), chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(200_000_000), 1))
+        64, 64, 8, 2, bytes(192), chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(70_000_000), 1))
     ),
 }
