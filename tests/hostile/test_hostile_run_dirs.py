@@ -11,6 +11,7 @@ from hostile_files import edit
 from safetensors.torch import save_file
 
 from rlsuite.cli import run_script
+from rlsuite.statistics.curves import read_run, to_columns
 from scripts import evaluate_agent, export_policy, plot_curves, replay_failure, train_agent
 
 TINY = ["agent=ddpg", "preset=debug", "num_threads=1", "steps=48", "learning_starts=16", "evaluate.episodes=1"]
@@ -220,15 +221,16 @@ TORN = {
 
 
 @pytest.mark.parametrize("name", TORN)
-def test_a_torn_line_anywhere_never_refuses_a_plot(name, run_dir, tmp_path, capsys):
+def test_a_torn_line_anywhere_never_refuses_a_plot(name, run_dir, tmp_path):
     log = run_dir / "metrics.jsonl"
     plain = log.read_text()
-    drawn = []
+    read = []
     for content in (plain, TORN[name] + "\n" + plain, plain + TORN[name], plain.replace("\n", f"\n{TORN[name]}\n", 1)):
         log.write_bytes(content.encode(errors="surrogateescape"))
+        read.append(to_columns(read_run(run_dir)))
+    assert all(columns == read[0] for columns in read)
+    if name == "two in one":  # the way of all of them
         assert run_script(plot_curves.main, [f"runs={run_dir}", f"output={tmp_path}/curves.png"]) == 0
-        drawn.append((tmp_path / "curves.json").read_text())
-    assert len(set(drawn)) == 1
 
 
 @pytest.mark.parametrize(
