@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 import envs
 from rlsuite.agent import Agent
 from rlsuite.agent_registry import agent_class
+from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError
-from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
+from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint, unusable
 from rlsuite.running.seeding import derive_seed
+from rlsuite.running.stored import misfit, stored_config, unfit
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -89,21 +92,26 @@ def environment_facts(config: TrainConfig) -> EnvironmentFacts:
     return dataclasses.replace(EnvironmentFacts.of(env), num_envs=config.num_envs)
 
 
-def load_agent(path: str | Path, *, device: str = "auto") -> tuple[Any, TrainConfig]:
+def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str] = ()) -> tuple[Any, TrainConfig]:
     """Return the trained agent of a run, or of one of its checkpoints, and the run's config.
 
     Args:
         path: a run directory (its latest checkpoint) or a checkpoint directory.
         device: where the agent goes.
+        imports: modules that the run's env.id may have imported, as the command line names them.
 
     Raises:
         UserError: if there is no intact checkpoint, or it does not fit the config it names.
     """
     checkpoint = read_checkpoint(resolve_checkpoint(path), parts=["agent"])
-    config = train_config({**checkpoint.metadata["config"], "device": device})
+    config = train_config({**stored_config(checkpoint), "device": device})
+    require_imports(config.env, imports, checkpoint.path)
     env = make_env(config, 1)
     agent = make_agent(config, env)
     env.close()
+    fresh = agent.state_dict()
+    if why := misfit("agent", fresh, checkpoint.parts["agent"]) or unfit("agent", fresh, checkpoint.parts["agent"]):
+        raise unusable(checkpoint.path, why, parts=["agent"])
     try:
         agent.load_state_dict(checkpoint.parts["agent"])
     except (RuntimeError, ValueError) as error:

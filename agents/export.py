@@ -5,8 +5,6 @@ Shapes: N rows, D observation, A action.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import UserError
+from rlsuite.extras import import_extra, require_extras
 from rlsuite.nn.action_range import ActionBox
 
 
@@ -60,7 +59,7 @@ def export_onnx(
         UserError: if the ONNX packages are not installed, the agent has no deterministic policy, or the file
             cannot be written.
     """
-    require_packages("onnx", "onnxscript")
+    require_extras("exporting", "onnx", "onnxscript")
     device = next(agent.parameters()).device
     agent.greedy(torch.zeros(2, observation_size, dtype=dtype, device=device))  # says so where there is no such policy
     policy = Policy(agent, action_space).to(device)
@@ -104,17 +103,9 @@ def difference_in_onnxruntime(
         observation: (N, D), of the dtype it was exported for.
         action_space: what it was exported with.
     """
-    require_packages("onnxruntime")
-    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime = import_extra("onnxruntime", "checking the export")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (action,) = session.run(None, {"observation": observation.cpu().numpy()})
     with torch.no_grad():
         expected = Policy(agent, action_space).to(observation.device)(observation)
     return float((torch.from_numpy(action).double() - expected.cpu().double()).abs().max())
-
-
-def require_packages(*names: str) -> None:
-    """Raise UserError naming the extra to install unless all packages are there."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{', '.join(missing)} is not installed; run: pip install -e '.[export]'")

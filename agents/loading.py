@@ -27,6 +27,7 @@ class PolicyConfig:
         normalize_scores: standardize each critic's scores before their mean; otherwise false.
         device: auto, cpu or cuda.
         agent: package.module:Class of the run's agent, where it is neither the suite's nor an installed package's.
+        imports: packages that the run's env.id, such as package:Task-v0, may have imported; none is without it.
     """
 
     run: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class PolicyConfig:
     normalize_scores: bool | None = None
     device: str = "auto"
     agent: str = ""
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
@@ -73,7 +75,7 @@ def _load(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
         if (config.num_actors, config.num_critics, config.normalize_scores) == (None, None, None):
-            return *load_agent(checkpoint, device=config.device), checkpoint
+            return *load_agent(checkpoint, device=config.device, imports=config.imports), checkpoint
         checkpoints = [checkpoint]  # another AxCy of the run's own pairs
     else:
         checkpoints = member_checkpoints(config.run, config.source, config.num_members)
@@ -84,5 +86,6 @@ def _load(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
         normalize_scores=config.normalize_scores,
         as_trained=config.source == "latest",
         device=config.device,
+        imports=config.imports,
     )
     return ensemble, run_config, checkpoints[0]

@@ -59,6 +59,7 @@ def load_ensemble(
     normalize_scores: bool | None = None,
     as_trained: bool = False,
     device: str = "auto",
+    imports: Sequence[str] = (),
 ) -> tuple[ACE, TrainConfig]:
     """Return ACE over the pairs of several checkpoints, without further training.
 
@@ -70,6 +71,7 @@ def load_ensemble(
         as_trained: what of these three is None is taken from the first checkpoint's run, where that is of agent=ace;
             otherwise all actors and critics take part, their scores as they are.
         device: where it goes.
+        imports: modules that the runs' env.id may have imported.
 
     Returns:
         The ensemble, and the config of the first checkpoint's run.
@@ -77,7 +79,7 @@ def load_ensemble(
     Raises:
         UserError: if a checkpoint cannot be read or members do not fit together.
     """
-    loaded = [load_agent(path, device=device) for path in checkpoints]
+    loaded = [load_agent(path, device=device, imports=imports) for path in checkpoints]
     config: TrainConfig = loaded[0][1]
     agents: list[Any] = [agent for agent, _ in loaded]
     for (agent, own), path in zip(loaded, checkpoints, strict=True):

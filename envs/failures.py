@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text, require_file, require_inside, write_atomically
 
 _OWN = "rlsuite/"  # the suite's own tasks
 _SEEN = "seen."
@@ -73,12 +74,13 @@ class Replay:
 def save_failure(failure: Failure, path: str | Path) -> None:
     """Write a failure as two files: `path` with suffix .safetensors (tensors) and .json (the rest)."""
     path = Path(path)
+    require_inside(path.parent, path.parent.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"row": failure.row.contiguous(), "action": failure.action.contiguous()}
     seen = {_SEEN + name: value.contiguous() for name, value in failure.seen.items()}
-    save_file(tensors | seen, path.with_suffix(".safetensors"))
+    write_atomically(path.with_suffix(".safetensors"), save(tensors | seen))
     rest = {name: value for name, value in vars(failure).items() if name not in (*tensors, "seen")}
-    path.with_suffix(".json").write_text(json.dumps(rest, indent=2) + "\n")
+    write_atomically(path.with_suffix(".json"), json.dumps(rest, indent=2) + "\n")
 
 
 def load_failure(path: str | Path) -> Failure:
@@ -89,7 +91,8 @@ def load_failure(path: str | Path) -> Failure:
     """
     path = Path(path)
     try:
-        rest = json.loads(path.with_suffix(".json").read_text())
+        rest = json.loads(read_text(path.with_suffix(".json")))
+        require_file(path.with_suffix(".safetensors"))
         tensors = load_file(path.with_suffix(".safetensors"))
         seen = {name.removeprefix(_SEEN): tensors.pop(name) for name in list(tensors) if name.startswith(_SEEN)}
         return Failure(**tensors, **rest, seen=seen)

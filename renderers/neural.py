@@ -13,17 +13,15 @@ Shapes: B strokes, W side of the canvas.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from renderers.strokes import BRUSHES, SHAPE_SIZE
-from rlsuite.errors import UserError, require
+from rlsuite.errors import require
+from rlsuite.weights_file import read_weights, write_weights
 
 FORMAT = "rlsuite neural renderer 1"
 # Side of the canvas -> widths of the fully connected layers, channels of their reshaped output, stages.
@@ -87,10 +85,8 @@ class NeuralRenderer(nn.Module):
 
 def save_renderer(renderer: NeuralRenderer, path: Path, metadata: dict[str, Any]) -> None:
     """Write weights and metadata (how they were made, how good they are) to a safetensors file."""
-    about = {"format": FORMAT, "size": renderer.size, "brush": renderer.brush, **metadata}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in renderer.state_dict().items()}
-    save_file(tensors, path, metadata={"about": json.dumps(about)})
+    about = {"size": renderer.size, "brush": renderer.brush, **metadata}
+    write_weights(path, renderer.state_dict(), about, format=FORMAT)
 
 
 def load_renderer(path: Path | str, *, device: torch.device | str = "cpu") -> NeuralRenderer:
@@ -99,18 +95,21 @@ def load_renderer(path: Path | str, *, device: torch.device | str = "cpu") -> Ne
     Raises:
         UserError: if the file is missing or is none of a neural renderer's.
     """
-    try:
-        with safe_open(str(path), "pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("brush") not in BRUSHES:
-            raise ValueError("it holds other weights")
-        renderer = NeuralRenderer(about["size"], brush=about["brush"])
-        renderer.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"renderer_weights={path}: no neural renderer can be read from it ({text}); make one with: "
+    about, tensors = read_weights(
+        path,
+        format=FORMAT,
+        fields={"size": int, "brush": str},
+        expected=lambda about: _from(about).state_dict(),
+        refusal=lambda reason: (
+            f"renderer_weights={path}: no neural renderer can be read from it ({reason}); make one with: "
             "python scripts/painter/train_renderer.py output=PATH"
-        ) from None
+        ),
+    )
+    renderer = _from(about)
+    renderer.load_state_dict(tensors)
     return renderer.to(device).requires_grad_(False)
+
+
+def _from(about: dict[str, Any]) -> NeuralRenderer:
+    require(about["brush"] in BRUSHES, f"its brush is {about['brush'][:40]!r}")
+    return NeuralRenderer(about["size"], brush=about["brush"])

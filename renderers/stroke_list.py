@@ -20,8 +20,10 @@ from torch import Tensor
 from renderers.bezier import draw_exact
 from renderers.strokes import BRUSHES, SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text, write_atomically
 
 FORMAT = "rlsuite strokes 1"
+LARGEST_FILE = 1 << 29  # bytes
 _CHUNK_PIXELS = 2**22  # of opacity maps of several tiles drawn at a time
 _TILE_PIXELS = 2**23  # and of one tile's; a tile with more is painted some strokes after the others
 
@@ -148,7 +150,8 @@ def save_strokes(strokes: StrokeList, path: Path) -> None:
         for layer in strokes.layers
     ]
     whole = {"format": FORMAT, "height": strokes.height, "width": strokes.width, "brush": strokes.brush}
-    path.write_text(json.dumps({**whole, "about": strokes.about, "layers": layers}, separators=(",", ":")) + "\n")
+    text = json.dumps({**whole, "about": strokes.about, "layers": layers}, separators=(",", ":"))
+    write_atomically(path, text + "\n")
 
 
 def load_strokes(path: Path | str) -> StrokeList:
@@ -158,7 +161,7 @@ def load_strokes(path: Path | str) -> StrokeList:
         UserError: if the file is missing or no list of strokes.
     """
     try:
-        found = json.loads(Path(path).read_text())
+        found = json.loads(read_text(Path(path), LARGEST_FILE))
         if found["format"] != FORMAT or found["brush"] not in BRUSHES:
             raise ValueError("it is of another format")
         layers = [_layer(layer) for layer in found["layers"]]

@@ -15,6 +15,7 @@ import numpy as np
 
 from renderers.stroke_list import StrokeList
 from renderers.strokes import SHAPE_SIZE, control_points, shape_for_brush
+from rlsuite.records.files import write_atomically
 
 SAMPLES = 10  # points along each side of an outline
 _HEAD = (
@@ -45,7 +46,7 @@ def save_svg(strokes: StrokeList, path: Path) -> None:
             parts.append("</g>\n")
         parts.append("</g>\n")
     parts.append("</g>\n</svg>\n")
-    path.write_text("".join(parts))
+    write_atomically(path, "".join(parts))
 
 
 def _stroke(name: str, place: np.ndarray, shape: list[float], colour: list[int], side: int, brush: str) -> str:

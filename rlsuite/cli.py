@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.errors import NonFiniteActionError, UserError, printable
 
 OUT_OF_MEMORY = ("bad_alloc", "can't allocate", "not enough memory", "out of memory", "storage size calculation")
 
@@ -79,6 +80,9 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
     UserError, and memory that does not suffice, become one line on stderr and status 2; a second Ctrl-C becomes
     status 130.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need be no text in any encoding
     try:
         check_packages()
         return main(list(sys.argv[1:] if arguments is None else arguments)) or 0
@@ -99,7 +103,7 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
 
 def refuse(message: str) -> int:
     """Print a one-line error; return the exit status of bad input."""
-    print(f"error: {as_started(message)}", file=sys.stderr)
+    print(f"error: {printable(as_started(message))}", file=sys.stderr)
     return 2
 
 

@@ -28,6 +28,13 @@ class NonFiniteActionError(ValueError):
     """A policy gave an environment an action that is NaN or infinite; nothing has been stepped."""
 
 
+def printable(text: str) -> str:
+    """Return `text` with escapes in place of what is not printed: a name may hold a terminal's control sequences."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
 def near_matches(name: str, known: Iterable[str], *, only_close: bool = False) -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known."""
     known = sorted(known)

@@ -25,6 +25,7 @@ from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require
+from rlsuite.records.files import require_inside
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import cut_note, evaluate
@@ -76,6 +77,8 @@ def main(arguments: list[str]) -> int:
     if script.video:
         name = f"step{checkpoint.name}-seed{script.seed}.mp4"
         path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
+        if not script.output:
+            require_inside(path, checkpoint.parent.parent)
         with VideoWriter(path, frames_per_second=env.metadata.get("render_fps", 30)) as video:
             result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=agent.count_only)
         print(f"video: {path}")

@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 
 from agents.assembly import make_env
-from agents.export import difference_in_onnxruntime, export_onnx, require_packages
+from agents.export import difference_in_onnxruntime, export_onnx
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_finite
+from rlsuite.extras import require_extras
+from rlsuite.records.files import require_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,11 @@ class ExportConfig(PolicyConfig):
 def main(arguments: list[str]) -> int:
     """Export, check and print."""
     script = script_config(ExportConfig, arguments)
-    require_packages("onnx", "onnxscript", "onnxruntime")
+    require_extras("export_policy.py", "onnx", "onnxscript", "onnxruntime")
     agent, config, checkpoint = load_policy(script)
     path = Path(script.output) if script.output else checkpoint.parent.parent / "policy.onnx"
+    if not script.output:
+        require_inside(path, path.parent)
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
     size = observation.shape[-1] if env.goals is None else env.goals.visible_size

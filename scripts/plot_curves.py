@@ -24,7 +24,8 @@ import numpy as np
 
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, printable, require, require_choice
+from rlsuite.extras import import_extra
 from rlsuite.statistics.curves import Curve, left_out, make_curves
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.estimates import performance_profile
@@ -75,10 +76,12 @@ def main(arguments: list[str]) -> int:
     script = script_config(PlotConfig, arguments)
     runs = read_runs(script.runs, script.by)
     curves = make_curves(runs, script.y)
-    print("\n".join([*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]))
+    lines = [*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]
+    print("\n".join(map(printable, lines)))
     old = [run.name for run in runs if run.with_evaluation]
     if old:
-        print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {old[0]}")
+        such = printable(old[0])
+        print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {such}")
     output = Path(script.output)
     draw(curves, output, script.x, script.y)
     if not script.data and all(path.endswith(".json") for path in script.runs):
@@ -156,11 +159,7 @@ def last_common(curves: Sequence[Curve]) -> int | None:
 
 def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "return") -> None:
     """Draw a panel for each task, and one of performance profiles where there are several."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("matplotlib is not installed; run: pip install -e '.[plots]'") from None
-    matplotlib.use("Agg")
+    import_extra("matplotlib", "plot_curves.py").use("Agg")
     from matplotlib import pyplot
 
     tasks = sorted({curve.task for curve in curves})
@@ -178,8 +177,11 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
     if profiles:
         draw_profiles(axes.flat[panels - 1], profiles, colors, y)
     # One legend below all panels: long labels would hide the curves.
-    handles = [pyplot.Line2D([], [], color=colors[label], label=label) for label in labels]
-    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
+    handles = [pyplot.Line2D([], [], color=colors[label]) for label in labels]
+    names = [printable(label) for label in labels]
+    legend = figure.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     figure.tight_layout()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +195,7 @@ def draw_task(axis: Any, curves: Sequence[Curve], colors: Mapping[str, str], x: 
     """Draw a task's curves with their bands, and where seeds are few each of them as a thin line."""
     for curve in curves:
         color, places = colors[curve.label], getattr(curve, x)
-        axis.plot(places, curve.center, color=color, label=curve.label)
+        axis.plot(places, curve.center, color=color)
         if curve.kind != BOOTSTRAP:
             axis.plot(places, curve.returns.T, color=color, linewidth=0.5, alpha=0.6)
     # The bands of two or three seeds are as wide as these know little: they may leave the picture.
@@ -205,7 +207,9 @@ def draw_task(axis: Any, curves: Sequence[Curve], colors: Mapping[str, str], x: 
     axis.set_ylim(low - room, high + room)
     kinds = {curve.kind for curve in curves}
     names = [name for kind, name in BANDS.items() if kind in kinds]
-    axis.set(title=curves[0].task, xlabel=AXES[x], ylabel=f"{y}: {'; '.join(names)}")
+    axis.set(xlabel=AXES[x], ylabel=f"{y}: {'; '.join(names)}")
+    # A name may hold any letter, and $ is none of mathematics.
+    axis.set_title(printable(curves[0].task), parse_math=False)
     axis.yaxis.label.set_fontsize(8)
 
 
@@ -219,18 +223,18 @@ def profile_scores(curves: Sequence[Curve]) -> dict[str, dict[str, np.ndarray]]:
     steps = {task: last_common(on[task]) for task in tasks}
     missing = [task for task, step in steps.items() if step is None]
     if missing:
-        print(f"no performance profile: the groups have no step in common on {', '.join(missing)}")
+        print(f"no performance profile: the groups have no step in common on {printable(', '.join(missing))}")
         return {}
     ends = {task: {curve.label: curve.at(int(step or 0)) for curve in on[task]} for task, step in steps.items()}
     best = {task: max(float(values.mean()) for values in of.values()) for task, of in ends.items()}
     if min(values.mean() for of in ends.values() for values in of.values()) <= 0:
         print("no performance profile: a share of the best means nothing where a group's last value is 0 or less")
         return {}
-    print("performance profile: " + ", ".join(f"{task} at step {step:,}" for task, step in steps.items()))
+    print(printable("performance profile: " + ", ".join(f"{task} at step {step:,}" for task, step in steps.items())))
     whole = [label for label in ends[tasks[0]] if all(label in of for of in ends.values())]
     lacking = sorted({curve.label for curve in curves} - set(whole))
     if lacking:
-        print(f"not in the performance profile, as they did not run on every task: {'; '.join(lacking)}")
+        print(f"not in the performance profile, as they did not run on every task: {printable('; '.join(lacking))}")
     return {label: {task: ends[task][label] / best[task] for task in tasks} for label in whole}
 
 
@@ -242,7 +246,7 @@ def draw_profiles(axis: Any, scores: Mapping[str, Mapping[str, np.ndarray]], col
         seeds = min(map(len, of.values()))
         level = expanded_level(0.95, seeds) if seeds >= FEWEST_FOR_BOOTSTRAP else 0.95
         profile = performance_profile(of, thresholds, level=level)
-        axis.plot(thresholds, profile.fraction, color=colors[label], label=label)
+        axis.plot(thresholds, profile.fraction, color=colors[label])
         if seeds >= FEWEST_FOR_BOOTSTRAP:
             banded = True
             axis.fill_between(thresholds, profile.low, profile.high, color=colors[label], alpha=0.15, linewidth=0)

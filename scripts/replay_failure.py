@@ -1,7 +1,8 @@
 """Look at a failure a run recorded: ``python scripts/replay_failure.py RUN_DIR/failures/NAME``.
 
 A simulator's failure is stepped again, alone; a failed update is done again on its recorded batch. Of an environment of
-another library, which does not show its state, what was recorded is printed.
+another library, which does not show its state, what was recorded is printed. ``imports=package`` lets a recorded env.id
+such as package:Task-v0 import its package.
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from agents.assembly import environment_facts
 from envs.failures import load_failure, replay_failure
 from rlsuite.cli import command
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text
 from rlsuite.records.postmortem import replay_postmortem
 
 
 @command()
 def main(arguments: list[str]) -> int:
     """Replay the record named on the command line and print what is non-finite, as JSON."""
-    if len(arguments) != 1:
+    named = [argument for argument in arguments if not argument.startswith("imports=")]
+    if len(named) != 1:
         raise UserError("name one record: python scripts/replay_failure.py RUN_DIR/failures/NAME")
-    path = Path(arguments[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
+    path = Path(named[0].removesuffix(".json").removesuffix(".safetensors").removesuffix(".*"))
     try:
-        kind = json.loads(path.with_suffix(".json").read_text()).get("kind", "environment")
-    except (OSError, ValueError) as error:
+        kind = json.loads(read_text(path.with_suffix(".json"))).get("kind", "environment")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: no such failure record ({error}); see the failures folder of the run") from None
     if kind == "update":
-        print(json.dumps(replay_postmortem(path, environment_facts)))
+        modules = [module for argument in arguments if argument not in named for module in argument[8:].split(",")]
+        print(json.dumps(replay_postmortem(path, environment_facts, modules)))
         return 0
     failure = load_failure(path)
     replay = replay_failure(failure)

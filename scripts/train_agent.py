@@ -1,7 +1,8 @@
 """Train an agent: ``python scripts/train_agent.py agent=ace env=Humanoid steps=1000000``.
 
 ``--help`` lists agents, tasks and keys; ``-m`` runs sweeps, such as ``-m seed=0,1,2 env=Hopper,Walker2d``;
-``resume=RUN_DIR`` continues a run to its configured steps.
+``resume=RUN_DIR`` continues a run to its configured steps; ``imports=package`` with it, where the run's environment is
+a package's (``env.id=package:Task-v0``): nothing is imported because a file names it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,16 @@ from rlsuite.config.compose import (
     read_config,
 )
 from rlsuite.config.help import help_text
+from rlsuite.config.imports import imports_argument, require_imports
 from rlsuite.config.schema import TrainConfig, changes, to_plain, train_config
 from rlsuite.errors import UserError, require
 from rlsuite.records.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
+from rlsuite.records.files import write_atomically
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 from rlsuite.running.on_policy import OnPolicyTrainer
 from rlsuite.running.signals import GracefulStop
+from rlsuite.running.stored import read_counters, stored_config
 from rlsuite.running.training import Trainer
 
 
@@ -56,8 +61,9 @@ def dispatch(arguments: list[str], stop: GracefulStop) -> int:
         return sweep([argument for argument in arguments if argument not in ("-m", "--multirun")], stop)
     resume = [override for override in parse(arguments) if override.key_or_group == "resume"]
     if resume and resume[-1].value() is not None:
-        others = [argument for argument in arguments if not argument.startswith("resume=")]
-        return continue_run(Path(str(resume[-1].value())), others, stop)
+        others = [argument for argument in arguments if not argument.startswith(("resume=", "imports="))]
+        imports = [argument[8:] for argument in arguments if argument.startswith("imports=")]
+        return continue_run(Path(str(resume[-1].value())), others, stop, ",".join(imports).split(","))
     config, run = compose_train(arguments)
     return start_run(config, run["run_dir"], stop)
 
@@ -75,20 +81,22 @@ def start_run(config: TrainConfig, run_dir: str | None, stop: GracefulStop) -> i
         return train(trainer, stack, stop)
 
 
-def continue_run(path: Path, arguments: list[str], stop: GracefulStop) -> int:
-    """Continue a run from its latest checkpoint, or from the one `path` names."""
+def continue_run(path: Path, arguments: list[str], stop: GracefulStop, imports: Sequence[str] = ()) -> int:
+    """Continue a run from its latest checkpoint, or from the one `path` names; see rlsuite.config.imports."""
     checkpoint_dir = resolve_checkpoint(path)
     folder = checkpoint_dir.parent.parent
     with contextlib.ExitStack() as stack:
         config = train_config(merge(read_config(folder), arguments))
+        require_imports(config.env, imports, folder)
         stack.enter_context(RunLock(folder))
         checkpoint = read_checkpoint(checkpoint_dir, parts=["agent", "optimizers", "replay", "environment", "worker"])
+        counters, old = read_counters(checkpoint), stored_config(checkpoint)
         require(
-            config.steps >= checkpoint.step or config.steps == checkpoint.metadata["config"]["steps"],
+            config.steps >= checkpoint.step or config.steps == old["steps"],
             f"steps={config.steps}: the run is already at step {checkpoint.step}; use more, or leave it out",
         )
-        done = config.steps <= checkpoint.step and not checkpoint.metadata.get("busy", False)
-        changed = changes(checkpoint.metadata["config"], to_plain(config))
+        done = config.steps <= checkpoint.step and not counters.busy
+        changed = changes(old, to_plain(config))
         require(
             not (done and changed),
             f"the run is finished at step {checkpoint.step}, so {', '.join(changed)} would change nothing; use more "
@@ -143,7 +151,7 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop) -> 
         monitor.note(f"steps={config.steps} end before learning starts; lower learning_starts={config.learning_starts}")
     finished = trainer.run(monitor, lambda: stop.requested)
     monitor.close()  # before the last word, so that the table does not stand below it
-    path = shlex.quote(str(trainer.run_dir))
+    path = shlex.quote(str(trainer.run_dir)) + imports_argument(config.env)
     if finished and trainer.updates == 0:
         steps = trainer.worker.steps  # of whole steps of all environments
         print(f"no update was made: the agent is as it was drawn; use more than steps={steps}{earlier(config)}")
@@ -187,10 +195,8 @@ def refuse_used(folder: Path) -> None:
 
 def write_config(config: TrainConfig, folder: Path) -> None:
     """Write config.yaml, whole or not at all."""
-    temporary = folder / "config.yaml.tmp"
     try:
-        temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
-        temporary.replace(folder / "config.yaml")
+        write_atomically(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write to run_dir={folder} ({error.strerror}); choose another run_dir=") from None
 

@@ -30,6 +30,8 @@ from rlsuite.cli import as_started, command
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.extras import import_extra
+from rlsuite.records.files import write_atomically
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
@@ -132,7 +134,7 @@ def train(config: PeerConfig, stop: GracefulStop) -> int:
     model = make_peer(config)
     evaluation_env = make_evaluation_env(run, run.evaluate.episodes)
     with RunLock(folder), Monitor(folder, total_steps=run.steps) as monitor:
-        (folder / "config.yaml").write_text(yaml.safe_dump(to_record(config, model), sort_keys=False))
+        write_atomically(folder / "config.yaml", yaml.safe_dump(to_record(config, model), sort_keys=False))
         callback = make_callback(run, evaluation_env, monitor, stop)
         model.learn(run.steps, callback=callback, log_interval=None)
     model.get_env().close()
@@ -148,11 +150,8 @@ def make_peer(config: PeerConfig) -> Any:
     Raises:
         UserError: if the library is not installed, or there is no such environment.
     """
-    try:
-        import stable_baselines3
-        from stable_baselines3.common.noise import NormalActionNoise
-    except ImportError:
-        raise UserError("stable_baselines3 is not installed; run: pip install stable-baselines3") from None
+    peers = import_extra("stable_baselines3", f"peer={config.peer}")
+    noise = import_extra("stable_baselines3.common.noise", f"peer={config.peer}").NormalActionNoise
     run = config.run
     options = dict(run.env.options)
     if config.train_on == "gymnasium" and not run.env.adapter:
@@ -166,8 +165,8 @@ def make_peer(config: PeerConfig) -> Any:
         arguments["learning_starts"] = config.learning_starts
     if config.peer != "sac":  # SAC's policy is stochastic by itself
         size = env.action_space.shape[-1]  # type: ignore[index]
-        arguments["action_noise"] = NormalActionNoise(np.zeros(size), NOISE_STD * np.ones(size))
-    return getattr(stable_baselines3, config.peer.upper())("MlpPolicy", env, **arguments)
+        arguments["action_noise"] = noise(np.zeros(size), NOISE_STD * np.ones(size))
+    return getattr(peers, config.peer.upper())("MlpPolicy", env, **arguments)
 
 
 def to_record(config: PeerConfig, model: Any) -> dict[str, Any]:

@@ -5,23 +5,37 @@ The weights that come with the suite lie in shipped/; scripts/painter/export_pai
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from agents.painter.agent import ACTOR_CHANNELS, Painter, actor_state
 from agents.painter.networks import PictureNetwork, coordinate_maps
 from envs.painting.environment import unpack
 from renderers.strokes import BRUSHES, STROKE_SIZE
-from rlsuite.errors import UserError
+from rlsuite.weights_file import read_weights, write_weights
 
 FORMAT = "rlsuite painter 1"
 SHIPPED = Path(__file__).parent / "shipped" / "painter-32.safetensors"
+
+
+FIELDS = {"size": int, "action_size": int, "episode_length": int, "network": str, "width": int, "brush": str}
+LARGEST_CANVAS = 1024
+
+
+def build_actor(about: dict[str, Any]) -> PictureNetwork:
+    """Return an untrained actor of the sizes that a file's `about` names."""
+    return PictureNetwork(
+        ACTOR_CHANNELS,
+        about["action_size"],
+        about["size"],
+        kind=about["network"],
+        width=about["width"],
+        batch_norm=True,
+        squash=torch.sigmoid,
+    )
 
 
 class PolicyPainter(nn.Module):
@@ -41,15 +55,7 @@ class PolicyPainter(nn.Module):
         self.size, self.action_size = int(about["size"]), int(about["action_size"])
         self.episode_length, self.brush = int(about["episode_length"]), str(about["brush"])
         self.strokes = self.action_size // STROKE_SIZE * self.episode_length
-        self.actor = PictureNetwork(
-            ACTOR_CHANNELS,
-            self.action_size,
-            self.size,
-            kind=about["network"],
-            width=int(about["width"]),
-            batch_norm=True,
-            squash=torch.sigmoid,
-        )
+        self.actor = build_actor(about)
         self.register_buffer("coordinates", coordinate_maps(self.size), persistent=False)
         self.coordinates: Tensor
         self.eval().requires_grad_(False)
@@ -62,7 +68,6 @@ class PolicyPainter(nn.Module):
 def save_painter(painter: Painter, path: Path, *, brush: str, about: dict[str, Any]) -> None:
     """Write a trained painter's actor, and `about` (any JSON) beside what loading needs."""
     needed = {
-        "format": FORMAT,
         "size": painter.size,
         "action_size": painter.action_size,
         "episode_length": painter.episode_length,
@@ -70,9 +75,7 @@ def save_painter(painter: Painter, path: Path, *, brush: str, about: dict[str, A
         "width": painter.config.width,
         "brush": brush,
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in painter.actor.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"about": json.dumps({**about, **needed})})
+    write_weights(path, painter.actor.state_dict(), {**about, **needed}, format=FORMAT)
 
 
 def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
@@ -81,20 +84,25 @@ def load_painter(path: Path | str = SHIPPED) -> PolicyPainter:
     Raises:
         UserError: if the file is missing or no painter's.
     """
-    try:
-        with safe_open(str(path), "pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("brush") not in BRUSHES:
-            raise ValueError("it holds other weights")
-        sizes = [int(about[name]) for name in ("size", "action_size", "episode_length", "width")]
-        if min(sizes) < 1 or sizes[1] % STROKE_SIZE:
-            raise ValueError(f"sizes {sizes} are no painter's")
-        painter = PolicyPainter(about)
-        painter.actor.load_state_dict(tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
-        text = "it is a folder" if Path(path).is_dir() else " ".join(str(error).split())[:160]
-        raise UserError(
-            f"weights={path}: no painter can be read from it ({text}); make one with scripts/painter/export_painter.py"
-        ) from None
+    about, tensors = read_weights(
+        path,
+        format=FORMAT,
+        fields=FIELDS,
+        expected=_expected,
+        refusal=lambda reason: (
+            f"weights={path}: no painter can be read from it ({reason}); make one with "
+            "scripts/painter/export_painter.py"
+        ),
+    )
+    painter = PolicyPainter(about)
+    painter.actor.load_state_dict(tensors)
     return painter
+
+
+def _expected(about: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the state of the actor that a file describes."""
+    if about["brush"] not in BRUSHES:
+        raise ValueError(f"its brush is {about['brush'][:40]!r}")
+    if about["size"] > LARGEST_CANVAS or about["action_size"] % STROKE_SIZE:
+        raise ValueError(f"sizes {about['size']}, {about['action_size']} are no painter's")
+    return build_actor(about).state_dict()

@@ -14,6 +14,7 @@ import numpy as np
 
 from envs.adapters.foreign import ForeignVectorEnv, Stepped
 from rlsuite.errors import UserError, first_line, near_matches
+from rlsuite.extras import import_extra
 
 
 class EnvPoolVectorEnv(ForeignVectorEnv):
@@ -45,10 +46,7 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         options: dict[str, Any] | None = None,
         **common: Any,
     ) -> None:
-        try:
-            import envpool
-        except ImportError:
-            raise UserError(f"envpool:{env_id} needs EnvPool; install it with: pip install envpool") from None
+        envpool = import_extra("envpool", f"envpool:{env_id}")
         if render_mode is not None:
             raise UserError(f"envpool:{env_id} cannot be rendered; use gymnasium:{env_id} for pictures")
         known = envpool.list_all_envs()

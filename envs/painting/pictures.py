@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from envs.painting.scenes import dead_leaves
-from renderers.photo import UNREADABLE, on_white, open_picture
-from rlsuite.errors import UserError
+from rlsuite.data.pictures import load_picture
+from rlsuite.errors import UserError, printable
+from rlsuite.extras import import_extra
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 # Pictures in scikit-image's wheel that are in the public domain or CC0, by its own list of licences.
@@ -131,10 +133,10 @@ class _Sources:
     def open(self) -> Iterator[Image.Image]:
         for path in self.files:
             try:
-                with open_picture(path) as opened:
-                    picture = on_white(ImageOps.exif_transpose(opened))
-            except (*UNREADABLE, Image.DecompressionBombError):
-                continue  # a folder may hold other things
+                picture = load_picture(path)
+            except UserError as error:
+                print(f"left out: {printable(str(error))}", file=sys.stderr)
+                continue
             yield picture
         for seed in self.scenes:
             yield Image.fromarray(dead_leaves(SCENE_SIDE, np.random.default_rng(seed)))
@@ -146,11 +148,7 @@ def _sources(data: str, num_pictures: int, crop: float, split: str) -> _Sources:
     if data == "scenes":
         return _Sources([], range(first, first + scenes))
     if data == "skimage":
-        try:
-            import skimage
-        except ImportError:
-            raise UserError("env.data=skimage needs scikit-image; pip install scikit-image, or use scenes") from None
-        folder = Path(skimage.__file__).parent / "data"
+        folder = Path(str(import_extra("skimage", "env.data=skimage").__file__)).parent / "data"
         files = [path for path in sorted(folder.iterdir()) if path.stem in SKIMAGE]
         return _Sources(_split(files, split), range(first, first + len(files)))
     folder = Path(data)

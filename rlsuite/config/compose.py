@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlsuite.agent_registry import trust
 from rlsuite.config.schema import TrainConfig, build, train_config
 from rlsuite.errors import UserError, near_matches
+from rlsuite.records.yaml_file import read_yaml
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("agent", "env", "preset")
@@ -45,7 +45,7 @@ def has_preset(agent: str, preset: str) -> bool:
     if (CONF / "agent" / agent / f"{preset}.yaml").exists():
         return True
     path = CONF / "agent" / f"{agent}.yaml"
-    defaults = yaml.safe_load(path.read_text()).get("defaults", []) if path.exists() else []
+    defaults = read_yaml(path).get("defaults", []) if path.exists() else []
     recipes = [entry["override /recipe"] for entry in defaults if "override /recipe" in entry]
     return any((CONF / "recipe" / recipe / f"{preset}.yaml").exists() for recipe in recipes)
 
@@ -236,11 +236,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / "config.yaml"
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {run_dir} is not a run directory") from None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
     if not isinstance(plain, dict) or "agent" not in plain or "env" not in plain:
         raise UserError(f"{path} is not the config of a run: it names no agent and env")
     return plain

@@ -8,7 +8,7 @@ import torch
 
 from rlsuite.data.arrays import Arrays
 from rlsuite.data.source import require_split, split
-from rlsuite.errors import UserError
+from rlsuite.extras import import_extra
 
 TEST_SHARE, SEED = 0.2, 0
 
@@ -19,11 +19,7 @@ def digits(part: str) -> Arrays:
     Raises:
         UserError: if scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UserError("the digits come with scikit-learn; pip install 'rlsuite[vision]'") from None
-    found: Any = load_digits()
+    found: Any = import_extra("sklearn.datasets", "the data set of digits").load_digits()
     pictures = torch.from_numpy(found.images).unsqueeze(1)  # whole numbers from 0 to 16
     whole = Arrays(
         {

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.errors import UserError
+from rlsuite.records.files import write_atomically
 
 MAGIC = np.float32(202021.25)
 UNKNOWN = 1e9
@@ -58,6 +59,8 @@ def write_flo(path: Path | str, flow: Tensor, known: Tensor | None = None) -> No
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(MAGIC.astype("<f4").tobytes() + np.array([width, height], "<i4").tobytes() + rows.tobytes())
+        write_atomically(
+            path, MAGIC.astype("<f4").tobytes() + np.array([width, height], "<i4").tobytes() + rows.tobytes()
+        )
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another file") from None

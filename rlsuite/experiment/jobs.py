@@ -30,6 +30,7 @@ from rlsuite.experiment.processes import Progress, end, open_log, start
 from rlsuite.experiment.results import commit, write_whole
 from rlsuite.experiment.worker import RESULT
 from rlsuite.records.checkpoint_format import versions
+from rlsuite.records.files import read_text
 from rlsuite.running.signals import GracefulStop
 
 
@@ -158,7 +159,7 @@ class Jobs:
         path = record_of(folder)
         whole = job.is_whole(folder)
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(read_text(path))
             found = {key: record[key] for key in ("about", "result", "minutes", "commit")}
         except FileNotFoundError:
             return False

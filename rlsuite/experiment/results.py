@@ -13,6 +13,7 @@ from typing import Any
 from rlsuite.errors import UserError
 from rlsuite.experiment.claims import Result
 from rlsuite.records.checkpoint_format import versions
+from rlsuite.records.files import write_atomically
 
 
 def to_json(
@@ -73,9 +74,7 @@ def write_whole(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
+        write_atomically(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); check the folder's permissions") from None
 

@@ -19,6 +19,7 @@ import torch
 from rlsuite.cli import refuse
 from rlsuite.config.schema import build
 from rlsuite.errors import UserError
+from rlsuite.records.files import write_atomically
 
 RESULT = ".result.json"  # in the job's folder, until it is kept
 
@@ -58,9 +59,7 @@ def call(function: Callable[..., Any], about: Mapping[str, Any], folder: Path) -
         raise UserError(
             f"{about['function']}: a figure is not finite, arm {about['arm']}, seed {about['seed']}"
         ) from None
-    temporary = folder / (RESULT + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(folder / RESULT)
+    write_atomically(folder / RESULT, text)
 
 
 def function_path(function: Callable[..., Any]) -> str:

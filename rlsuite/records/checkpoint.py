@@ -36,23 +36,21 @@ from rlsuite.records.checkpoint_format import (
     FORMAT_VERSION,
     MANIFEST,
     SUFFIX,
-    TEMPORARY,
     Parts,
     UnusableError,
     check_file,
     check_parts,
     load_part,
     read_manifest,
-    sync_directory,
     versions,
-    write_atomically,
     write_manifest,
     write_part,
 )
+from rlsuite.records.files import TEMPORARY, is_inside, read_text, require_inside, sync_directory, write_atomically
 
 AGENT = "agent"
-_REPLACED = ".replaced-"
-_STEP = re.compile(r"(\.replaced-)?(0|[1-9][0-9]*)")
+_REPLACED, _ABANDONED = ".replaced-", ".abandoned"
+_STEP = re.compile(r"(\.replaced-)?(0|[1-9][0-9]{0,18})")
 
 
 class CheckpointWriteError(UserError):
@@ -105,6 +103,7 @@ def save_checkpoint(
         The directory written.
 
     Raises:
+        UserError: ``checkpoints`` is a link out of the run directory.
         CheckpointWriteError: it could not be written; older checkpoints and `latest` are as they were.
         ValueError: a part, tensor or metadata that cannot be stored, or a `keep` out of range.
     """
@@ -117,6 +116,7 @@ def save_checkpoint(
         raise ValueError(f"checkpoint metadata must be JSON: {error}; convert it before saving") from error
     folder = Path(run_dir) / "checkpoints"
     temporary, final = folder / f"{TEMPORARY}{step}", folder / str(step)
+    require_inside(folder, Path(run_dir))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(folder)
@@ -191,7 +191,7 @@ def _prune(folder: Path, step: int, keep: int, keep_agents: int, after: int) -> 
     found = _step_directories(folder)
     for later in [other for other in found if other > after and other != step]:
         path = found.pop(later)
-        aside = path.with_name(f"{later}.abandoned")
+        aside = path.with_name(f"{later}{_ABANDONED}")
         if os.path.lexists(aside):
             _discard(aside)
         os.rename(path, aside)
@@ -203,6 +203,8 @@ def _prune(folder: Path, step: int, keep: int, keep_agents: int, after: int) -> 
 def _demote(path: Path) -> bool:
     """Cut a checkpoint down to its agent; False where it has none. Manifest first, then the files."""
     try:
+        if path.is_symlink():
+            return True  # whatever it points to is not ours to cut down
         manifest = read_manifest(path)
     except UnusableError:
         return True  # damaged: left for its owner to look at until its turn to be deleted comes
@@ -235,15 +237,39 @@ def read_checkpoint(path: str | Path, *, parts: Iterable[str] | None = None, ver
     path = Path(path)
     wanted = None if parts is None else list(parts)
     try:
-        manifest = read_manifest(path)
-        names = _select(manifest, wanted)
-        for name in names:
-            check_file(path, manifest, name, verify)
+        manifest, names = _vouched(path, wanted, verify)
         loaded = {name: load_part(path, name) for name in names}
     except UnusableError as problem:
-        fix = problem.fix or _alternative(path, wanted)
-        raise UserError(f"checkpoint {path} cannot be used: {problem}; nothing was changed; {fix}") from None
+        raise unusable(path, str(problem), fix=problem.fix, parts=wanted) from None
     return Checkpoint(path, manifest["step"], manifest["metadata"], loaded)
+
+
+def unusable(path: Path, reason: str, *, fix: str = "", parts: Iterable[str] | None = None) -> UserError:
+    """Return the error that says why a checkpoint cannot be used, and which intact one can.
+
+    Args:
+        path: its directory.
+        reason: what is wrong with it.
+        fix: what to do, where that is not "take another checkpoint".
+        parts: what the other one must hold; None means all parts.
+    """
+    fix = fix or _alternative(path, None if parts is None else list(parts))
+    return UserError(f"checkpoint {path} cannot be used: {reason}; nothing was changed; {fix}")
+
+
+def _vouched(path: Path, wanted: list[str] | None, verify: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return the manifest and the parts to read, all of them checked."""
+    place = path.parent / path.name if path.name else path.resolve()
+    if place.parent.name == "checkpoints" and not is_inside(place, place.parent):
+        raise UnusableError("it is a link out of the run directory")
+    manifest = read_manifest(path)
+    match = _STEP.fullmatch(path.resolve().name.removesuffix(_ABANDONED))
+    if match and int(match[2]) != manifest["step"]:
+        raise UnusableError(f"its {MANIFEST} is of step {manifest['step']}")
+    names = _select(manifest, wanted)
+    for name in names:
+        check_file(path, manifest, name, verify)
+    return manifest, names
 
 
 def _select(manifest: Mapping[str, Any], wanted: list[str] | None) -> list[str]:
@@ -266,18 +292,17 @@ def _alternative(path: Path, wanted: list[str] | None) -> str:
         if other == step:
             continue
         with contextlib.suppress(UnusableError):
-            manifest = read_manifest(found[other])
-            for name in _select(manifest, wanted):
-                check_file(found[other], manifest, name, verify=True)
+            _vouched(found[other], wanted, verify=True)
             return f"an intact checkpoint is {found[other]}"
     return f"there is no other intact checkpoint in {path.parent}: start afresh with another run_dir="
 
 
 def _step_directories(folder: Path) -> dict[int, Path]:
+    """Return the directories named by a step, those too whose manifest is lost: no kill loses one, so it is damage."""
     found: dict[int, Path] = {}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in folder.iterdir():
-            if (match := _STEP.fullmatch(path.name)) and (path / MANIFEST).is_file():
+            if (match := _STEP.fullmatch(path.name)) and path.is_dir():
                 if match[1] is None:
                     found[int(match[2])] = path
                 else:  # a kill between the two renames of `_publish`
@@ -286,22 +311,27 @@ def _step_directories(folder: Path) -> dict[int, Path]:
 
 
 def list_checkpoints(run_dir: str | Path) -> list[Path]:
-    """Return the checkpoint directories of a run (those with a manifest), sorted by step, oldest first."""
+    """Return the checkpoint directories of a run, sorted by step, oldest first; a damaged one is refused when read."""
     return [path for _, path in sorted(_step_directories(Path(run_dir) / "checkpoints").items())]
 
 
 def latest_checkpoint(run_dir: str | Path) -> Path:
-    """Return the checkpoint that ``checkpoints/latest`` names, else the newest one with a manifest.
+    """Return the checkpoint that ``checkpoints/latest`` names, else the newest one.
+
+    What `latest` names is returned even if it is damaged or gone: reading it says so, and names an intact one. Older
+    weights are never taken without a word.
 
     Raises:
         UserError: the run has no checkpoint.
     """
     folder = Path(run_dir) / "checkpoints"
     found = _step_directories(folder)
+    named = ""
     with contextlib.suppress(OSError):
-        named = (folder / "latest").read_text(encoding="utf-8", errors="replace").strip()
-        if (match := _STEP.fullmatch(named)) and int(match[2]) in found:
-            return found[int(match[2])]
+        named = read_text(folder / "latest", 64).strip()
+    match = _STEP.fullmatch(named)
+    if match and match[1] is None and found:
+        return found.get(int(match[2]), folder / named)
     if found:
         return found[max(found)]
     raise UserError(
@@ -318,6 +348,8 @@ def resolve_checkpoint(path: str | Path) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
+        if path.parent.name == "checkpoints" and _STEP.fullmatch(path.name) and _step_directories(path.parent):
+            return path  # it is gone: reading it says so, and names an intact one
         siblings = [str(entry.parent) for entry in path.parent.glob("*/checkpoints")]
         raise UserError(f"no run or checkpoint directory '{path}'{near_matches(str(path), siblings)}")
     if (path / MANIFEST).is_file():

@@ -6,7 +6,6 @@ each file, and the sha256 of itself. `rlsuite.records.checkpoint` decides when d
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -22,13 +21,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rlsuite.records.files import is_inside, read_text, require_file, write_atomically
+
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".safetensors"
-TEMPORARY = ".tmp-"
 
 _CHUNK = 4 << 20
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DTYPES = {torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64} | {
     getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -101,6 +102,9 @@ def check_file(path: Path, manifest: Mapping[str, Any], part: str, verify: bool)
     name = part + SUFFIX
     entry = manifest["files"][name]
     try:
+        if not is_inside(path / name, path):
+            raise UnusableError(f"{name} is a link out of the checkpoint")
+        require_file(path / name)
         with open(path / name, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != entry["bytes"]:
@@ -138,7 +142,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         UnusableError: it is missing, unreadable, not JSON, of another format, or altered.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if not is_inside(path / MANIFEST, path):
+            raise UnusableError(f"{MANIFEST} is a link out of the checkpoint")
+        manifest = json.loads(read_text(path / MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         raise UnusableError(f"{MANIFEST} is missing") from None
     except OSError as error:
@@ -155,7 +161,34 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UnusableError(f"it has format {version!r} and this rlsuite reads format {FORMAT_VERSION}", fix)
     if manifest.get("sha256") != _self_digest(manifest):
         raise UnusableError(f"{MANIFEST} was altered (its sha256 differs)")
+    if wrong := _wrong_entry(manifest):
+        raise UnusableError(f"{MANIFEST} is not one of rlsuite's ({wrong})")
     return manifest
+
+
+def _wrong_entry(manifest: Mapping[str, Any]) -> str:
+    """Return which entry is none that a save writes, or "": whoever edits one can sign it anew."""
+    step, kind, files = (manifest.get(name) for name in ("step", "kind", "files"))
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
+        return f"step {str(step)[:40]!r} is no number of steps"
+    if kind not in ("full", "agent"):
+        return f"kind {str(kind)[:40]!r} is neither full nor agent"
+    if not isinstance(manifest.get("metadata"), dict):
+        return "metadata is no group of entries"
+    if not isinstance(files, dict):
+        return "files is no group of entries"
+    for name, entry in files.items():
+        part = name.removesuffix(SUFFIX)
+        if part == name or not _PART.fullmatch(part):
+            return f"{name[:40]!r} names no part"
+        size, digest = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            return f"{name} has no size"
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            return f"{name} has no sha256"
+    if kind == "agent" and set(files) != {f"agent{SUFFIX}"}:
+        return "it holds more than the agent that its kind says"
+    return ""
 
 
 def versions() -> dict[str, str]:
@@ -167,31 +200,6 @@ def versions() -> dict[str, str]:
         except distributions.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that readers, and survivors of a kill, see the old or the new content."""
-    temporary = path.with_name(TEMPORARY + path.name)
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(file: BinaryIO) -> str:

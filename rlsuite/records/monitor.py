@@ -15,18 +15,19 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from rlsuite.errors import UserError
+from rlsuite.records.files import open_unlinked, read_text, require_inside, write_atomically
 from rlsuite.records.progress import Progress
+from rlsuite.records.tensorboard import EventFile
 
 _RESERVED = ("step", "time_s", "kind", "nonfinite")
-_FLUSH_SECONDS = 10
+_LARGEST_LOG = 1 << 32  # bytes
 
 
 class Monitor:
@@ -57,25 +58,23 @@ class Monitor:
         self.run_dir = Path(run_dir)
         self._origin_s = time.monotonic() - elapsed_s
         path = self.run_dir / "metrics.jsonl"
+        self._progress: Progress | None = None
         if resume_step is None and path.exists() and path.stat().st_size > 0:
             raise UserError(f"{path} is the log of an earlier run; choose another run_dir= or continue it with resume=")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
+            for name in (path.name, f"{path.name}.abandoned", "tensorboard"):
+                require_inside(self.run_dir / name, self.run_dir)
             if resume_step is not None and path.exists():
                 _truncate(path, resume_step)
-            self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-            self._writer = SummaryWriter(
-                str(self.run_dir / "tensorboard"),
-                purge_step=None if resume_step is None else resume_step + 1,  # purges its own step too
-                flush_secs=_FLUSH_SECONDS,
-            )
+            self._file = open_unlinked(path, "a")
         except OSError as error:
             raise UserError(
                 f"cannot write to run_dir {self.run_dir} ({error.strerror}); choose another run_dir="
             ) from error
-        self._progress: Progress | None = None
         if console:
             self._progress = Progress(total_steps, start_step=resume_step or 0, start_elapsed_s=elapsed_s)
+        self._events = EventFile(self.run_dir / "tensorboard", resume_step=resume_step, note=self.note)
 
     def __enter__(self) -> Monitor:
         return self
@@ -121,21 +120,20 @@ class Monitor:
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-            for name, value in values.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
-            for name, tensor in (histograms or {}).items():
-                finite = tensor.detach()[torch.isfinite(tensor)].double().cpu().numpy()
-                if finite.size:
-                    self._writer.add_histogram(f"{kind}/{name}", finite, step)
         except OSError as error:
             raise self._write_failure(error) from error
+        self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+        for name, tensor in (histograms or {}).items():
+            finite = tensor.detach()[torch.isfinite(tensor)].double().cpu().numpy()
+            if finite.size:
+                self._events.histogram(step, f"{kind}/{name}", finite)
         if self._progress is not None:
             self._progress.update(int(step), elapsed_s, kind, values)
         return values
 
     def image(self, step: int, name: str, picture: Tensor | np.ndarray) -> None:
         """Log a picture to TensorBoard: (H, W, 3) or (H, W, 1), uint8 in [0, 255] or float in [0, 1]."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
+        self._events.image(step, name, picture)
 
     def note(self, text: str) -> None:
         """Print one line beside the progress display; nothing without a console."""
@@ -151,9 +149,9 @@ class Monitor:
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._writer.flush()
         except OSError as error:
             raise self._write_failure(error) from error
+        self._events.flush()
 
     def close(self) -> None:
         """End the display and close the files. May be called twice.
@@ -163,11 +161,11 @@ class Monitor:
         """
         if self._file.closed:
             return
+        self._events.close()
         if self._progress is not None:
             self._progress.close()
         try:
             self._file.close()
-            self._writer.close()
         except OSError as error:
             raise self._write_failure(error) from error
 
@@ -212,20 +210,17 @@ def check_finite(values: Mapping[str, float | Tensor]) -> list[str]:
 
 def _truncate(path: Path, last_step: int) -> None:
     """Rewrite metrics.jsonl without records after `last_step`, which go to metrics.jsonl.abandoned, and torn lines."""
-    temporary, abandoned = path.with_name(path.name + ".tmp"), []
-    with open(path, encoding="utf-8", errors="replace") as old, open(temporary, "w", encoding="utf-8") as new:
-        for line in old:
-            try:
-                keep = line.endswith("\n") and json.loads(line)["step"] <= last_step
-            except (ValueError, KeyError, TypeError):
-                continue
-            if keep:
-                new.write(line)
-            elif line.endswith("\n"):
-                abandoned.append(line)
-        new.flush()
-        os.fsync(new.fileno())
+    kept, abandoned = [], []
+    for line in read_text(path, _LARGEST_LOG).splitlines(keepends=True):
+        try:
+            keep = line.endswith("\n") and json.loads(line)["step"] <= last_step
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if keep:
+            kept.append(line)
+        elif line.endswith("\n"):
+            abandoned.append(line)
     if abandoned:
-        with open(path.with_name(path.name + ".abandoned"), "a", encoding="utf-8") as kept:
-            kept.writelines(abandoned)
-    os.replace(temporary, path)
+        with open_unlinked(path.with_name(path.name + ".abandoned"), "a") as aside:
+            aside.writelines(abandoned)
+    write_atomically(path, "".join(kept))

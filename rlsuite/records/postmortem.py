@@ -6,19 +6,21 @@ A simulator that goes bad leaves the environment's own record (``failures/``), w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlsuite.agent import Agent
 from rlsuite.agent_registry import agent_class
+from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError
+from rlsuite.records.files import read_text, require_file, require_inside, write_atomically
 from rlsuite.replay.buffer import Batch
 from rlsuite.vector_env import EnvironmentFacts
 
@@ -47,17 +49,20 @@ def save_postmortem(
     Returns:
         The path, without suffix, to give to replay_postmortem.
     """
+    require_inside(folder, folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"update-{step}"
     tensors = {f"agent.{name}": tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
     tensors |= {f"batch.{name}": tensor.cpu().contiguous() for name, tensor in batch._asdict().items()}
-    save_file(tensors, path.with_suffix(".safetensors"))
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
     record = {"kind": "update", "step": step, "seed": seed, "nonfinite": names, "config": dict(config)}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     return path
 
 
-def replay_postmortem(path: Path, facts_of: Callable[[TrainConfig], EnvironmentFacts]) -> dict[str, Any]:
+def replay_postmortem(
+    path: Path, facts_of: Callable[[TrainConfig], EnvironmentFacts], imports: Sequence[str] = ()
+) -> dict[str, Any]:
     """Load a record of save_postmortem and say where the non-finite numbers are.
 
     An agent that works in pieces does those that are due, from an update on, until one gives a non-finite number.
@@ -65,6 +70,7 @@ def replay_postmortem(path: Path, facts_of: Callable[[TrainConfig], EnvironmentF
     Args:
         path: what save_postmortem returned.
         facts_of: returns the facts of a run's environments.
+        imports: modules that the recorded env.id may have imported, as the command line names them.
 
     Returns:
         "batch": names of non-finite batch tensors; "agent": names of non-finite agent tensors; "metrics": those
@@ -74,12 +80,14 @@ def replay_postmortem(path: Path, facts_of: Callable[[TrainConfig], EnvironmentF
         UserError: if it is not such a record.
     """
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(read_text(path.with_suffix(".json")))
+        require_file(path.with_suffix(".safetensors"))
         tensors = load_file(path.with_suffix(".safetensors"))
         config = train_config(record["config"])
+        require_imports(config.env, imports, path)
         kind = agent_class(config.agent_name)
         batch = kind.Batch(**{name: tensors[f"batch.{name}"] for name in kind.Batch._fields})
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise UserError(f"{path}: not a record of a failed update ({' '.join(str(error).split())})") from None
     state = {name.removeprefix("agent."): value for name, value in tensors.items() if name.startswith("agent.")}
     agent = kind.build(facts_of(config), config.agent, seed=config.seed)

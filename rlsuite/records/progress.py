@@ -17,6 +17,9 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from rlsuite.errors import printable
 
 _ROWS = {
     "episodes": "episodes",
@@ -138,11 +141,11 @@ class Progress:
             if key in train:
                 table.add_row(label, _number(train[key]))
         for key, value in _losses(train).items():
-            table.add_row(key, _number(value))
+            table.add_row(Text(printable(key)), _number(value))
         for kind, values in self._latest.items():
             if kind != "train":
                 for key, value in values.items():
-                    table.add_row(f"{kind}: {key}", _number(value))
+                    table.add_row(Text(printable(f"{kind}: {key}")), _number(value))
         table.add_row("time", _duration(self._elapsed_s))
         table.add_row("time left", _duration(self.time_left_s()))
         return table
@@ -152,7 +155,7 @@ class Progress:
         return f"step {self._step:,}/{self._total_steps:,} ({share:.1f} %)"
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _losses(values: Mapping[str, float]) -> dict[str, float]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
+import stat
 import weakref
 from pathlib import Path
 
 from rlsuite.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class RunLock:
@@ -33,13 +38,20 @@ class RunLock:
     def __enter__(self) -> RunLock:
         if self._descriptor is not None:
             raise ValueError(f"this RunLock already holds {self.run_dir}; make a second one or leave the block")
+        if fcntl is None:
+            raise UserError("this system has no file locks (fcntl), which keep a run directory to one run; use WSL")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.run_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            # A link in its place is not followed, and a pipe does not keep us waiting.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(self.run_dir / ".lock", flags, 0o666)
         except OSError as error:
             raise UserError(
                 f"cannot write to run_dir {self.run_dir} ({error.strerror}); choose another run_dir="
             ) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise UserError(f"{self.run_dir}/.lock is a pipe or device, no file; remove it, or choose another run_dir=")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._sign(descriptor)
@@ -97,4 +109,5 @@ def _drop_all_in_child() -> None:
         lock._drop_in_child()
 
 
-os.register_at_fork(after_in_child=_drop_all_in_child)
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    os.register_at_fork(after_in_child=_drop_all_in_child)

@@ -27,7 +27,7 @@ class VideoWriter:
     def __init__(self, path: Path, *, frames_per_second: float) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(path), mode="w")
+            self._container = av.open(f"file:{path}", mode="w")  # a name with a colon is no protocol
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write video {path} ({error}); choose another output=, such as film.mp4") from None
         self._rate, self._path = Fraction(frames_per_second).limit_denominator(1001), path

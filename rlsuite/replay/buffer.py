@@ -301,12 +301,20 @@ class ReplayBuffer:
         Raises:
             ValueError: if it was saved from a ring of another size.
         """
+        if tensors["numbers"].shape != (6,):
+            raise ValueError("the replay's numbers are not six")
         slots, count = int(tensors["numbers"][5]), int(tensors["numbers"][1])
         for name in _RINGS:
             wanted = (count + 1, *getattr(self, name).shape[2:])
             found = tensors[name].shape
             if slots != self.num_slots or (found[0], *found[2:]) != wanted or found[1] != self.num_envs:
                 raise ValueError("the replay was saved with another replay.capacity, num_envs or sizes")
+        places, held = tensors["final_place"], len(tensors["final_observation"])
+        if int(places.min()) < -1 or int(places.max()) >= held:
+            raise ValueError("the replay names a final observation that it does not hold")
+        cursor, _, written, expired, *_ = tensors["numbers"].tolist()
+        if not (0 <= cursor < slots and 0 <= count < slots and 0 <= expired <= written):
+            raise ValueError("the replay's numbers are out of range")
         self.cursor, self.count, self.finals_written, self.finals_expired, has_invalid, _ = tensors["numbers"].tolist()
         self.has_invalid = bool(has_invalid)
         for name in _RINGS:

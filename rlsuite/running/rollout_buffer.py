@@ -47,14 +47,16 @@ class RolloutBuffer:
 
     def add(self, transition: Transition) -> None:
         """Store one step of every environment; take() comes first where the buffer is full."""
-        assert not self.full
+        if self.full:
+            raise ValueError("the rollout is full; take() it first")
         for slots, tensor in zip(self.transitions, transition, strict=True):
             slots[self.count] = tensor
         self.count += 1
 
     def take(self) -> Transition:
         """Return the T steps, every tensor (T, N, ...), and begin anew; they are views, valid until the next add."""
-        assert self.full
+        if not self.full:
+            raise ValueError(f"the rollout holds {self.count} of {self.length} steps")
         self.count = 0
         return self.transitions
 
@@ -80,7 +82,7 @@ class RolloutBuffer:
         """
         count = int(tensors["count"])
         for name, slots in self.transitions._asdict().items():
-            if count >= self.length or tensors[name].shape != slots[:count].shape:
+            if not 0 <= count < self.length or tensors[name].shape != slots[:count].shape:
                 raise ValueError("the rollout was saved with another agent.rollout_length, num_envs or sizes")
             slots[:count].copy_(tensors[name])
         self.count = count

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from rlsuite.agent import Agent
-from rlsuite.config.schema import TrainConfig, changes, to_plain
+from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
 from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
-from rlsuite.records.checkpoint import Checkpoint, save_checkpoint
+from rlsuite.records.checkpoint import Checkpoint, save_checkpoint, unusable
 from rlsuite.records.monitor import Monitor, check_finite
 from rlsuite.records.postmortem import save_postmortem
 from rlsuite.replay.buffer import Batch
@@ -24,6 +24,7 @@ from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
+from rlsuite.running.stored import misfit, read_counters, shape_keys, stored_config, unfit, unfit_optimizer
 from rlsuite.scoring import cut_note, evaluate
 from rlsuite.vector_env import VectorEnv
 
@@ -299,13 +300,7 @@ class Trainer:
         save_checkpoint(
             self.run_dir,
             self.worker.steps,
-            {
-                "agent": self.agent.state_dict(),
-                "optimizers": optimizer_tensors(self.agent.optimizers),
-                "replay": self.replay.state(),
-                "environment": self.env.state(),
-                "worker": self.worker.state(),
-            },
+            self._parts(),
             {
                 "config": to_plain(config),
                 "seed": config.seed,
@@ -326,8 +321,28 @@ class Trainer:
         self._leave_out(began)
         return self.worker.steps, self.updates
 
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        """Return all that a bit-exact resume needs, by the names of a checkpoint's parts."""
+        return {
+            "agent": self.agent.state_dict(),
+            "optimizers": optimizer_tensors(self.agent.optimizers),
+            "replay": self.replay.state(),
+            "environment": self.env.state(),
+            "worker": self.worker.state(),
+        }
+
     def _load(self, checkpoint: Checkpoint) -> None:
-        parts, metadata = checkpoint.parts, checkpoint.metadata
+        parts, counters = checkpoint.parts, read_counters(checkpoint)
+        fresh = self._parts()
+        for part, tensors in fresh.items():
+            if why := misfit(part, tensors, parts[part]):
+                raise self._misfit(checkpoint, why)
+            if why := unfit(part, tensors, parts[part]):
+                raise unusable(checkpoint.path, why, parts=fresh)
+        if why := unfit_optimizer(self.agent.optimizers, parts["optimizers"]):
+            raise self._misfit(checkpoint, why)
+        if (steps := int(parts["worker"]["counts"][0])) != checkpoint.step:
+            raise unusable(checkpoint.path, f"its worker had come to step {steps}", parts=fresh)
         try:
             self.agent.load_state_dict(parts["agent"])
             load_optimizer_tensors(self.agent.optimizers, parts["optimizers"])
@@ -337,24 +352,31 @@ class Trainer:
                 self.replay.mark_interrupted()
                 self.agent.interrupt()
             self.worker.load_state(parts["worker"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"
-            changed = changes(metadata["config"], to_plain(self.config))
-            why = f"{', '.join(changed)}; leave that out, or start a new run" if changed else text[:200]
-            raise UserError(f"{checkpoint.path} does not fit this configuration: {why}") from None
-        self.updates = metadata["updates"]
+            raise self._misfit(checkpoint, text[:200]) from None
+        self.updates = counters.updates
         self._saved_state = (checkpoint.step, self.updates)
-        self.updates_at_start = metadata["updates_at_start"]
-        self.episodes_at_start = metadata["episodes_at_start"]
-        self.steps_at_start = metadata["steps_at_start"]
-        self.elapsed_s = metadata["elapsed_s"]
-        self.evaluation_s = metadata.get("evaluation_s", 0.0)
-        before = metadata.get("commits", ["unknown"])  # checkpoints had none once
+        self.updates_at_start = counters.updates_at_start
+        self.episodes_at_start = counters.episodes_at_start
+        self.steps_at_start = counters.steps_at_start
+        self.elapsed_s, self.evaluation_s = counters.elapsed_s, counters.evaluation_s
+        before = counters.commits
         self.commits = before if before[-1:] == self.commits else before + self.commits
-        old = metadata["config"]
+        old = stored_config(checkpoint)
         rate = (self.config.train_ratio, self.config.updates_per_episode)
-        if self.steps_at_start is not None and rate != (old["train_ratio"], old["updates_per_episode"]):
+        if self.steps_at_start is not None and rate != (old["train_ratio"], old.get("updates_per_episode", 0)):
             self._count_updates_from_here()  # the new rate holds from now on, not for the past
+
+    def _misfit(self, checkpoint: Checkpoint, why: str) -> UserError:
+        """Return the error of a checkpoint of other sizes, which blames the keys that were changed, where some were."""
+        changed = shape_keys(stored_config(checkpoint), to_plain(self.config))
+        if not changed:
+            return unusable(checkpoint.path, f"it does not fit this configuration: {why}", parts=checkpoint.parts)
+        blamed = ", ".join(changed)
+        return UserError(
+            f"{checkpoint.path} does not fit this configuration: {blamed}; leave that out, or start a new run"
+        )
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, printable
+from rlsuite.records.files import read_text, write_atomically
+from rlsuite.records.yaml_file import read_yaml as read_yaml_file
 from rlsuite.statistics.digits import significant
 from rlsuite.statistics.same_config import differing, digest_of, value_of
 
+LARGEST_LOG = 1 << 30  # bytes
 # Of an evaluation's episodes; kept where a run has them.
 SPREAD = ("std", "low", "high", "length", "success_rate", "failed")
 METRICS = {"return": "mean", "success": "success_rate"}
@@ -128,7 +131,10 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
         configs.setdefault((run.task, run.label), set()).add(run.config)
     mixed = {group for group, found in configs.items() if len(found - {""}) > 1}
     for task, label in sorted(group for group, found in configs.items() if "" in found and len(found) > 1):
-        print(f"{label} on {task}: some data files do not say their runs' configs; that they are alike is not checked")
+        print(
+            f"{printable(label)} on {printable(task)}: some data files do not say their runs' configs; that they are "
+            "alike is not checked"
+        )
     return [
         dataclasses.replace(run, label=f"{run.label} [config {run.config[:6] or 'unknown'}]")
         if (run.task, run.label) in mixed
@@ -159,14 +165,14 @@ def evaluated(paths: Sequence[Path], keys: Sequence[str]) -> list[Run]:
     if not runs:
         raise UserError(f"{waiting[0]} has no evaluation yet; train it with evaluate.every above 0")
     if waiting:
-        print(f"left out, as they have no evaluation yet: {', '.join(map(str, waiting))}")
+        print(f"left out, as they have no evaluation yet: {printable(', '.join(map(str, waiting)))}")
     groups: dict[tuple[str, str], list[Path]] = {}
     for path, run in runs.items():
         groups.setdefault((run.task, run.label), []).append(path)
     for (task, label), members in groups.items():
         more = differing([configs[path] for path in members])
         if more:
-            print(f"{label} on {task}: configs differ in {', '.join(more)}, so that it is split by that")
+            print(printable(f"{label} on {task}: configs differ in {', '.join(more)}, so that it is split by that"))
         for path in members if more else ():
             runs[path] = dataclasses.replace(runs[path], label=label_of(configs[path], [*keys, *more]))
     return list(runs.values())
@@ -195,17 +201,15 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
     """
     try:
         config = read_yaml(path)
-        lines = (path / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may tear the last line
         # The last record of a step counts: a resumed run may have evaluated it twice.
-        found = {record["step"]: record for record in records if record["kind"] == "evaluate"}
+        found = {record["step"]: record for record in read_evaluations(path / "metrics.jsonl")}
         rows = {step: row for step, row in found.items() if row["mean"] is not None}
         with_evaluation = any("train_s" not in row for row in rows.values())
         columns: dict[str, Any] = {
             "run": "/".join(path.absolute().parts[-2:]),  # a data file is published: no machine's paths
             "label": label_of(config, keys),
             "env": str(config["env"]["id"]).rpartition("/")[2],
-            "seed": config.get("seed"),
+            "seed": config["seed"] if isinstance(config.get("seed"), int) else None,
             "config": digest_of(config),
             "unmeasured": len(found) - len(rows),
             "with_evaluation": with_evaluation,
@@ -215,14 +219,42 @@ def read_run(path: Path, keys: Sequence[str] = ("agent.name",)) -> Run:
         if any("failed" in row for row in rows.values()):  # only an evaluation with failures has a number of them
             rows = {step: {"failed": 0, **row} for step, row in rows.items()}
         for name in ("mean", *SPREAD):
-            if all(row.get(name) is not None for row in rows.values()):
+            if all(is_number(row.get(name)) for row in rows.values()):
                 columns[name] = [rows[step][name] for step in sorted(rows)]
         run = from_columns(columns)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
     if not len(run.steps):
         raise NoEvaluationError(f"{path} has no evaluation yet; train it with evaluate.every above 0")
     return run
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Return the evaluations in a metrics.jsonl, in its order; a line that a kill or a full disk tore is left out.
+
+    The mean of one without a single whole episode is None.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    rows = []
+    for line in read_text(path, LARGEST_LOG).splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(record, dict) or record.get("kind") != "evaluate" or not isinstance(record.get("step"), int):
+            continue
+        measured = "mean" in record and (record["mean"] is None or is_number(record["mean"]))
+        times = [record[name] for name in ("train_s", "time_s") if name in record]
+        if measured and times and all(map(is_number, times)):
+            rows.append(record)
+    return rows
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value of a record is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 class NoEvaluationError(UserError):
@@ -236,9 +268,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: if it cannot be read.
     """
     try:
-        return yaml.safe_load((path / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a run ({' '.join(str(error).split())})") from None
+        found = read_yaml_file(path / "config.yaml")
+    except (FileNotFoundError, UserError) as error:
+        raise UserError(f"{path} cannot be read as a run ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} cannot be read as a run (its config.yaml holds no keys)")
+    return found
 
 
 def label_of(config: dict[str, Any], keys: Sequence[str]) -> str:
@@ -283,6 +318,14 @@ def from_columns(columns: dict[str, Any]) -> Run:
         raise ValueError("its columns differ in length")
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise ValueError("it holds numbers that are not finite")
+    config, unmeasured = columns.get("config", ""), columns.get("unmeasured", 0)  # data files had no config once
+    for name, text in {**{name: columns[name] for name in ("run", "label", "env")}, "config": config}.items():
+        if not isinstance(text, str):
+            raise TypeError(f"its {name} is no text")
+    if not isinstance(columns["seed"], int | None):
+        raise TypeError("its seed is no number")
+    if not isinstance(unmeasured, int) or unmeasured < 0:
+        raise TypeError("its unmeasured is no number of evaluations")
     return Run(
         name=columns["run"],
         label=columns["label"],
@@ -293,8 +336,8 @@ def from_columns(columns: dict[str, Any]) -> Run:
         seconds=arrays.pop("seconds"),
         with_evaluation=columns["with_evaluation"],
         spread=arrays,
-        config=columns.get("config", ""),  # data files had none once
-        unmeasured=columns.get("unmeasured", 0),
+        config=config,
+        unmeasured=unmeasured,
     )
 
 
@@ -306,9 +349,7 @@ def write_data(runs: Sequence[Run], path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
-        temporary.replace(path)
+        write_atomically(path, "[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another data=") from None
 
@@ -320,8 +361,8 @@ def read_data(path: Path) -> list[Run]:
         UserError: if it is none.
     """
     try:
-        return [from_columns(columns) for columns in json.loads(path.read_text())]
+        return [from_columns(columns) for columns in json.loads(read_text(path, LARGEST_LOG))]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a data file, or the directories of runs") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is no data file of plot_curves.py ({' '.join(str(error).split())})") from None

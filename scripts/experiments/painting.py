@@ -27,10 +27,12 @@ from PIL import Image
 from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from renderers.imitation import ImitationConfig, train_renderer
 from renderers.neural import save_renderer
-from rlsuite.errors import UserError, require
+from rlsuite.data.pictures import read_picture
+from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.kinds import FunctionJob
+from rlsuite.extras import import_extra
 from scripts.experiments.training_runs import for_seeds, train_all
 
 SIZE, TRAIN, TEST = 32, 1500, 297
@@ -199,10 +201,7 @@ def claims(
 
 def write_digits(folder: Path) -> None:
     """Write the tinted digits as PNG files under train and test, unless they are there."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UserError('paper=painting needs scikit-learn; pip install -e ".[vision]"') from None
+    load_digits = import_extra("sklearn.datasets", "paper=painting").load_digits
     if len(list(folder.rglob("*.png"))) == TRAIN + TEST:
         return
     digits, random = load_digits(return_X_y=True)[0].reshape(-1, 8, 8), np.random.default_rng(0)
@@ -247,5 +246,5 @@ def measure(folder: Path, renderer: str = "") -> float:
 
 def blank_error(folder: Path) -> float:
     """Return the mean squared error of black canvases."""
-    pictures = [np.asarray(Image.open(path), np.float64) / 255 for path in sorted(folder.glob("*.png"))]
-    return float(np.mean([(picture**2).mean() for picture in pictures]))
+    pictures = [read_picture(path) for path in sorted(folder.glob("*.png"))]
+    return float(np.mean([((picture.double() / 255) ** 2).mean() for picture in pictures]))

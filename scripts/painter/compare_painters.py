@@ -37,7 +37,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment import commit
 from rlsuite.metrics.pictures import decibels
-from rlsuite.records.files import require_writable
+from rlsuite.records.files import require_writable, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
     if config.output:
         about = {"commit": commit(), "machine": platform.machine(), "threads": torch.get_num_threads()}
         text = json.dumps({"config": vars(config), **about, "mean": summary, "pictures": rows}, indent=1)
-        Path(config.output).write_text(text + "\n")
+        write_atomically(Path(config.output), text + "\n")
     print(json.dumps(summary))
     return 0
 

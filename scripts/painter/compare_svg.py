@@ -20,6 +20,7 @@ from PIL import Image
 
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
+from rlsuite.data.pictures import load_picture
 from rlsuite.errors import UserError, require
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
@@ -73,8 +74,7 @@ def compare(folder: Path, config: CompareSvgConfig) -> dict[str, float]:
     picture_path, svg_path = folder / "painting.png", folder / "strokes.svg"
     for path in (picture_path, svg_path):
         require(path.exists(), f"{path} is missing; name a folder that paint_image.py wrote")
-    with Image.open(picture_path) as opened:
-        painted = np.asarray(opened.convert("RGB"), dtype=np.float64)
+    painted = np.asarray(load_picture(picture_path), dtype=np.float64)
     drawn = screenshot(svg_path, painted.shape[1], painted.shape[0], find_browser(config.browser))
     if config.screenshot:
         require_writable(Path(config.screenshot), "screenshot")
@@ -123,12 +123,12 @@ def screenshot(svg: Path, width: int, height: int, browser: str) -> Image.Image:
             raise UserError(f"browser={browser}: {error}; name another by browser=") from None
         said = done.stderr.strip().splitlines()
         require(shot.exists(), f"browser={browser}: it drew nothing ({said[-1] if said else 'it said nothing'})")
-        with Image.open(shot) as opened:
-            require(
-                opened.width >= width and opened.height >= height,
-                f"browser={browser}: its picture has {opened.width} x {opened.height} pixels, fewer than the painting",
-            )
-            return opened.convert("RGB").crop((0, 0, width, height))
+        drawn = load_picture(shot)
+    require(
+        drawn.width >= width and drawn.height >= height,
+        f"browser={browser}: its picture has {drawn.width} x {drawn.height} pixels, fewer than the painting",
+    )
+    return drawn.crop((0, 0, width, height))
 
 
 if __name__ == "__main__":

@@ -138,12 +138,12 @@ def test_training_pictures_are_read_as_photos_are(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8), (7, 7, 7)).save(tmp_path / "test" / "whole.png")
     plain_open = Image.open
 
-    def damaged(path):
+    def damaged(path, **options):
         name = str(path).rpartition("/")[2].removesuffix(".png")
         kinds = {error.__name__: error for error in (SyntaxError, ValueError, EOFError, OSError)}
         if name in kinds:
             raise kinds[name]("damaged")
-        return plain_open(path)
+        return plain_open(path, **options)
 
     monkeypatch.setattr(Image, "open", damaged)
     assert picture_pool(str(tmp_path), 8, 10, 1.0, "test")[:, 0, 0, 0].tolist() == [7]

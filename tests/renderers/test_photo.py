@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from renderers import photo
 from renderers.photo import read_photo
+from rlsuite.data import pictures
 from rlsuite.errors import UserError
 
 
@@ -77,6 +77,6 @@ def test_our_limit_of_pixels_holds_and_not_pillows(tmp_path, monkeypatch):
     Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
     assert read_photo(tmp_path / "large.png", 512).shape == (3, 30, 40)
     assert Image.MAX_IMAGE_PIXELS == 500
-    monkeypatch.setattr(photo, "LARGEST_PIXELS", 1199)
+    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 1199)
     with pytest.raises(UserError, match="40 x 30 pixels are more than 1,199"):
         read_photo(tmp_path / "large.png", 512)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from envs.evaluation.search.space import Architecture, Space
 from rlsuite.errors import UserError, require
+from rlsuite.records.files import write_atomically
 
 WORST = -math.inf
 
@@ -218,9 +219,7 @@ class History:
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         assert self.path is not None
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_bytes(b"".join(map(_line, entries)))
-        temporary.replace(self.path)
+        write_atomically(self.path, b"".join(map(_line, entries)))
 
 
 def _plain(proposal: Proposal) -> list[list[list[int]]]:

@@ -288,13 +288,17 @@ def test_finding(tmp_path, monkeypatch):
     for content in ("300\n", "300"):
         (folder / "latest").write_text(content)
         assert latest_checkpoint(run_dir) == folder / "300"
-    for content in ("77", "", ".replaced-8", "\x00", "../300", "300 1000"):  # dangling or torn
+    (folder / "latest").write_text("77")  # it was there once, and older weights are not taken without a word
+    with pytest.raises(UserError, match=r"checkpoints/77 cannot be used: manifest\.json is missing.*checkpoints/1000"):
+        read_checkpoint(resolve_checkpoint(run_dir))
+    for content in ("", ".replaced-8", "\x00", "../300", "300 1000"):  # torn
         (folder / "latest").write_text(content)
         assert latest_checkpoint(run_dir) == folder / "1000"
     (folder / "latest").unlink()
     assert latest_checkpoint(run_dir) == folder / "1000"
     (folder / "1000" / "manifest.json").unlink()
-    assert latest_checkpoint(run_dir) == folder / "300"
+    with pytest.raises(UserError, match=r"manifest\.json is missing.*an intact checkpoint is .*checkpoints/300"):
+        read_checkpoint(latest_checkpoint(run_dir))
     with pytest.raises(UserError, match=r"manifest\.json is missing.*checkpoints/300"):
         read_checkpoint(resolve_checkpoint(folder / "1000"))
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import time
 
 import numpy as np
@@ -116,19 +117,65 @@ def test_a_new_run_does_not_mix_with_an_earlier_log(tmp_path):
         Monitor(tmp_path / "file" / "run", total_steps=1, console=False)
 
 
-def test_full_disk_is_one_line(tmp_path, monkeypatch):
+class FullDisk:
+    """Stands in for an open file: its first writes pass, then the disk is full."""
+
+    def __init__(self, file, writes=0):
+        self.file, self.writes = file, writes
+
+    def write(self, data):
+        if self.writes <= 0:
+            raise OSError(28, "No space left on device")
+        self.writes -= 1
+        return self.file.write(data)
+
+    flush = close = lambda self: self.write("")
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_full_disk_is_one_line(tmp_path):
     monitor = Monitor(tmp_path, total_steps=1, console=False)
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(monitor._writer, "add_scalar", fail)
-        with pytest.raises(UserError, match=r"cannot write the log in .*No space left on device"):
-            monitor.record(1, "train", {"x": 1.0})
-    monkeypatch.setattr(monitor._writer, "close", fail)
+    plain, monitor._file = monitor._file, FullDisk(monitor._file)
+    with pytest.raises(UserError, match=r"cannot write the log in .*No space left on device"):
+        monitor.record(1, "train", {"x": 1.0})
     with pytest.raises(KeyError), monitor:  # the first error is the one that is seen
         raise KeyError
+    plain.close()
+
+
+@pytest.mark.parametrize("writes", [0, 1, 3])
+def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capsys, writes):
+    with Monitor(tmp_path, total_steps=1) as monitor:
+        monitor._events._records._writer = monitor._events._file = FullDisk(monitor._events._file, writes)
+        for step in range(5):
+            monitor.record(step, "train", {"x": 1.0}, {"h": torch.ones(3)})
+            monitor.image(step, "frame", np.zeros((4, 5, 3), np.uint8))
+            monitor.flush()
+    assert len(lines(tmp_path)) == 5
+    assert capsys.readouterr().out.count("TensorBoard is off: ") == 1
+
+
+def test_its_folder_removed_ends_tensorboard_and_not_the_run(tmp_path, capsys):
+    with Monitor(tmp_path, total_steps=1) as monitor:
+        monitor.record(1, "train", {"x": 1.0})
+        shutil.rmtree(tmp_path / "tensorboard")
+        for step in (2, 3):
+            monitor.record(step, "train", {"x": 1.0})
+            monitor.flush()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert capsys.readouterr().out.count("TensorBoard is off: ") == 1
+    with Monitor(tmp_path, total_steps=1, console=False, resume_step=3) as monitor:  # back with the next process
+        monitor.record(4, "train", {"x": 5.0})
+    assert curve(tmp_path, "train/x") == [(4, 5.0)]
+
+
+def test_a_folder_that_cannot_be_made_ends_tensorboard_and_not_the_run(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file")
+    with Monitor(tmp_path, total_steps=1, console=False) as monitor:
+        monitor.record(1, "train", {"x": 1.0})
+    assert len(lines(tmp_path)) == 1
 
 
 def test_tensors_are_fetched_in_one_transfer(monkeypatch):
