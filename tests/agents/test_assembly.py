@@ -42,6 +42,16 @@ def check(arguments, env):
             "whole episodes, of 50 steps in 16 environments; use 1600 or more",
         ),
         (
+            ["agent=sac", "env=Hopper", "replay.n_step=3"],
+            {},
+            "replay.n_step=3: soft returns would leave out the entropy",
+        ),
+        (
+            ["agent=ace", "env=Hopper", "agent.actor.distribution=squashed_gaussian", "agent.target_noise=0"],
+            {},
+            "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
+        ),
+        (
             ["agent=ddpg", "env=FetchPush", "agent.normalizer.source=relabelled"],
             {"goals": GOALS},
             "nothing is relabelled; use replay.hindsight.strategy=future",
@@ -106,6 +116,7 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
         (["agent=sher", "env=FetchPushDense", "agent.clip_targets=false"], {"goals": GOALS}),
         (["agent=sher", "env=FetchPushDense", "env.reward_type=sparse"], {"goals": GOALS}),
         (["agent=ace", "env=FetchPush"], {"goals": GOALS}),
+        (["agent=sac", "env=Hopper", "replay.n_step=1"], {}),
         (["agent=ppo", "env=Hopper"], {}),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max, "max_episode_steps": 200}),
         (["agent=ace", "env=Hopper"], {"max_episode_steps": None}),

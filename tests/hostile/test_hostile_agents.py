@@ -210,7 +210,7 @@ def test_an_installed_package_offers_agents_by_name(tmp_path, elsewhere):
     offers = "[rlsuite.agents]\nstill = elsewhere:Still\nace = elsewhere:Still\n"  # the suite's names stay its own
     (metadata / "entry_points.txt").write_text(offers)
     code = (
-        "from rlsuite import agent_registry; import agents, sys\n"
+        "from rlsuite import agent_registry; import agents, envs, sys\n"
         "from rlsuite.config.compose import compose_train\n"
         "assert 'still' in agent_registry.agent_names() and 'elsewhere' not in sys.modules\n"
         "config, _ = compose_train(['agent=still', 'env=Hopper', 'agent.discount=0.5'])\n"

@@ -350,12 +350,3 @@ def test_lists_of_paths_are_split_at_commas():
 def test_what_would_make_a_resumed_runs_record_lie_is_refused(argument):
     with pytest.raises(UserError, match="cannot change when a run is resumed"):
         merge({"seed": 5}, [argument])
-
-
-@pytest.mark.parametrize("agent", ["sac", "ace agent.actor.distribution=squashed_gaussian agent.target_noise=0"])
-def test_soft_returns_of_several_steps_are_refused(agent):
-    arguments = f"agent={agent} env=Hopper".split()
-    with pytest.raises(UserError, match=r"replay\.n_step=3: .* use replay\.n_step=1"):
-        compose_train([*arguments, "replay.n_step=3"])
-    config, _ = compose_train([*arguments, "replay.n_step=1"])
-    assert config.replay.n_step == 1
