@@ -38,7 +38,7 @@ class PolicyTask:
 
     interactive = True
     unit = "return"
-    box = None
+    box: tuple[float, float] | None = None
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class ClassifierTask:
 
     interactive = False
     unit = "%"
-    box = (0.0, 1.0)
+    box: tuple[float, float] | None = (0.0, 1.0)
 
     def __init__(self, train: Source, test: Source, *, num_classes: int) -> None:
         self.splits = {"train": train, "test": test}
@@ -106,7 +106,7 @@ class DenseTask:
     """
 
     interactive = False
-    box = (0.0, 1.0)
+    box: tuple[float, float] | None = (0.0, 1.0)
 
     def __init__(
         self, train: Source, test: Source, *, metric: Callable[[Tensor, Tensor], Tensor], unit: str, floor: float
