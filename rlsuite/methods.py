@@ -42,7 +42,7 @@ class Method:
     @property
     def kind(self) -> Any:
         """The method's class; its module is imported now."""
-        return _class(self.target)
+        return find_class(self.target)
 
     def build(self, *arguments: Any, **keywords: Any) -> Any:
         """Return an instance of the method's class, made with these arguments and ``config=``."""
@@ -145,9 +145,10 @@ def _put(numbers: dict[str, Any], path: str, value: Any, key: str) -> None:
 
 def _configured(catalogue: Catalogue, name: str, numbers: Mapping[str, Any]) -> Method:
     target = catalogue[name]
-    return Method(name, build_config(_class(target).Config, numbers, f"{short_name(name)}."), target)
+    return Method(name, build_config(find_class(target).Config, numbers, f"{short_name(name)}."), target)
 
 
-def _class(target: str) -> Any:
+def find_class(target: str) -> Any:
+    """Return the class that a catalogue's "module:Class" names; its module is imported now."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require_choice
+from rlsuite.errors import require, require_choice
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.ensemble import EnsembleLayerNorm, EnsembleLinear, EnsembleMLP, NoNormalization, check_sizes
-from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.normalizer import NormalizerConfig, RunningNormalizer
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -32,6 +33,36 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 SQUASHES: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "none": nn.Identity}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainPolicyConfig:
+    """What a plain policy is built from, all but its weights, statistics and bounds: plain data, for files.
+
+    Attributes:
+        observation_size: D.
+        action_size: A.
+        hidden_sizes: units of each hidden layer.
+        activation: a key of ACTIVATIONS.
+        layer_norm: layer normalization behind every hidden layer.
+        squash: a key of SQUASHES.
+        normalizer: of observations; null for none.
+    """
+
+    observation_size: int
+    action_size: int
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    layer_norm: bool = False
+    squash: str = "tanh"
+    normalizer: NormalizerConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("observation_size", "action_size"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        check_sizes("policy", self.hidden_sizes)
+        require_choice("activation", self.activation, ACTIVATIONS)
+        require_choice("squash", self.squash, SQUASHES)
 
 
 class PlainPolicy(nn.Module):
@@ -62,6 +93,23 @@ class PlainPolicy(nn.Module):
         """Map observations (B, D) to actions (B, A) in the environment's units, within its bounds."""
         action = self.squash(self.layers(self.normalizer(observation))).clamp(-1.0, 1.0)
         return self.action_range.to_environment(action)
+
+
+def build_plain_policy(config: PlainPolicyConfig, *, seed: int = 0) -> PlainPolicy:
+    """Return a policy with fresh weights, empty statistics and bounds of -1 and 1: what a file's tensors go into."""
+    layers = mlp(
+        config.observation_size,
+        config.hidden_sizes,
+        config.action_size,
+        activation=config.activation,
+        layer_norm=config.layer_norm,
+        seed=seed,
+    )
+    bound = torch.ones(config.action_size)
+    normalizer = None
+    if config.normalizer is not None:
+        normalizer = RunningNormalizer(config.observation_size, config.normalizer)
+    return PlainPolicy(layers, ActionRange(-bound, bound), normalizer, config.squash).eval()
 
 
 def mlp(

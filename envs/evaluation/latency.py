@@ -1,0 +1,68 @@
+"""How long a network takes for one input, on a backend that is named: torch, or onnxruntime where it is installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WARM_UPS, RUNS = 10, 50
+
+
+def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> dict[str, float]:
+    """Return the median milliseconds of one forward pass on each backend at hand.
+
+    Args:
+        module: in evaluation mode.
+        example: (1, ...).
+        threads: of each backend.
+
+    Returns:
+        "milliseconds/torch", and "milliseconds/onnxruntime" where it is installed and the network can be exported.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            found = {"milliseconds/torch": median_milliseconds(lambda: module(example))}
+    finally:
+        torch.set_num_threads(before)
+    session = onnx_session(module, example, threads) if find_spec("onnxruntime") and find_spec("onnxscript") else None
+    if session is not None:
+        feed = {session.get_inputs()[0].name: example.numpy()}
+        found["milliseconds/onnxruntime"] = median_milliseconds(lambda: session.run(None, feed))
+    return found
+
+
+def median_milliseconds(run: Callable[[], Any], *, warm_ups: int = WARM_UPS, runs: int = RUNS) -> float:
+    """Return the median wall time of a call in milliseconds, after some that do not count."""
+    for _ in range(warm_ups):
+        run()
+    seconds = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(seconds))
+
+
+def onnx_session(module: nn.Module, example: Tensor, threads: int) -> Any:
+    """Return an onnxruntime session of the network, or None where it cannot be exported."""
+    import onnxruntime
+
+    try:
+        program = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
+    except Exception:  # whatever an exporter raises at an operation it does not know: there is no such row then
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if program is None:
+        return None
+    content = program.model_proto.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,118 @@
+"""Acting well as a task: a student learns a teacher's actions where the student itself goes, and is scored by return.
+
+Dataset aggregation (Ross, Gordon and Bagnell 2011, arXiv:1011.0686): first the states that the teacher visits, then
+those of the student, all labelled by the teacher. Differences of actions count in half action ranges, so that no
+dimension weighs more for its units.
+
+Shapes: N environments, B batch, D observation (or C, H, W of a picture), A action, M states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlsuite.data.arrays import Arrays
+from rlsuite.running.seeding import JUDGED_ON, derive_seed
+from rlsuite.running.threads import few_threads_for
+from rlsuite.scoring import evaluate
+from rlsuite.vector_env import VectorEnv
+
+Policy = Callable[[Tensor], Tensor]
+
+
+class PolicyTask:
+    """A policy in its environment.
+
+    Args:
+        make_env: number of environments -> them.
+        teacher: observations (B, D) to actions (B, A) in the environment's units: who is imitated.
+        episodes: scored, one an environment, all with the same starts for every policy.
+        states: M, visited and labelled for each round of learning.
+        num_envs: environments in which they are visited.
+        seed: of the states.
+    """
+
+    interactive = True
+    unit = "return"
+    box: tuple[float, float] | None = None
+
+    def __init__(
+        self,
+        make_env: Callable[[int], VectorEnv],
+        teacher: nn.Module,
+        *,
+        episodes: int = 20,
+        states: int = 20_000,
+        num_envs: int = 32,
+        seed: int = 0,
+    ) -> None:
+        self.make_env, self.teacher = make_env, teacher.eval().requires_grad_(False)
+        self.episodes, self.states, self.num_envs, self.seed = episodes, states, num_envs, seed
+        self._sources: dict[str, Arrays] = {}
+        self._floor: float | None = None
+        env = make_env(1)
+        space = env.single_action_space
+        low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+        self.half_range = ((high - low) / 2.0).float()
+        self.low, self.high = low, high
+        env.close()
+
+    @property
+    def floor(self) -> float:
+        """The mean return of actions drawn uniformly, over the scored starts."""
+        if self._floor is None:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "random actions"))
+
+            def policy(observation: Tensor) -> Tensor:
+                share = torch.rand((len(observation), self.low.numel()), generator=generator).to(self.low.dtype)
+                return (self.low + (self.high - self.low) * share).to(observation.device)
+
+            self._floor = float(self._returns(policy, 0).mean())
+        return self._floor
+
+    def source(self, split: str) -> Arrays:
+        """Return states that the teacher visits, with its actions; "test" has other starts than "train"."""
+        if split not in self._sources:
+            self._sources[split] = self._collect(self.teacher, derive_seed(self.seed, f"states {split}"))
+        return self._sources[split]
+
+    def visited(self, module: nn.Module, seed: int) -> Arrays:
+        """Return states that the student visits, with the teacher's actions there."""
+        return self._collect(module, derive_seed(seed, "states student"))
+
+    def loss(self, module: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Return the mean square (B,) of the actions' differences, in half action ranges."""
+        return (
+            ((module(batch["input"]) - batch["action"]) / self.half_range.to(batch["action"].device)).square().mean(1)
+        )
+
+    def score(self, module: nn.Module, seed: int) -> np.ndarray:
+        """Return the returns (E,) of one episode in each of E environments."""
+        return self._returns(module, seed)
+
+    def _returns(self, policy: Policy, seed: int) -> np.ndarray:
+        env = self.make_env(self.episodes)
+        try:
+            return evaluate(policy, env, seed=derive_seed(seed, JUDGED_ON)).returns
+        finally:
+            env.close()
+
+    @torch.no_grad()
+    def _collect(self, policy: Policy, seed: int) -> Arrays:
+        """Visit states by a policy; return them with the teacher's actions."""
+        env = self.make_env(self.num_envs)
+        observation, _ = env.reset(seed=seed)
+        observations, actions = [], []
+        for _ in range(-(-self.states // self.num_envs)):
+            with few_threads_for(observation):
+                label = self.teacher(observation)
+                action = label if policy is self.teacher else policy(observation)
+            observations.append(observation.clone())
+            actions.append(label)
+            observation, *_ = env.step(action)
+        env.close()
+        return Arrays({"input": torch.cat(observations), "action": torch.cat(actions)})

@@ -1,0 +1,76 @@
+"""Agents' policies as plain layers: exact where they can be, students where they cannot, judged in their task."""
+
+import pytest
+import torch
+
+from agents.assembly import make_agent, make_env
+from agents.plain import Teacher, largest_difference, plain_policy
+from agents.subject import JudgeConfig, policy_subject
+from envs.evaluation.recipe import load_network, same_bits, save_network
+from envs.evaluation.transform import TeachConfig
+from rlsuite.config.compose import compose_train
+from rlsuite.errors import UserError
+from rlsuite.fit import FitConfig
+
+EXACT = {
+    "td3": ["agent=td3"],
+    "sac": ["agent=sac"],
+    "ppo": ["agent=ppo"],
+    "layer norm": ["agent=td3", "agent.actor.layer_norm=true"],
+    "one actor of ace": ["agent=ace", "agent.num_actors=1", "agent.num_scoring_critics=1"],
+    "target actors": ["agent=ddpg", "agent.act_with_targets=true"],
+}
+
+
+def made(*arguments):
+    config, _ = compose_train([*arguments, "env=Reacher", "preset=debug", "device=cpu", "num_threads=1"])
+    env = make_env(config, config.num_envs)
+    agent = make_agent(config, env)
+    observation, _ = env.reset(seed=0)
+    if hasattr(agent, "normalizer"):
+        agent.normalizer.update(observation)
+    env.close()
+    return agent, config, observation
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_single_actor_is_copied_exactly(name):
+    agent, _, observation = made(*EXACT[name])
+    plain = plain_policy(agent)
+    assert plain.exact
+    assert largest_difference(plain.policy, Teacher(agent), observation) < 1e-5
+
+
+@pytest.mark.parametrize("arguments", [["agent=ace"], ["agent=td3", "agent.embedding.size=8"]])
+def test_a_vote_or_embeddings_give_a_student(arguments):
+    agent, _, observation = made(*arguments)
+    plain = plain_policy(agent)
+    assert not plain.exact
+    assert plain.policy(observation).shape == Teacher(agent)(observation).shape
+
+
+def test_painters_are_refused():
+    config, _ = compose_train(["agent=painter", "env=Painting", "preset=debug", "device=cpu"])
+    env = make_env(config, config.num_envs)
+    with pytest.raises(UserError, match="no policy of plain layers"):
+        plain_policy(make_agent(config, env))
+    env.close()
+
+
+def test_a_student_learns_its_teacher_and_comes_back_from_its_file(tmp_path):
+    agent, config, observation = made("agent=ace")
+    teaching = TeachConfig(fit=FitConfig(steps=150, batch_size=64), rounds=2)
+    judge = JudgeConfig(episodes=3, states=400, num_threads=1)
+    subject = policy_subject(agent, config, judge, teaching, seed=0)
+    task = subject.task
+    batch = task.source("test").examples(torch.arange(200))
+    with torch.no_grad():
+        learned = float(task.loss(subject.module, batch).mean())
+        fresh = float(task.loss(plain_policy(agent).policy, batch).mean())
+    assert learned < 0.5 * fresh
+    assert task.score(subject.module, 0).shape == (3,)
+    assert task.floor < 0.0  # Reacher's rewards are costs
+    path = tmp_path / "policy.safetensors"
+    save_network(path, subject.module, subject.base, subject.recipe)
+    with torch.no_grad():
+        assert same_bits(load_network(path)[0](observation), subject.module(observation))
