@@ -4,7 +4,7 @@ what=stepping env=<Task> num_envs=256: environment steps a second, against mujoc
 Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
 Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
 plain loops over the models and the bare matrix products. what=painting agent=painter
-env=Painting: exact strokes a second against plain loops, and training pictures a second against the card's loop
+env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
 written plainly. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. Peers that are not
 installed are left out (extra: bench). The last line printed is JSON with medians and ratios.
 """

@@ -54,3 +54,16 @@ def test_the_reader_of_imports_sees_every_kind(tmp_path):
 def test_a_file_holds_one_idea(floor):
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in python_files(floor)}
     assert not {path: lines for path, lines in long.items() if lines > LONGEST_FILE}
+
+
+def test_the_project_speaks_of_papers_not_of_cards():
+    texts = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".md", ".yaml") and ".git" not in path.parts]
+    word = re.compile(r"\b[Tt]he card\b|\b[Cc]ard's\b|\(card\b")
+    found = {
+        str(path.relative_to(ROOT))
+        for path in texts
+        if path != Path(__file__).resolve()
+        and "runs" not in path.relative_to(ROOT).parts[:1]
+        and word.search(path.read_text())
+    }
+    assert not found

@@ -1,6 +1,6 @@
 """Locomotion of a fixed horizon whose reward is a known function of what the agent sees, for model-based agents.
 
-The tasks of arXiv:1911.12574 (card, Environments): T = 200, no termination, and the forward velocity in the
+The tasks of arXiv:1911.12574: T = 200, no termination, and the forward velocity in the
 observation, so that a model of the observations can be rewarded like the real task. The velocity (and the height) that
 a step pays for is that at its start. max_episode_steps=1000 is the long variant, observation_noise and action_noise the
 noisy ones.

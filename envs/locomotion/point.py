@@ -1,7 +1,7 @@
 """Point 3-D: a point that moves where it is told, and is paid for being near the origin.
 
-The smallest task of arXiv:1911.12574 (card, Environments): T = 30, s' = s + a with a within 0.1, reward -||s'||. The
-reward is a known function of what is seen, here of the next observation.
+The smallest task of arXiv:1911.12574: T = 30, s' = s + a with a within 0.1, reward -||s'||. The reward
+is a known function of what is seen, here of the next observation.
 
 Shapes: n environments.
 """

@@ -90,7 +90,7 @@ class Hindsight:
         else:
             begin = first if self.config.strategy == "episode" else self.episodes.tick_of(index)
             draw = torch.rand(len(index), generator=generator, device=index.device, dtype=torch.float64)
-            # The goal achieved after step t is that of slot t + 1: t + 1 .. T of the card's "future".
+            # The goal achieved after step t is that of slot t + 1: t + 1 .. T of the paper's "future".
             tick = torch.minimum(begin + (draw * (last - begin + 1)).long(), last)
         return self.goals.achieved(self.buffer.next_observation_at(self.episodes.place(tick, index)))
 

@@ -1,4 +1,4 @@
-"""The painter's speed: the exact rasterizer against plain loops, and training against the card's loop written plainly.
+"""The painter's speed: the exact rasterizer against plain loops, and training against the paper's loop written plainly.
 
 what=painting measures both. Strokes: `strokes` random ones at the configured size. Training: pictures painted a second
 of a loop that paints N bundles and then does the configured number of updates, ours with the soft and with the neural

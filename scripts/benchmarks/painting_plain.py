@@ -1,4 +1,4 @@
-"""The card's training loop of Learning to Paint written plainly in PyTorch: what a reader of the paper would write.
+"""The paper's training loop of Learning to Paint written plainly in PyTorch: what a reader of the paper would write.
 
 Networks from torch.nn (torch's own weight normalization), float32, a list of transitions as replay from which
 minibatches are stacked, the neural renderer for every transition, and backward() through everything, with gradients
@@ -57,7 +57,7 @@ class Block(nn.Module):
 
 
 def resnet(channels: int, outputs: int, width: int, batch_norm: bool) -> nn.Sequential:
-    """Return the card's ResNet-18 without max-pooling."""
+    """Return the paper's ResNet-18 without max-pooling."""
     stem = nn.Conv2d(channels, width, 3, 2, 1, bias=not batch_norm)
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [weight_norm(stem), TReLU()]
     inputs = width
@@ -78,7 +78,7 @@ def small(channels: int, outputs: int, width: int, batch_norm: bool, size: int) 
 
 
 def discriminator() -> nn.Sequential:
-    """Return the card's discriminator."""
+    """Return the paper's discriminator."""
     layers: list[nn.Module] = []
     channels = 6
     for wide in (16, 32, 64, 128):
@@ -171,7 +171,7 @@ class PlainPainter:
             self.reset()
 
     def update(self) -> None:
-        """Do one update in the card's order."""
+        """Do one update in the paper's order."""
         batch = random.sample(self.replay, self.batch_size)
         before, action, following = (torch.stack([row[index] for row in batch]) for index in range(3))
         step, done = (torch.tensor([row[index] for row in batch]) for index in (3, 4))

@@ -2,7 +2,7 @@
 
 Painters with the same number of strokes and the same limit in seconds for each picture: policy (the trained painter
 alone, which needs a second or two), refined (the painter, its strokes improved by gradient: what paint_image.py does),
-gradient (the card's gradient search: random strokes, evenly over the picture, Adam with rate 0.01), planned (gradient
+gradient (the paper's gradient search: random strokes, evenly over the picture, Adam with rate 0.01), planned (gradient
 search with all that is ours but the painter: the same plan of tiles, the same Adam, random strokes that begin with the
 picture's colours) and greedy (the same plan; the best of so many random strokes, one after another; the number of
 candidates is set on the first picture to use the seconds up). Seconds are wall clock. Prints a table and writes it,

@@ -36,7 +36,7 @@ def batch_of(agent, seed):
 
 
 def greedy_by_loop(agent, observation, actors, critics):
-    """Choose row by row and critic by critic, as the card writes it; return actions, scores and choices."""
+    """Choose row by row and critic by critic, as the paper writes it; return actions, scores and choices."""
     rows, all_scores, picks = [], [], []
     for row in observation:
         stacked = row.expand(agent.config.num_pairs, 1, -1)
@@ -52,7 +52,7 @@ def greedy_by_loop(agent, observation, actors, critics):
     return torch.stack(rows), torch.tensor(all_scores).T, torch.tensor(picks)
 
 
-# -- the card's Small A -------------------------------------------------------------------------------------
+# -- voting, by hand -----------------------------------------------------------------------------------------
 
 
 class Quadratic(nn.Module):
@@ -427,7 +427,7 @@ def test_values_out_of_range_are_refused_by_name(key, value):
         ACEConfig(**{key: value})
 
 
-def test_the_paper_preset_is_the_card_to_the_letter():
+def test_the_paper_preset_is_the_paper_to_the_letter():
     from rlsuite.config.compose import compose_train
 
     config, _ = compose_train(["agent=ace", "preset=paper"])

@@ -79,7 +79,7 @@ def test_the_rate_of_v_falls_with_the_critics():
 
 
 def test_update_equals_the_written_out_one():
-    """y_Q = clip(r + gamma V'(s')); y_V = min Q(s, a~) - alpha log pi; actors: alpha log pi - Q1 (card, Losses)."""
+    """y_Q = clip(r + gamma V'(s')); y_V = min Q(s, a~) - alpha log pi; actors: alpha log pi - Q1 (SHER's losses)."""
     agent = make()
     with torch.no_grad():  # so that V' is not zero and some targets are clipped
         agent.target_values.layers[-1].bias.fill_(-8.0)

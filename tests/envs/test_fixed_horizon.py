@@ -12,7 +12,7 @@ from rlsuite.errors import UserError
 LONG = [name for name in envs.task_names() if name.startswith("FixedHorizon") and name.endswith("Long")]
 NOISY = [f"FixedHorizonHalfCheetah{noise}" for noise in ("NoisyObservation", "NoisyAction")]
 NAMES = [name for name in envs.task_names() if name.startswith("FixedHorizon") and name not in (*LONG, *NOISY)]
-# Observation size, where the forward velocity is in it (card, Environments).
+# Observation size, where the forward velocity is in it (arXiv:1911.12574, environments).
 SIZES = {"HalfCheetah": (17, 8), "Swimmer": (8, 3), "Hopper": (11, 5), "Walker2d": (17, 8), "Ant": (27, 13)}
 
 

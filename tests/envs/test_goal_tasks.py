@@ -65,7 +65,7 @@ def test_every_episode_has_a_goal_of_its_own_and_the_last_one_counts(name):
 
 
 def test_objects_start_beside_the_gripper_and_goals_are_where_they_belong():
-    """Card, table of tasks."""
+    """The tasks of the paper's table (arXiv:2002.02089)."""
     for name, object_range, target_range, offset in (("FetchPush", 0.15, 0.15, 0.0), ("FetchSlide", 0.1, 0.3, 0.4)):
         env = envs.make_vector(name, 200, num_threads=1, flat=True)
         own, goal, achieved = env.goals.split(env.reset(seed=0)[0])

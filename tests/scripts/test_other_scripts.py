@@ -149,7 +149,7 @@ def test_benchmark_updates_prints_ratios(capsys):
     assert "stepping" in error_line(capsys)
 
 
-CARDS = [f"agent.dynamics.{key}" for key in ("activation=relu", "normalization=weight", "see_angles=false")]
+PAPERS_MODELS = [f"agent.dynamics.{key}" for key in ("activation=relu", "normalization=weight", "see_angles=false")]
 OURS = [f"agent.dynamics.{key}" for key in ("activation=silu", "normalization=none", "see_angles=true")]
 
 
@@ -172,7 +172,7 @@ def test_benchmark_imagination_prints_ratios(capsys):
     assert "agent=pombu" in error_line(capsys)
 
 
-@pytest.mark.parametrize(("of_models", "angles"), [(CARDS, 0), (OURS, 4)])
+@pytest.mark.parametrize(("of_models", "angles"), [(PAPERS_MODELS, 0), (OURS, 4)])
 def test_the_loops_imagine_what_the_batched_roll_outs_do(of_models, angles):
     """With a deterministic policy and models that all agree, a roll-out has no randomness left but its start."""
     from rlsuite.config.compose import compose_train

@@ -36,7 +36,7 @@ def test_tabular_check_of_the_card(seed):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_calibration_along_roll_outs_of_a_drifting_point(seed):
-    """Card, Small B: five members that err by fresh noise; the error of a sampled return in units of sqrt(U)."""
+    """five members that err by fresh noise; the error of a sampled return in units of sqrt(U)."""
     found = point_check(seed)
     assert 1.0 <= found["std"] <= 1.25
     assert found["share_within_2"] >= 0.9
@@ -45,7 +45,7 @@ def test_calibration_along_roll_outs_of_a_drifting_point(seed):
 
 
 def test_blind_spot_of_a_variance():
-    """Card, pitfalls: noise around a goal that the policy has settled on lowers all imagined returns alike."""
+    """Noise around a goal that the policy has settled on lowers all imagined returns alike."""
     found = point_check(0, settling=True)
     assert found["mean"] < -2.0
     assert found["share_within_2"] < 0.5

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from rlsuite.errors import UserError
 from rlsuite.nn.exploration import ExplorationConfig, GaussianExploration, RandomStream
 
-CARD = ExplorationConfig(std=1.0, hold=5, episode_multipliers=(1.0, 2.0, 0.0), decision_decay=0.98, episode_decay=0.999)
+PAPER = ExplorationConfig(
+    std=1.0, hold=5, episode_multipliers=(1.0, 2.0, 0.0), decision_decay=0.98, episode_decay=0.999
+)
 
 EVERYTHING = ExplorationConfig(
     std=0.8,
@@ -61,7 +63,7 @@ def test_a_single_multiplier_scales_plain_noise():
 
 def test_the_cards_sigma_by_hand():
     """Two environments; environment 0 ends after decisions 3 and 5, environment 1 after decision 4."""
-    noise = GaussianExploration(2, 1, CARD, seed=0, device="cpu")
+    noise = GaussianExploration(2, 1, PAPER, seed=0, device="cpu")
     # episode number and decision within it before each decision, counted by hand
     table = [
         ((0, 0), (1, 0), ()),
@@ -84,7 +86,7 @@ def test_the_cards_sigma_by_hand():
 
 
 def test_noise_is_held_for_five_decisions_and_drawn_anew_with_an_episode():
-    noise = GaussianExploration(2, 3, CARD, seed=0, device="cpu")
+    noise = GaussianExploration(2, 3, PAPER, seed=0, device="cpu")
     drawn = []
     for decision in range(12):
         drawn.append((noise(torch.zeros(2, 3)), noise.noise.clone())[1])
@@ -260,7 +262,7 @@ def test_random_stream_round_trip():
     assert all(isinstance(value, torch.Tensor) for value in state.values())  # safetensors can hold it
 
 
-@pytest.mark.parametrize("config", [CARD, ExplorationConfig(), EVERYTHING], ids=["card", "plain", "everything"])
+@pytest.mark.parametrize("config", [PAPER, ExplorationConfig(), EVERYTHING], ids=["paper", "plain", "everything"])
 def test_exploration_state_round_trip(config):
     first = GaussianExploration(3, 2, config, seed=1, device="cpu")
     for step in range(7):

@@ -50,4 +50,4 @@ def test_the_papers_replay_takes_a_quarter_of_storing_both_pictures_twice():
     pixels = 3 * 128 * 128
     observation, action = torch.zeros(1, 2 * pixels + 1, dtype=torch.uint8), torch.zeros(1, 65)
     needed = forecast_bytes(32_000, 1, observation, action, constant_columns=pixels)
-    assert needed < 1.61e9  # the card: 7.3 GB in the official code, 1.6 GB where the next canvas is the next entry
+    assert needed < 1.61e9  # the paper: 7.3 GB in the official code, 1.6 GB where the next canvas is the next entry
