@@ -213,7 +213,7 @@ def test_decisions_after_an_episodes_end_are_not_counted():
 def test_an_evaluation_counts_choices_within_episodes_alone():
     # Environment 0 ends after its first step; afterwards only environment 1 counts.
     env = ScriptedEnv([[0.0, 0.0]] * 9, [[True, False]] + [[False, step == 7] for step in range(8)], [[False] * 2] * 9)
-    agent = ACE(2, torch.tensor([-1.0]), torch.tensor([2.0]), ACE.Config(**SMALL), num_envs=2)
+    agent = ACE(EnvironmentFacts.of(env), ACE.Config(**SMALL))
     evaluate(lambda observation: agent.act(observation, False), env, seed=0, count_only=agent.count_only)
     assert len(agent.diagnostics()["chosen_actor"]) == 1 + 9
     assert agent.counted is None
