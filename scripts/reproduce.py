@@ -71,6 +71,7 @@ def main(arguments: list[str]) -> int:
     values = plain_values([argument for argument in arguments if argument not in ("--help", "-h")])
     call: Call = build(Call, {key: value for key, value in values.items() if key in KEYS})
     numbers = {key: value for key, value in values.items() if key not in KEYS}
+    require(DOCS.exists(), "the papers and their results lie in the repository; run this in a checkout of it")
     papers = read_papers(DOCS / "papers.yaml")
     if wants_help:
         print(help_text(load(call.paper, papers) if call.paper else None))

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rlsuite.cli import as_started
 from rlsuite.config.help import describe
 from rlsuite.config.schema import build
 from rlsuite.errors import UserError, near_matches
@@ -142,7 +143,7 @@ def reproduce(
     )
     print(f"{experiment.name}: {result.verdict} ({minutes:.1f} minutes; {path})")
     if result.full_scale:
-        print(f"full scale: {result.full_scale}")
+        print(as_started(f"full scale: {result.full_scale}"))
     return path
 
 
