@@ -59,16 +59,22 @@ def draw_boxes(shape: Tensor, kinds: Tensor, side: int) -> list[Box]:
         mine = ((kinds == TRIANGLE) == triangles).nonzero().squeeze(1)
         if len(mine) == 0:
             continue
-        places = _triangles(shape[mine], 2 * finer * side) if triangles else circle_places(shape[mine], finer * side, CIRCLES)
+        places = (
+            _triangles(shape[mine], 2 * finer * side)
+            if triangles
+            else circle_places(shape[mine], finer * side, CIRCLES)
+        )
         low, high = _boxes(places, 2 * finer, side)
         parts = list(_alike(high - low, 4 * finer * finer))
 
-        def work(index: int, parts=parts, mine=mine, places=places, low=low, high=high) -> Tensor:  # noqa: ANN001
+        def work(index: int, parts=parts, mine=mine, places=places, low=low, high=high) -> Tensor:
             part = parts[index]
             extent = (high[part] - low[part]).amax(dim=0).tolist()
             some = tuple(place[part] for place in places)
             alpha = _draw(some, low[part] * (2 * finer), extent, shape[mine[part]], 2 * finer)
-            for one, box, begin, end in zip(mine[part].tolist(), alpha, low[part].tolist(), high[part].tolist(), strict=True):
+            for one, box, begin, end in zip(
+                mine[part].tolist(), alpha, low[part].tolist(), high[part].tolist(), strict=True
+            ):
                 cut = box[: end[0] - begin[0], : end[1] - begin[1]]
                 found[one] = Box(begin[0], begin[1], cut)
             return alpha[:0]

@@ -20,7 +20,7 @@ TRIANGLE, CIRCLE = BRUSHES.index("triangle"), BRUSHES.index("circle")
 
 
 def shapes_for_kinds(shape: Tensor, kinds: Tensor) -> Tensor:
-    """Return shapes (N, 10) with every stroke's unused entries as its brush, number `kinds` (N,) of BRUSHES, has them."""
+    """Return shapes (N, 10) with every stroke's unused entries as its brush, `kinds` (N,) of BRUSHES, has them."""
     used = torch.unique(kinds).tolist()
     if len(used) == 1:
         return shape_for_brush(shape, BRUSHES[used[0]])

@@ -22,7 +22,9 @@ def curve_at(coordinate: Tensor, time: Tensor) -> Tensor:
     return (time * (last - 2 * middle + first)).add_(2 * (middle - first)).mul_(time).add_(first)
 
 
-def nearest_and_last(rows: Tensor, columns: Tensor, radii: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_and_last(
+    rows: Tensor, columns: Tensor, radii: Tensor, row: Tensor, column: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return times of the curves for every pixel.
 
     Args:

@@ -15,7 +15,8 @@ from agents.painter.config import PainterConfig
 from agents.painter.weights import load_painter, save_painter
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
-from renderers.stroke_list import StrokeList, load_strokes
+from renderers.stroke_files import load_strokes
+from renderers.stroke_list import StrokeList
 from rlsuite.cli import run_script
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 
