@@ -26,7 +26,7 @@ from rlsuite.running.threads import in_threads
 
 Part = slice | Tensor
 
-_BLOCK, _SEARCHED = 512, 1024  # pairs at a time
+_BLOCK = 512  # pairs at a time
 _GROUP_PIXELS = 600_000  # of the pairs that one thread draws
 _PIXELS = TILE * TILE
 _TAIL = 4.0  # a soft edge is cut off so many widths from its middle
@@ -140,9 +140,9 @@ class SparsePicture:
             curves, triangles = (list(which.nonzero().squeeze(1).split(_BLOCK)) for which in (~triangle, triangle))
         else:
             curves, triangles = [slice(i, min(number, i + _BLOCK)) for i in range(0, number, _BLOCK)], []
-        maps = [torch.empty(number, _PIXELS) for _ in range(4)]
-        shades = torch.empty(number, 3, _PIXELS), torch.empty(tiles, 3, _PIXELS)
-        group = Group(pairs, curves, triangles, base, *maps, *shades)
+        nearest, last, cover, alpha = (torch.empty(number, _PIXELS) for _ in range(4))
+        step, canvas = torch.empty(number, 3, _PIXELS), torch.empty(tiles, 3, _PIXELS)
+        group = Group(pairs, curves, triangles, base, nearest, last, cover, alpha, step, canvas)
         for part in curves:
             here = self._local(group, geometry, part)
             found = nearest_and_last(here[:, :3], here[:, 3:6], here[:, 6:8], self.row, self.column)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class WholeConfig:
     settled: float = 0.75
     swapped: float = 0.05
     seed: int = 0
-    joint: JointConfig = JointConfig()
+    joint: JointConfig = field(default_factory=JointConfig)
 
     def __post_init__(self) -> None:
         for name in ("strokes", "candidates", "canvas", "rounds"):
@@ -112,7 +112,7 @@ def paint_whole(
     artist = _Artist(picture, propose, config, brush, limits, report, clock, clock() if began is None else began)
     try:
         artist.paint()
-    except (_Reached, KeyboardInterrupt) as end:
+    except (_ReachedError, KeyboardInterrupt) as end:
         if isinstance(end, KeyboardInterrupt) and len(artist.painting.strokes) == 0:
             raise
     strokes, kinds = artist.best()
@@ -120,7 +120,7 @@ def paint_whole(
     return FreeStrokes(height, width, strokes, kinds, brush, {"steps": artist.painting.steps})
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """The painting is as good as was asked for."""
 
 
@@ -208,13 +208,13 @@ class _Artist:
         self.painting.look(early if number < _HALF and progress < self.config.fine else 1)
 
     def judge(self) -> None:
-        """Raise _Reached where the painting is as good as was asked for."""
+        """Raise _ReachedError where the painting is as good as was asked for."""
         wanted = self.config.psnr
         if wanted and psnr_of(self.error) > wanted - _CLOSE:
             self.kept = None
             drawn = (self.painting.exact() * 255).round() / 255
             if psnr_of(float((drawn - self.painting.picture).square().mean())) >= wanted:
-                raise _Reached
+                raise _ReachedError
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Return the best strokes since the rate began to fall, or the last ones, and their brushes."""

@@ -90,7 +90,7 @@ def cut_windows(canvas: Tensor, target: Tensor, corner: Tensor, side: Tensor, si
 
 
 def lifted(strokes: Tensor, corner: Tensor, side: Tensor, kinds: Tensor) -> Tensor:
-    """Return strokes (m, 13) of windows as strokes of the whole picture; what would lie outside is moved to its edge."""
+    """Return strokes (m, 13) of windows as strokes of the picture; what would lie outside is moved to its edge."""
     strokes, triangle = strokes.clone(), kinds == TRIANGLE
     for axis in (0, 1):
         for entry in (0, 4):
