@@ -13,6 +13,7 @@ whose pixels strokes are exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,8 +51,8 @@ class Group:
     """
 
     pairs: Pairs
-    curves: list[Part]
-    triangles: list[Part]
+    curves: Sequence[Part]
+    triangles: Sequence[Part]
     base: Tensor
     nearest: Tensor
     last: Tensor

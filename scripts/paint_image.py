@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -31,7 +31,7 @@ from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, PolicyPainter, load_painter
 from agents.painter.whole import WholeConfig, paint_whole
-from agents.painter.windows import guessed_and_random
+from agents.painter.windows import guessed_and_random, random_shapes
 from renderers.free_strokes import MIXED, free_drawing_bytes
 from renderers.photo import read_photo
 from renderers.stroke_files import Painting, save_strokes
@@ -65,6 +65,8 @@ class PaintConfig:
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
         smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
             suite's own.
+        guess: the trained painter proposes most of the candidates for a new stroke, instead of chance (as it always does
+            in tiles).
         brush: bezier, opaque, circle, triangle, line, or mixed (all but opaque ones, not in tiles); without it the one
             that the painter learned to paint with.
         opaque: strokes hide what is under them.
@@ -88,6 +90,7 @@ class PaintConfig:
     long_side: int = 512
     output_size: int = 0
     smallest_tile: int = 0
+    guess: bool = False
     brush: str = ""
     opaque: bool = False
     smallest_stroke: float = 0.0
@@ -130,6 +133,9 @@ class PaintConfig:
                 if getattr(self, name) != (name == "refine")
             )
             require(self.brush != MIXED, f"brush=mixed: strokes in tiles are of one brush; leave out {which}=")
+            require(
+                not self.guess, "guess=true: strokes in tiles are the trained painter's already; leave out guess=true"
+            )
             require(self.psnr == 0, f"psnr={self.psnr}: strokes in tiles follow a plan; leave out {which}=")
         require(
             self.divide == 0 or self.smallest_tile == 0,
@@ -244,10 +250,11 @@ def paint_anywhere(
 ) -> Painting:
     """Paint with strokes that may lie anywhere."""
     steps = config.refine_steps or (0 if config.seconds else WHOLE_STEPS)
-    whole = WholeConfig(
-        strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr, canvas=painter.size
-    )
-    propose = guessed_and_random(policy(painter, None, limits), whole.seed)
+    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr)
+    propose = random_shapes(torch.Generator().manual_seed(whole.seed))
+    if config.guess:
+        whole = replace(whole, canvas=painter.size)
+        propose = guessed_and_random(policy(painter, None, limits), whole.seed)
     with progress_bar("% done") as progress:
         task = progress.add_task("painting", total=100)
 

@@ -104,8 +104,7 @@ class JointPainting:
         self._arranged = -self.config.every
 
     def worth(self) -> Tensor:
-        """Return by how much the squared error would rise (N,) without each stroke."""
-        self.drawn()
+        """Return by how much the squared error would rise (N,) without each of the strokes, as they were last drawn."""
         return self._sparse.worth(len(self.strokes))
 
     # -- drawing and moving -----------------------------------------------------------------------------------
@@ -115,7 +114,7 @@ class JointPainting:
         if len(self.strokes) == 0:
             return torch.zeros_like(self.target)
         geometry = geometry_of(self.strokes[:, :SHAPE_SIZE], self.kinds, self.side)
-        self._arrange(geometry, anew=True)
+        self._arrange(geometry)
         self._sparse.draw(geometry, self.strokes[:, SHAPE_SIZE:].contiguous())
         return self._sparse.picture()
 
@@ -131,7 +130,7 @@ class JointPainting:
         """Move every stroke once, at a share of the rate; return the mean squared error before."""
         shape = self.strokes[:, :SHAPE_SIZE].clone().requires_grad_()
         geometry = geometry_of(shape, self.kinds, self.side)
-        self._arrange(geometry.detach(), anew=False)
+        self._arrange(geometry.detach())
         colours = self.strokes[:, SHAPE_SIZE:].contiguous()
         error, by_geometry, by_colours = self._sparse.error(geometry.detach(), colours)
         (by_shape,) = torch.autograd.grad(geometry, shape, by_geometry)
@@ -139,8 +138,8 @@ class JointPainting:
         self.steps += 1
         return error / (3 * self._sparse.height * self._sparse.width)
 
-    def _arrange(self, geometry: Tensor, *, anew: bool) -> None:
-        if anew or self.steps - self._arranged >= self.config.every:
+    def _arrange(self, geometry: Tensor) -> None:
+        if self.steps - self._arranged >= self.config.every:
             self._sparse.arrange(geometry, self.kinds)
             self._arranged = self.steps
 

@@ -34,6 +34,8 @@ _LARGEST_WINDOW, _WINDOW = 0.6, 2.5  # sides: at most, and of one that n strokes
 _WINDOW_RATIO = 8.0  # of the largest to the smallest
 _QUARTER, _HALF = 200, 2000  # strokes from which on the picture is looked at closer
 _LAST_RATE = 0.02
+_ROUND_STEPS = 10
+_SPARE = 1.5  # windows for each stroke that is added
 _CLOSE, _LOOK_EVERY = 0.5, 25  # dB from psnr= at which the exact picture is drawn to see, and steps between looks
 
 
@@ -61,8 +63,8 @@ class WholeConfig:
     steps: int = 0
     seconds: float = 0.0
     psnr: float = 0.0
-    candidates: int = 16
-    canvas: int = 20
+    candidates: int = 8
+    canvas: int = 16
     rounds: int = 10
     grown: float = 0.5
     fine: float = 0.7
@@ -107,8 +109,6 @@ def paint_whole(
         clock: what tells the seconds.
         began: when they began; None for now.
     """
-    if min(picture.shape[1:]) < 1:
-        raise ValueError("an empty picture")
     artist = _Artist(picture, propose, config, brush, limits, report, clock, clock() if began is None else began)
     try:
         artist.paint()
@@ -142,28 +142,28 @@ class _Artist:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.painting = JointPainting(picture, config.joint, limits)
         self.error, self.least, self.kept = math.inf, math.inf, None
+        self.added = 0  # step of the last round
 
     def paint(self) -> None:
-        config, painting = self.config, self.painting
+        config = self.config
         first = min(config.strokes, max(_FIRST_STROKES, round(_FIRST_SHARE * config.strokes)))
         growth = config.strokes / first
         for index in range(config.rounds):
-            wanted = round(first * growth ** (index / max(1, config.rounds - 1)))
-            if index + 1 < config.rounds and self.progress() >= config.grown * (index + 1) / config.rounds:
-                continue  # no time for this round
-            self.add(wanted - len(painting.strokes))
-            self.refine(config.grown * (index + 1) / config.rounds)
-            self.judge()
+            end = config.grown * (index + 1) / config.rounds
+            if index == 0 or index + 1 == config.rounds or self.in_time(end):
+                wanted = round(first * growth ** (index / max(1, config.rounds - 1)))
+                self.add(wanted - len(self.painting.strokes))
+            self.refine(end)
         for index in range(config.rounds):
             end = config.grown + (config.settled - config.grown) * (index + 1) / config.rounds
-            if self.progress() < end:
-                worth = painting.worth()
-                kept = len(worth) - round(len(worth) * config.swapped)
-                painting.keep(worth.argsort(descending=True, stable=True)[:kept].sort().values)
-                self.add(config.strokes - kept)
-                self.refine(end)
-                self.judge()
+            if self.in_time(end):
+                self.add(config.strokes - len(self.painting.strokes), round(config.swapped * config.strokes))
+            self.refine(end)
         self.refine(1.0)
+
+    def in_time(self, end: float) -> bool:
+        """Say whether a round that ends at this share is worth its work: some steps follow the last one."""
+        return self.painting.steps - self.added >= _ROUND_STEPS and self.progress() < end
 
     def progress(self) -> float:
         """Return which share of the painting is done."""
@@ -173,18 +173,23 @@ class _Artist:
             share = max(share, (self.clock() - self.began) / config.seconds)
         return min(1.0, share)
 
-    def add(self, number: int) -> None:
-        """Add strokes where the error is."""
-        if number <= 0:
+    def add(self, number: int, swapped: int = 0) -> None:
+        """Add strokes where the error is, and so many more for those that are worth least."""
+        if number + swapped <= 0:
             return
+        self.judge()
         self.look()
-        painting = self.painting
+        painting, config = self.painting, self.config
         canvas = painting.drawn()
+        if swapped:
+            order = painting.worth().argsort(descending=True, stable=True)
+            painting.keep(order[: len(order) - swapped].sort().values)
         largest = min(_LARGEST_WINDOW, _WINDOW / math.sqrt(max(1, len(painting.strokes))))
         sides = largest / _WINDOW_RATIO, largest
-        windows = worst_windows(canvas, painting.target, 2 * number, sides, self.config.canvas, self.generator)
-        found = best_strokes(windows, self.propose, self.config.candidates, number, self.brushes, self.limits)
-        painting.add(*found)
+        number += swapped
+        windows = worst_windows(canvas, painting.target, round(_SPARE * number), sides, config.canvas, self.generator)
+        painting.add(*best_strokes(windows, self.propose, config.candidates, number, self.brushes, self.limits))
+        self.added = painting.steps
 
     def refine(self, end: float) -> None:
         """Move all strokes until a share of the whole is done."""

@@ -143,8 +143,10 @@ def best_strokes(
     """
     kinds = torch.tensor([BRUSHES.index(brush) for brush in brushes])[torch.arange(len(windows.side)) % len(brushes)]
     found, gained = torch.zeros(len(kinds), STROKE_SIZE), torch.full((len(kinds),), _WORTHLESS)
-    for brush in set(brushes):
+    for brush in dict.fromkeys(brushes):
         for part in (kinds == BRUSHES.index(brush)).nonzero().squeeze(1).split(_CHUNK):
+            if len(part) == 0:
+                continue
             some = Windows(*(getattr(windows, name)[part] for name in ("corner", "side", "canvas", "target", "inside")))
             strokes = limits(propose(some.canvas, some.target, candidates))
             gain, colour = gains(some, strokes[..., :SHAPE_SIZE], brush)

@@ -13,6 +13,7 @@ from PIL import Image
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
 from agents.painter.weights import load_painter, save_painter
+from renderers.free_strokes import FreeStrokes
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
 from renderers.stroke_files import load_strokes
@@ -84,6 +85,9 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
             ["opaque=true", "smallest_stroke=0.1", "largest_stroke=0.3", "refine_steps=2", "video=none"],
             ["brush=circle", "refine_steps=2", "video=none", "seconds=0.5"],
             ["brush=triangle", "refine_steps=2", "video=none", "long_side=32"],
+            ["brush=mixed", "refine_steps=12", "video=gif", "psnr=15"],
+            ["guess=true", "refine_steps=2", "video=none"],
+            ["tiles=true", "refine_steps=2", "video=none", "seconds=5"],
         )
     ):
         out = tmp_path / str(number)
@@ -96,6 +100,10 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
     assert float(numbers[:, 6:8].min()) >= 0.1 - 1e-6
     assert float(numbers[:, 6:8].max()) <= 0.3 + 1e-6
     assert load_strokes(tmp_path / "3/strokes.json").width == 32
+    mixed, tiled = load_strokes(tmp_path / "4/strokes.json"), load_strokes(tmp_path / "6/strokes.json")
+    assert isinstance(mixed, FreeStrokes)
+    assert len(set(mixed.kinds.tolist())) > 1
+    assert isinstance(tiled, StrokeList)
 
 
 def test_strokes_are_those_of_the_brush_that_the_painter_learned_with(photo, tmp_path):
@@ -128,6 +136,13 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
         ([photo, "refine=false", "refine_steps=3"], "refine_steps=3: it is for refining"),
         ([photo, "refine=false", "seconds=3"], "seconds=3.0: it is for refining"),
         ([photo, "divide=3", "smallest_tile=8"], "leave one of them out"),
+        ([photo, "divide=3", "psnr=20"], "leave out divide="),
+        ([photo, "tiles=true", "brush=mixed"], "leave out tiles="),
+        ([photo, "refine=false", "brush=mixed"], "leave out refine="),
+        ([photo, "refine=false", "psnr=20"], "psnr=20.0: it is for refining"),
+        ([photo, "divide=3", "guess=true"], "leave out guess"),
+        ([photo, "seconds=inf"], "seconds=inf: use a finite number"),
+        ([photo, "psnr=-3"], "psnr=-3.0: use a finite number"),
         ([tmp_path / "text.png"], "no picture can be read"),
         ([photo, photo.with_name("other.png")], "one picture at a time"),
         ([photo, "strokes=3"], "use 5 or more"),
@@ -242,10 +257,11 @@ def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1"]
     report = tmp_path / "report.json"
     assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
-    assert set(last_json(capsys)) == {"policy", "refined", "gradient", "planned", "greedy"}
+    assert set(last_json(capsys)) == set(compare_painters.PAINTERS)
     found = json.loads(report.read_text())
-    assert len(found["pictures"]) == 5
+    assert len(found["pictures"]) == 7
     assert all(row["strokes"] <= 60 for row in found["pictures"])
     assert found["mean"]["refined"]["psnr"] > found["mean"]["policy"]["psnr"]
+    assert found["mean"]["whole"]["psnr"] > found["mean"]["refined"]["psnr"] + 1.0
     assert run_script(compare_painters.main, [f"data={tmp_path}"]) == 2
     assert "holds no picture" in capsys.readouterr().err
