@@ -65,8 +65,8 @@ class PaintConfig:
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
         smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
             suite's own.
-        guess: the trained painter proposes most of the candidates for a new stroke, instead of chance (as it always does
-            in tiles).
+        guess: the trained painter proposes most of the candidates for a new stroke, instead of chance; in tiles it
+            proposes all strokes anyway.
         brush: bezier, opaque, circle, triangle, line, or mixed (all but opaque ones, not in tiles); without it the one
             that the painter learned to paint with.
         opaque: strokes hide what is under them.
@@ -214,16 +214,16 @@ def _is_option(argument: str) -> bool:
 
 def require_memory(picture: Tensor, config: PaintConfig) -> None:
     """Raise UserError where painting, or drawing painting.png, would not fit into memory, before anything is done."""
-    free = psutil.virtual_memory().available
-    longer = max(picture.shape[1:])
-    needs = [("long_side", longer, lambda side: painting_bytes(side * side * picture[0].numel() // longer**2))]
-    needs = [] if config.tiled else needs
+    free, longer = psutil.virtual_memory().available, max(picture.shape[1:])
     key = "output_size" if config.output_size else "long_side"
-    needs.append((key, config.output_size or longer, drawing_bytes if config.tiled else free_drawing_bytes))
+    needs = [(key, config.output_size or longer, drawing_bytes if config.tiled else free_drawing_bytes)]
+    if not config.tiled:
+        share = picture[0].numel() / longer**2
+        needs.append(("long_side", longer, lambda side: painting_bytes(round(share * side * side))))
     for key, side, forecast in needs:
         fits = side
-        while forecast(fits) >= 0.8 * free and fits > 16:
-            fits = int(fits * 0.95)
+        while fits > 16 and forecast(fits) >= 0.8 * free:
+            fits = int(0.95 * fits)
         require(
             forecast(side) < 0.9 * free,
             f"{key}={side}: so large a picture takes {forecast(side) / 1e9:.1f} GB and {free / 1e9:.1f} are free; use "

@@ -158,7 +158,7 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
         (["image=no (such) one.png"], "no (such) one.png: there is no such file"),
         ([photo, "weights=no (such) one"], "weights=no (such) one: no painter can be read"),
         ([photo, "brush=triangle", "smallest_stroke=0.9"], "triangles have no radius"),
-        ([photo, "output_size=16384"], "output_size=16384: drawing so large a picture takes"),
+        ([photo, "output_size=16384"], "output_size=16384: so large a picture takes"),
     ):
         assert paint(*arguments) == 2
         lines = capsys.readouterr().err.strip().splitlines()
