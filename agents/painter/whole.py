@@ -2,8 +2,9 @@
 
 Three parts. Growing: rounds of new strokes, few and coarse at first, then ever more and finer ones, put where the error
 is (agents/painter/windows.py) and refined together with all others (agents/painter/joint.py). Swapping: the strokes
-without which the error would rise least make room for new ones. Settling: the rate falls to almost nothing. How far a
-painting has come is counted in steps or in seconds, whichever limit is nearer.
+without which the error would rise least make room for new ones. Settling: nothing but refinement. From the end of
+growing on the rate of refinement falls, to almost nothing at the end. How far a painting has come is counted in steps
+or in seconds, whichever limit is nearer.
 
 While strokes are few the picture is looked at in a quarter or half of its size: a step then costs a sixteenth or a
 quarter.
@@ -36,6 +37,7 @@ _QUARTER, _HALF = 200, 2000  # strokes from which on the picture is looked at cl
 _LAST_RATE = 0.02
 _ROUND_STEPS = 10
 _SPARE = 1.5  # windows for each stroke that is added
+_CANDIDATES, _FEWEST = 16_000, 6  # in all windows of a round, and in one
 _CLOSE, _LOOK_EVERY = 0.5, 25  # dB from psnr= at which the exact picture is drawn to see, and steps between looks
 
 
@@ -48,7 +50,7 @@ class WholeConfig:
         steps: of refinement at most; 0 for as many as the seconds allow.
         seconds: at most; 0 for as many as the steps take.
         psnr: stop when it is reached, in dB, by the exact rasterizer; 0 for never.
-        candidates: strokes proposed for a window, of which the best is taken.
+        candidates: strokes proposed for a window, of which the best is taken; fewer where windows are many.
         canvas: side of the windows' canvas in pixels.
         rounds: of growing, and of swapping.
         grown: share of the whole after which all strokes are there.
@@ -63,13 +65,13 @@ class WholeConfig:
     steps: int = 0
     seconds: float = 0.0
     psnr: float = 0.0
-    candidates: int = 8
-    canvas: int = 16
-    rounds: int = 10
-    grown: float = 0.5
+    candidates: int = 32
+    canvas: int = 20
+    rounds: int = 20
+    grown: float = 0.3
     fine: float = 0.7
-    settled: float = 0.75
-    swapped: float = 0.05
+    settled: float = 0.8
+    swapped: float = 0.1
     seed: int = 0
     joint: JointConfig = field(default_factory=JointConfig)
 
@@ -188,7 +190,8 @@ class _Artist:
         sides = largest / _WINDOW_RATIO, largest
         number += swapped
         windows = worst_windows(canvas, painting.target, round(_SPARE * number), sides, config.canvas, self.generator)
-        painting.add(*best_strokes(windows, self.propose, config.candidates, number, self.brushes, self.limits))
+        candidates = max(min(_FEWEST, config.candidates), min(config.candidates, _CANDIDATES // len(windows.side)))
+        painting.add(*best_strokes(windows, self.propose, candidates, number, self.brushes, self.limits))
         self.added = painting.steps
 
     def refine(self, end: float) -> None:
@@ -196,14 +199,14 @@ class _Artist:
         config = self.config
         while (progress := self.progress()) < end and len(self.painting.strokes):
             self.look()
-            settling = max(0.0, (progress - config.settled) / (1.0 - config.settled))
-            rate = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * settling))
-            before = self.painting.strokes
+            falling = max(0.0, (progress - config.grown) / (1.0 - config.grown))
+            rate = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * falling))
+            before, settling = self.painting.strokes, progress > config.settled
             self.error = self.painting.step(rate)
-            if settling > 0.0 and self.error < self.least:
+            if settling and self.error < self.least:
                 self.least, self.kept = self.error, before
             self.report(len(self.painting.strokes), progress)
-            if settling > 0.0 and self.painting.steps % _LOOK_EVERY == 0:
+            if settling and self.painting.steps % _LOOK_EVERY == 0:
                 self.judge()
 
     def look(self) -> None:

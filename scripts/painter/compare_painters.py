@@ -69,6 +69,8 @@ class CompareConfig:
         strokes: a picture.
         seconds: a picture.
         painters: which, by name.
+        processor: count the seconds of whole and guessed as the processor's, divided by num_threads: for a machine that
+            others use too.
         steps: of gradient descent on each level of tiles, for refined, planned and gradient, if the seconds allow.
         long_side: pixels of the longer side.
         smallest_tile: pixels of the finest tiles; 0 for half the side of the painter's canvas.
@@ -82,6 +84,7 @@ class CompareConfig:
     strokes: int = 5000
     seconds: float = 60.0
     painters: tuple[str, ...] = PAINTERS
+    processor: bool = False
     steps: int = 60
     long_side: int = 512
     smallest_tile: int = 0
@@ -158,12 +161,13 @@ def make_painters(config: CompareConfig, example: Tensor) -> dict[str, Callable[
         return drawn(paint_picture(picture, propose, levels, **how))
 
     def anywhere(picture: Tensor, *, guessed: bool) -> Drawn:
+        clock = (lambda: time.process_time() / torch.get_num_threads()) if config.processor else time.perf_counter
         whole = WholeConfig(strokes=config.strokes, seconds=config.seconds * (1.0 - RESERVE))
         propose = random_shapes(torch.Generator().manual_seed(whole.seed))
         if guessed:
             whole = replace(whole, canvas=painter.size)
             propose = guessed_and_random(policy(painter), whole.seed)
-        return drawn(paint_whole(picture, propose, whole, painter.brush))
+        return drawn(paint_whole(picture, propose, whole, painter.brush, clock=clock))
 
     candidates = 4
     if "greedy" in config.painters:

@@ -251,10 +251,38 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
     assert "name one of agent=painter" in capsys.readouterr().err
 
 
+def test_seams_are_steps_across_the_edges_of_tiles():
+    from scripts.painter.compare_painters import seams
+
+    ramp = torch.linspace(0, 1, 40).view(1, 1, 40).expand(3, 30, 40).clone()
+    ramp += torch.linspace(0, 1, 30).view(1, 30, 1)
+    assert seams(ramp, 10) == pytest.approx(1.0, abs=0.1)
+    ramp[:, :, 20:] += 0.5  # one of five edges, the others with a step of a 39th or a 29th
+    edges = [1 / 39, 1 / 39 + 0.5, 1 / 39, 1 / 29, 1 / 29]
+    elsewhere = (36 / 39 + 27 / 29) / 63
+    assert seams(ramp, 10) == pytest.approx(sum(edges) / 5 / elsewhere, rel=1e-3)
+
+
+def test_an_interrupted_painting_is_written(photo, tmp_path, capsys, monkeypatch):
+    from agents.painter import joint
+
+    plain_step = joint.JointPainting.step
+
+    def interrupted(self, share=1.0):
+        if self.steps == 8:
+            raise KeyboardInterrupt
+        return plain_step(self, share)
+
+    monkeypatch.setattr(joint.JointPainting, "step", interrupted)
+    assert paint(photo, f"output={tmp_path}", "strokes=40", "refine_steps=20", "video=none", "num_threads=1") == 0
+    assert 0 < last_json(capsys)["strokes"] <= 40
+    assert (tmp_path / "painting.png").is_file()
+
+
 def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     from scripts.painter import compare_painters
 
-    sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1"]
+    sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1", "processor=true"]
     report = tmp_path / "report.json"
     assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
     assert set(last_json(capsys)) == set(compare_painters.PAINTERS)
