@@ -37,7 +37,7 @@ _QUARTER, _HALF = 200, 2000  # strokes from which on the picture is looked at cl
 _LAST_RATE = 0.02
 _ROUND_STEPS = 10
 _SPARE = 1.5  # windows for each stroke that is added
-_CANDIDATES, _FEWEST = 16_000, 6  # in all windows of a round, and in one
+_CANDIDATES, _FEWEST = 4_000, 4  # in all windows of a round, and in one
 _CLOSE, _LOOK_EVERY = 0.5, 25  # dB from psnr= at which the exact picture is drawn to see, and steps between looks
 
 
@@ -186,9 +186,12 @@ class _Artist:
         if swapped:
             order = painting.worth().argsort(descending=True, stable=True)
             painting.keep(order[: len(order) - swapped].sort().values)
-        largest = min(_LARGEST_WINDOW, _WINDOW / math.sqrt(max(1, len(painting.strokes))))
-        sides = largest / _WINDOW_RATIO, largest
         number += swapped
+        between = math.sqrt(
+            max(1, len(painting.strokes)) * (len(painting.strokes) + number)
+        )  # strokes, before and after
+        largest = min(_LARGEST_WINDOW, _WINDOW / math.sqrt(between))
+        sides = largest / _WINDOW_RATIO, largest
         windows = worst_windows(canvas, painting.target, round(_SPARE * number), sides, config.canvas, self.generator)
         candidates = max(min(_FEWEST, config.candidates), min(config.candidates, _CANDIDATES // len(windows.side)))
         painting.add(*best_strokes(windows, self.propose, candidates, number, self.brushes, self.limits))

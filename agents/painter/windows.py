@@ -117,15 +117,16 @@ def gains(windows: Windows, shape: Tensor, brush: str) -> tuple[Tensor, Tensor]:
         (m, c, 3).
     """
     size = windows.canvas.shape[-1]
-    alpha = draw_soft(shape, size, brush=brush).unsqueeze(2) * windows.inside.unsqueeze(1)
-    missing = (windows.target - windows.canvas).unsqueeze(1)
-    wanted = missing + alpha * windows.canvas.unsqueeze(1)
-    colour = (alpha * wanted).sum(dim=(3, 4)) / alpha.square().sum(dim=(3, 4)).clamp_min(1e-4)
-    colour = colour.clamp_(0.0, 1.0)
-    inside = windows.inside.unsqueeze(1)
-    before = (inside * missing.square()).sum(dim=(2, 3, 4))
-    after = (inside * (wanted - alpha * colour[..., None, None]).square()).sum(dim=(2, 3, 4))
-    return (before - after) * (windows.side / size).square()[:, None], colour
+    alpha = (draw_soft(shape, size, brush=brush) * windows.inside).flatten(2)
+    under, missing = (part.flatten(2).transpose(1, 2) for part in (windows.canvas, windows.target - windows.canvas))
+    # With T - C = D, what is left of a pixel is D + A C - A colour; sums over pixels as products of matrices.
+    once = alpha @ torch.cat([missing, missing * under], dim=2)
+    square = alpha.square()
+    twice = square @ torch.cat([under, under.square()], dim=2)
+    wanted, weight = once[..., :3] + twice[..., :3], square.sum(dim=2, keepdim=True)
+    colour = (wanted / weight.clamp_min(1e-4)).clamp_(0.0, 1.0)
+    gain = colour * (2 * wanted - colour * weight) - 2 * once[..., 3:] - twice[..., 3:]
+    return gain.sum(dim=2) * (windows.side / size).square()[:, None], colour
 
 
 def best_strokes(

@@ -43,7 +43,7 @@ class GalleryConfig:
 
     image: str = ""
     output: str = ""
-    strokes: tuple[int, ...] = (500, 2000, 5000)
+    strokes: tuple[int, ...] = (100, 500, 5000)
     long_side: int = 512
     panel: int = 320
 

@@ -224,6 +224,20 @@ def test_an_interrupted_painting_keeps_what_it_has():
         paint_whole(target, early, small())
 
 
+def test_no_seams_stand_in_a_sky():
+    """Steps between neighbours across the edges that tiles would have are no larger than elsewhere."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 192), indexing="ij")
+    sky = torch.stack([0.3 + 0.4 * rows + 0.05 * columns, 0.5 + 0.35 * rows, 0.8 + 0.15 * rows - 0.1 * columns])
+    drawn = paint_whole(sky, propose(), small(strokes=150)).draw()
+    ratios = []
+    for side in (5, 8, 10, 16, 20):
+        for axis in (1, 2):
+            steps = drawn.diff(dim=axis).abs().mean(dim=(0, 3 - axis))
+            edge = torch.arange(1, len(steps) + 1) % side == 0
+            ratios.append(float(steps[edge].mean() / steps[~edge].mean()))
+    assert sum(ratios) / len(ratios) < 1.1
+
+
 def test_odd_numbers_are_refused_in_one_line():
     for changes, message in (
         ({"steps": 0}, "give one of them"),
