@@ -57,29 +57,40 @@ def draw_boxes(shape: Tensor, kinds: Tensor, side: int) -> list[Box]:
     found: list[Box | None] = [None] * len(shape)
     for triangles in (False, True):
         mine = ((kinds == TRIANGLE) == triangles).nonzero().squeeze(1)
-        if len(mine) == 0:
-            continue
-        places = (
-            _triangles(shape[mine], 2 * finer * side)
-            if triangles
-            else circle_places(shape[mine], finer * side, CIRCLES)
-        )
-        low, high = _boxes(places, 2 * finer, side)
-        parts = list(_alike(high - low, 4 * finer * finer))
+        if len(mine):
+            boxes = _triangles(shape[mine], side, finer) if triangles else _curves(shape[mine], side, finer)
+            for index, box in zip(mine.tolist(), boxes, strict=True):
+                found[index] = box
+    return [box for box in found if box is not None]
 
-        def work(index: int, parts=parts, mine=mine, places=places, low=low, high=high) -> Tensor:
-            part = parts[index]
-            extent = (high[part] - low[part]).amax(dim=0).tolist()
-            some = tuple(place[part] for place in places)
-            alpha = _draw(some, low[part] * (2 * finer), extent, shape[mine[part]], 2 * finer)
-            for one, box, begin, end in zip(
-                mine[part].tolist(), alpha, low[part].tolist(), high[part].tolist(), strict=True
-            ):
-                cut = box[: end[0] - begin[0], : end[1] - begin[1]]
-                found[one] = Box(begin[0], begin[1], cut)
-            return alpha[:0]
 
-        in_threads(work, len(parts))
+def _curves(shape: Tensor, side: int, finer: int) -> list[Box]:
+    return _drawn(circle_places(shape, finer * side, CIRCLES), shape, side, 2 * finer)
+
+
+def _triangles(shape: Tensor, side: int, finer: int) -> list[Box]:
+    corner = triangle_corners(shape, 2 * finer * side)
+    return _drawn((corner[..., 0], corner[..., 1], torch.zeros_like(corner[..., 0])), shape, side, 2 * finer)
+
+
+def _drawn(places: tuple[Tensor, Tensor, Tensor], shape: Tensor, side: int, fine: int) -> list[Box]:
+    """Return boxes of strokes (N, 10) with circles or corners at rows, columns and radii (N, n) on the raster."""
+    low, high = _extents(places, fine, side)
+    parts = list(_alike(high - low, fine * fine))
+    found: list[Box | None] = [None] * len(shape)
+
+    def work(index: int) -> Tensor:
+        part = parts[index]
+        begin, extent = low[part], high[part] - low[part]
+        row, column, radius = (place[part] for place in places)
+        here = row - begin[:, :1] * fine, column - begin[:, 1:] * fine, radius
+        alpha = _draw(here, extent.amax(dim=0).tolist(), shape[part], fine)
+        rows = zip(part.tolist(), alpha, begin.tolist(), extent.tolist(), strict=True)
+        for number, box, (top, left), (height, width) in rows:
+            found[number] = Box(top, left, box[:height, :width])
+        return low
+
+    in_threads(work, len(parts))
     return [box for box in found if box is not None]
 
 
@@ -93,13 +104,8 @@ def paint_boxes(canvas: Tensor, boxes: list[Box], colours: Tensor) -> None:
             under.add_((colour - under).mul_(box.alpha[:rows, :columns]))
 
 
-def _triangles(shape: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    corner = triangle_corners(shape, side)
-    return corner[..., 0], corner[..., 1], torch.zeros_like(corner[..., 0])
-
-
-def _boxes(places: tuple[Tensor, ...], fine: int, side: int) -> tuple[Tensor, Tensor]:
-    """Return first and last-but-one pixels (N, 2) of the boxes around circles: rows, columns, radii on the raster."""
+def _extents(places: tuple[Tensor, Tensor, Tensor], fine: int, side: int) -> tuple[Tensor, Tensor]:
+    """Return the first pixels (N, 2) of the picture that boxes hold, and the first ones beyond them."""
     row, column, radius = places
     low = torch.stack([(row - radius).amin(dim=1), (column - radius).amin(dim=1)], dim=1)
     high = torch.stack([(row + radius).amax(dim=1), (column + radius).amax(dim=1)], dim=1)
@@ -121,12 +127,12 @@ def _alike(extent: Tensor, pixels: int) -> Iterator[Tensor]:
         begin += number
 
 
-def _draw(places: tuple[Tensor, ...], corner: Tensor, extent: list[int], shape: Tensor, fine: int) -> Tensor:
-    """Return opacity maps (b, h, w) of boxes with corners (b, 2) on the raster."""
+def _draw(places: tuple[Tensor, Tensor, Tensor], extent: list[int], shape: Tensor, fine: int) -> Tensor:
+    """Return opacity maps (b, h, w) of strokes whose circles or corners are given as seen from their boxes."""
     height, width = extent[0] * fine, extent[1] * fine
-    row, column, radius = places[0] - corner[:, :1], places[1] - corner[:, 1:], places[2]
+    row, column, radius = places
     first, last = (shape[:, entry].float().view(-1, 1, 1) for entry in (8, 9))
-    if row.shape[1] == 3:
+    if row.shape[1] == 3:  # corners
         inside = inside_triangle(torch.stack([row, column], dim=2), height, width)
         return avg_pool2d(inside.float().unsqueeze(1), fine).squeeze(1) * first
     number = last_circle(row, column, radius, height, width)

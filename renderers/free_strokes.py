@@ -61,8 +61,8 @@ class FreeStrokes:
 
     def frames(self, number: int, scale: float = 1.0) -> Iterator[Tensor]:
         """Yield about `number` pictures of the painting as it grows, the last one finished."""
-        canvas, each = self._black(scale), -(-len(self) // max(1, number))
-        for begin in range(0, len(self), each):
+        canvas, each = self._black(scale), max(1, -(-len(self) // max(1, number)))
+        for begin in range(0, max(1, len(self)), each):
             self._paint(canvas, slice(begin, begin + each), scale)
             yield canvas
 

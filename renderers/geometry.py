@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from renderers.soft import _CIRCLE_BIAS, _CURVE_BIAS
+from renderers.soft import CIRCLE_BIAS, CURVE_BIAS
 from renderers.strokes import BRUSHES, control_points, shape_for_brush
 
 FINER = 2
@@ -47,7 +47,7 @@ def geometry_of(shape: Tensor, kinds: Tensor, side: int) -> Tensor:
     points = torch.where(triangle[..., None], shape[:, :6].unflatten(1, (3, 2)), curved)
     points = _floor(points * (2 * FINER * side - 1) + 0.5)
     radii = _floor(1.0 + shape[:, 6:8] * (FINER * side / 2))
-    bias = [torch.where(circle, _CIRCLE_BIAS[i], _CURVE_BIAS[i]) for i in (0, 1)]
+    bias = [torch.where(circle, CIRCLE_BIAS[i], CURVE_BIAS[i]) for i in (0, 1)]
     curve = (points + 0.5 + bias[0][..., None]) / FINER - 0.5
     radii = (radii + bias[1]) / FINER
     path = torch.cat([curve[..., 0], curve[..., 1], radii, shape[:, 8:10]], dim=1)

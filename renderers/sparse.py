@@ -22,7 +22,7 @@ from torch import Tensor
 from renderers.geometry import TRIANGLE
 from renderers.nearest import curve_at, nearest_and_last
 from renderers.pairs import TILE, Pairs, by_rank, find_pairs
-from renderers.soft import _STEEPNESS
+from renderers.soft import STEEPNESS
 from rlsuite.running.threads import in_threads
 
 Part = slice | Tensor
@@ -79,7 +79,7 @@ class SparsePicture:
         centre = 2.0 * factor * torch.arange(TILE) + (factor - 0.5)
         row, column = torch.meshgrid(centre, centre, indexing="ij")
         self.row, self.column = row.reshape(1, -1), column.reshape(1, -1)
-        self.steep = _STEEPNESS / (2 * edge * factor)
+        self.steep = STEEPNESS / (2 * edge * factor)
         self.groups: list[Group] = []
         self.untouched = 0.0
 
@@ -90,6 +90,11 @@ class SparsePicture:
         padded[:, : self.height, : self.width] = picture
         parts = padded.view(channels, self.rows, TILE, self.columns, TILE)
         return parts.permute(1, 3, 0, 2, 4).reshape(self.rows * self.columns, channels, _PIXELS)
+
+    def untiled(self, tiles: Tensor) -> Tensor:
+        """Return the picture (3, H, W) whose tiles (T, 3, P) are given."""
+        whole = tiles.view(self.rows, self.columns, 3, TILE, TILE).permute(2, 0, 3, 1, 4)
+        return whole.reshape(3, self.rows * TILE, self.columns * TILE)[:, : self.height, : self.width]
 
     # -- which pairs there are --------------------------------------------------------------------------------
 
@@ -120,7 +125,7 @@ class SparsePicture:
         scale = 1 / (2 * self.factor)
         time = torch.linspace(0, 1, 6).expand(len(geometry), -1)
         outline = torch.stack([curve_at(geometry[:, begin : begin + 3], time) for begin in (0, 3)], dim=2)
-        edge = _TAIL * 2 * self.edge * self.factor / _STEEPNESS
+        edge = _TAIL * 2 * self.edge * self.factor / STEEPNESS
         reach = geometry[:, 6:8].amax(dim=1) + edge
         triangle = kinds == TRIANGLE
         if bool(triangle.any()):  # the lines from the middle to the corners; the rest lies within its inscribed reach
@@ -198,11 +203,10 @@ class SparsePicture:
 
     def picture(self) -> Tensor:
         """Return what was last drawn (3, H, W)."""
-        tiles = torch.zeros(self.rows * self.columns, 3, _PIXELS)
+        tiles = torch.zeros_like(self.target)
         for group in self.groups:
             tiles[group.pairs.tiles] = group.canvas
-        whole = tiles.view(self.rows, self.columns, 3, TILE, TILE).permute(2, 0, 3, 1, 4)
-        return whole.reshape(3, self.rows * TILE, self.columns * TILE)[:, : self.height, : self.width]
+        return self.untiled(tiles)
 
     def worth(self, number: int) -> Tensor:
         """Return by how much the squared error would rise (N,) without each of the N strokes last drawn."""

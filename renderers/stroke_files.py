@@ -49,9 +49,11 @@ def load_strokes(path: Path | str) -> Painting:
             raise ValueError(f"its picture has {height} x {width} pixels")
         about = found.get("about", {})
         if free:
-            strokes = _numbers(found["strokes"], single=True)
+            strokes = (
+                _numbers(found["strokes"], single=True) if found["strokes"] != [] else torch.zeros(0, 1, STROKE_SIZE)
+            )
             brushes = found["brushes"] if found["brush"] == MIXED else [found["brush"]] * len(strokes)
-            kinds = torch.tensor([BRUSHES.index(brush) for brush in brushes])
+            kinds = torch.tensor([BRUSHES.index(brush) for brush in brushes], dtype=torch.int64)
             if len(kinds) != len(strokes):
                 raise ValueError(f"it has {len(strokes)} strokes and {len(kinds)} brushes")
             return FreeStrokes(height, width, strokes[:, 0], kinds, found["brush"], about)

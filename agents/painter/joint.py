@@ -83,9 +83,7 @@ class JointPainting:
     @property
     def target(self) -> Tensor:
         """The picture (3, h, w) as it is looked at."""
-        sparse = self._sparse
-        whole = sparse.target.view(sparse.rows, sparse.columns, 3, 8, 8).permute(2, 0, 3, 1, 4)
-        return whole.reshape(3, sparse.rows * 8, sparse.columns * 8)[:, : sparse.height, : sparse.width]
+        return self._sparse.untiled(self._sparse.target)
 
     # -- which strokes there are ------------------------------------------------------------------------------
 

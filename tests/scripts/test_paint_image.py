@@ -251,6 +251,13 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
     assert "name one of agent=painter" in capsys.readouterr().err
 
 
+def test_a_black_picture_needs_no_strokes(tmp_path, capsys):
+    Image.new("RGB", (24, 16)).save(tmp_path / "night.png")
+    assert paint(tmp_path / "night.png", f"output={tmp_path / 'out'}", "strokes=20", "refine_steps=2") == 0
+    assert last_json(capsys)["strokes"] == 0
+    assert not load_strokes(tmp_path / "out" / "strokes.json").draw().any()
+
+
 def test_seams_are_steps_across_the_edges_of_tiles():
     from scripts.painter.compare_painters import seams
 
