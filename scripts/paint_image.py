@@ -46,7 +46,8 @@ from rlsuite.records.files import require_writable
 from rlsuite.records.video import VideoWriter
 
 FRAMES, FRAME_RATE = 240, 30
-TILE_STEPS, WHOLE_STEPS = 80, 300  # of refinement: on each level of tiles, and of a whole picture
+TILE_STEPS = 80  # of refinement, on each level of tiles
+WHOLE_STEPS, MOST_STEPS = 200, 600  # of a whole picture with 5,000 strokes, and with fewer, which cost less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,8 @@ class PaintConfig:
         smallest_stroke: thinnest radius, 0 to 1 of the largest there is: a quarter of a tile, or of the picture.
         largest_stroke: thickest radius.
         refine: improve the painter's strokes by gradient through the soft rasterizer.
-        refine_steps: of gradient descent: on each level of tiles (0 for 80), or in all (0 for 300, or with seconds= for
-            as many as they allow).
+        refine_steps: of gradient descent: on each level of tiles (0 for 80), or in all (0 for 200 with 5,000 strokes
+            and up to 600 with fewer, or with seconds= for as many as they allow).
         seconds: paint so long, strokes in tiles no longer than refine_steps takes; 0 for no limit.
         psnr: stop when the painting is so near the picture, in dB, be it with fewer strokes; 0 for never. Not in tiles.
         video: mp4, gif or none.
@@ -249,7 +250,8 @@ def paint_anywhere(
     picture: Tensor, config: PaintConfig, painter: PolicyPainter, brush: str, limits: Limits, began: float
 ) -> Painting:
     """Paint with strokes that may lie anywhere."""
-    steps = config.refine_steps or (0 if config.seconds else WHOLE_STEPS)
+    few = round(WHOLE_STEPS * max(1.0, (5000 / config.strokes) ** 0.5))
+    steps = config.refine_steps or (0 if config.seconds else min(MOST_STEPS, few))
     whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr)
     propose = random_shapes(torch.Generator().manual_seed(whole.seed))
     if config.guess:

@@ -38,7 +38,7 @@ _LAST_RATE = 0.02
 _ROUND_STEPS = 10
 _SPARE = 1.5  # windows for each stroke that is added
 _CANDIDATES, _FEWEST = 4_000, 4  # in all windows of a round, and in one
-_CLOSE, _LOOK_EVERY = 0.5, 25  # dB from psnr= at which the exact picture is drawn to see, and steps between looks
+_CLOSE, _LOOK_EVERY = 0.5, 25  # dB from psnr= at which the exact picture is drawn, and steps between such looks
 
 
 @dataclass(frozen=True, kw_only=True)
