@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -67,7 +68,7 @@ def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
 
     def draw(index: int) -> Tensor:
         part = slice(index * step, (index + 1) * step)
-        last = _last_circle(row[part], column[part], radius[part], 2 * size)  # (b, S, S) uint8
+        last = last_circle(row[part], column[part], radius[part], 2 * size, 2 * size)  # (b, S, S) uint8
         packed = last.to(torch.int16).add_((last > 0).to(torch.int16), alpha=1024)
         pair = packed.view(len(last), size, 2, 2 * size).sum(dim=2, dtype=torch.int16).view(torch.int32)
         total = (pair & 0xFFFF) + (pair >> 16)
@@ -95,35 +96,48 @@ def circle_places(shape: Tensor, size: int, circles: int) -> tuple[Tensor, Tenso
 
 @functools.cache
 def half_widths(largest: int) -> Tensor:
-    """Return the outlines of circles: OpenCV's, by Bresenham's midpoint algorithm.
+    """Return the outlines of circles: OpenCV's, by Bresenham's midpoint algorithm, of all radii side by side.
 
     Returns:
         (largest + 1, largest + 1) int64: [R, d] is how far a circle of radius R reaches left and right in the rows at
         distance d from its centre; -1 where it does not.
     """
-    table = [[-1] * (largest + 1) for _ in range(largest + 1)]
-    for radius, row in enumerate(table):
-        across, down, error, minus = radius, 0, 0, 2 * radius - 1
-        while across >= down:
-            row[down] = max(row[down], across)
-            row[across] = max(row[across], down)
-            error += 2 * down + 1
-            down += 1
-            if error > 0:
-                error -= minus
-                minus -= 2
-                across -= 1
-    return torch.tensor(table)
+    table = np.full((largest + 1, largest + 1), -1)
+    radius = np.arange(largest + 1)
+    across, error, minus = radius.copy(), np.zeros_like(radius), 2 * radius - 1
+    for down in range(largest + 1):
+        radius = radius[across[radius] >= down]  # circles that are not yet whole
+        if len(radius) == 0:
+            break
+        table[radius, down] = np.maximum(table[radius, down], across[radius])
+        table[radius, across[radius]] = np.maximum(table[radius, across[radius]], down)
+        error[radius] += 2 * down + 1
+        over = radius[error[radius] > 0]
+        error[over] -= minus[over]
+        minus[over] -= 2
+        across[over] -= 1
+    return torch.from_numpy(table)
 
 
-def _last_circle(row: Tensor, column: Tensor, radius: Tensor, side: int) -> Tensor:
-    """Return (B, S, S) uint8: one more than the number of the last circle over each pixel, 0 where there is none."""
+def last_circle(row: Tensor, column: Tensor, radius: Tensor, height: int, width: int) -> Tensor:
+    """Return one more than the number of the last circle over each pixel of a raster, 0 where there is none.
+
+    Args:
+        row: (B, n) int64, of the centres, which lie on the raster.
+        column: (B, n).
+        radius: (B, n).
+        height: of the raster.
+        width: of the raster.
+
+    Returns:
+        (B, height, width) uint8.
+    """
     batch, circles = row.shape
     device, largest = row.device, int(radius.max())
     row, column, radius = row.flatten(), column.flatten(), radius.flatten()
     # One entry for each row of each circle; a circle's centre always lies on the raster, so none is empty.
     top = (row - radius).clamp_min(0)
-    count = (row + radius).clamp_max(side - 1) - top + 1
+    count = (row + radius).clamp_max(height - 1) - top + 1
     circle = torch.repeat_interleave(count)
     entry = torch.arange(len(circle), device=device)
     line = entry + (top - count.cumsum(0) + count)[circle]
@@ -131,14 +145,14 @@ def _last_circle(row: Tensor, column: Tensor, radius: Tensor, side: int) -> Tens
     half = reach.flatten()[(radius * len(reach))[circle] + (line - row[circle]).abs()]
     centre = column[circle]
     left = (centre - half).clamp_min_(0)
-    length = (centre + half).clamp_max_(side - 1) - left + 1
-    stroke_begin = (torch.arange(batch, device=device) * (side * side)).repeat_interleave(circles)
-    begin = line.mul_(side).add_(left).add_(stroke_begin[circle])
+    length = (centre + half).clamp_max_(width - 1) - left + 1
+    stroke_begin = (torch.arange(batch, device=device) * (height * width)).repeat_interleave(circles)
+    begin = line.mul_(width).add_(left).add_(stroke_begin[circle])
     number = torch.arange(1, circles + 1, device=device, dtype=torch.uint8).repeat(batch)[circle]
 
     levels = (2 * largest + 1).bit_length()
     power = torch.arange(2 * largest + 2, device=device).float().add_(0.5).log2_().long()[length]  # floor(log2(length))
-    tables = torch.zeros((levels, batch * side * side), dtype=torch.uint8, device=device)
+    tables = torch.zeros((levels, batch * height * width), dtype=torch.uint8, device=device)
     place = begin + power * tables.shape[1]
     other = place + length - (1 << power)
     # Numbers rise along a stroke, so the later of two circles at one place is the larger.
@@ -149,18 +163,26 @@ def _last_circle(row: Tensor, column: Tensor, radius: Tensor, side: int) -> Tens
         torch.maximum(tables[level - 1], tables[level], out=tables[level - 1])
         shifted = tables[level - 1, half_length:]
         torch.maximum(shifted, tables[level, :-half_length], out=shifted)
-    return tables[0].view(batch, side, side)
+    return tables[0].view(batch, height, width)
 
 
 def _draw_triangles(shape: Tensor, size: int) -> Tensor:
     """Return opacity maps of filled triangles: a pixel of the raster belongs to it if its centre does."""
     side = 2 * size
-    corner = torch.floor(shape[:, :6].reshape(-1, 3, 2) * (side - 1) + 0.5)
-    following = corner.roll(-1, dims=1)
-    index = torch.arange(side, device=shape.device, dtype=shape.dtype)
-    row, column = index.view(1, 1, -1, 1), index.view(1, 1, 1, -1)
-    rise, run = ((following - corner)[..., axis, None, None] for axis in (0, 1))
-    turn = run * (row - corner[..., 0, None, None]) - rise * (column - corner[..., 1, None, None])  # (B, 3, S, S)
-    inside = (turn >= 0).all(dim=1) | (turn <= 0).all(dim=1)
-    covered = avg_pool2d(inside.float().unsqueeze(1), 2).squeeze(1)
+    covered = avg_pool2d(inside_triangle(triangle_corners(shape, side), side, side).float().unsqueeze(1), 2).squeeze(1)
     return covered * shape[:, 8].float().view(-1, 1, 1)
+
+
+def triangle_corners(shape: Tensor, side: int) -> Tensor:
+    """Return the corners (B, 3, 2) of triangles (B, 10): pixels of a raster of a given side."""
+    return torch.floor(shape[:, :6].reshape(-1, 3, 2) * (side - 1) + 0.5)
+
+
+def inside_triangle(corner: Tensor, height: int, width: int) -> Tensor:
+    """Say (B, height, width) which pixels of a raster have their centre in a triangle with corners (B, 3, 2)."""
+    following = corner.roll(-1, dims=1)
+    row = torch.arange(height, device=corner.device, dtype=corner.dtype).view(1, 1, -1, 1)
+    column = torch.arange(width, device=corner.device, dtype=corner.dtype).view(1, 1, 1, -1)
+    rise, run = ((following - corner)[..., axis, None, None] for axis in (0, 1))
+    turn = run * (row - corner[..., 0, None, None]) - rise * (column - corner[..., 1, None, None])
+    return (turn >= 0).all(dim=1) | (turn <= 0).all(dim=1)

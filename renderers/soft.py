@@ -19,13 +19,13 @@ from renderers.strokes import control_points, shape_for_brush
 
 SAMPLES = 6
 EDGE = 0.5  # width of the smooth step in pixels
-_STEEPNESS = 1.7
+STEEPNESS = 1.7
 _END = 0.99  # the exact rasterizer's last circle
 # Truncation moves the exact rasterizer's circles by half a pixel of its raster and makes them half a pixel smaller, and
 # OpenCV's circles reach half a pixel further than their radius; on average, as fits best: (places, radii). Where all
 # circles are one, nothing is truncated.
-_CURVE_BIAS = (-0.4, -0.1)
-_CIRCLE_BIAS = (0.0, 0.35)
+CURVE_BIAS = (-0.4, -0.1)
+CIRCLE_BIAS = (0.0, 0.35)
 _CHUNK_BYTES = 2**22  # samples that stay in the cache are several times faster
 
 
@@ -46,7 +46,7 @@ def draw_soft(shape: Tensor, size: int, *, brush: str = "bezier", edge: float = 
     if brush == "triangle":
         alpha = _triangles(flat, size, edge)
     else:
-        alpha = _curves(flat, size, edge, samples, _CIRCLE_BIAS if brush == "circle" else _CURVE_BIAS)
+        alpha = _curves(flat, size, edge, samples, CIRCLE_BIAS if brush == "circle" else CURVE_BIAS)
     return alpha.view(*shape.shape[:-1], size, size)
 
 
@@ -65,7 +65,7 @@ def _curves(shape: Tensor, size: int, edge: float, samples: int, bias: tuple[flo
     radius = torch.lerp(radii[:, :1], radii[:, 1:], nearest) + bias[1]
     place_row, place_column = (_curve_at(points[..., axis], nearest) + bias[0] for axis in (0, 1))
     distance = torch.sqrt((row - place_row) ** 2 + (column - place_column) ** 2 + 1e-6)
-    cover = torch.sigmoid((radius - distance) * (_STEEPNESS / (2 * edge)))
+    cover = torch.sigmoid((radius - distance) * (STEEPNESS / (2 * edge)))
     return cover * torch.lerp(shape[:, 8:9], shape[:, 9:10], last)
 
 
@@ -129,4 +129,4 @@ def _triangles(shape: Tensor, size: int, edge: float) -> Tensor:
     turn = turn / (side.square().sum(dim=-1, keepdim=True) + 1e-6).sqrt()
     double_area = side[:, 0, 1] * side[:, 1, 0] - side[:, 0, 0] * side[:, 1, 1]
     inside = (turn * double_area.sign().view(-1, 1, 1)).amin(dim=1)
-    return torch.sigmoid((inside + 0.5) * (_STEEPNESS / (2 * edge))) * shape[:, 8:9]
+    return torch.sigmoid((inside + 0.5) * (STEEPNESS / (2 * edge))) * shape[:, 8:9]

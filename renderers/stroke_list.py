@@ -1,4 +1,4 @@
-"""A painting as a list of strokes: what is kept in JSON, and drawn again at any size by the exact rasterizer.
+"""A painting as strokes in tiles, drawn again at any size by the exact rasterizer.
 
 Strokes lie in layers, painted one after the other. Within a layer each stroke belongs to a square tile and is clipped
 to it; a layer's tiles do not overlap, so that all of them are painted at once, each in its strokes' order.
@@ -8,22 +8,16 @@ Shapes: L layers, m tiles of a layer, n strokes of each of its tiles, H, W sides
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from renderers.bezier import draw_exact
-from renderers.strokes import BRUSHES, SHAPE_SIZE, STROKE_SIZE, composite
-from rlsuite.errors import UserError
-from rlsuite.records.files import read_text, write_atomically
+from renderers.strokes import SHAPE_SIZE, composite
 
-FORMAT = "rlsuite strokes 1"
-LARGEST_FILE = 1 << 29  # bytes
 _CHUNK_PIXELS = 2**22  # of opacity maps of several tiles drawn at a time
 _TILE_PIXELS = 2**23  # and of one tile's; a tile with more is painted some strokes after the others
 
@@ -132,55 +126,3 @@ def paste(picture: Tensor, tiles: Tensor, corners: Tensor, ends: Tensor) -> None
     kept = row_kept[:, :, None] & column_kept[:, None, :]
     place = (rows[:, :, None] * width + columns[:, None, :])[kept]
     picture.view(3, -1)[:, place] = tiles.transpose(0, 1)[:, kept]
-
-
-# -- JSON ---------------------------------------------------------------------------------------------------
-
-
-def save_strokes(strokes: StrokeList, path: Path) -> None:
-    """Write a painting as JSON, numbers to six decimals; docs/painting.md says what the entries mean."""
-    layers = [
-        {
-            "side": layer.side,
-            "tiles": [
-                {"corner": corner, "strokes": [[round(number, 6) for number in stroke] for stroke in tile]}
-                for corner, tile in zip(layer.places.tolist(), layer.strokes.tolist(), strict=True)
-            ],
-        }
-        for layer in strokes.layers
-    ]
-    whole = {"format": FORMAT, "height": strokes.height, "width": strokes.width, "brush": strokes.brush}
-    text = json.dumps({**whole, "about": strokes.about, "layers": layers}, separators=(",", ":"))
-    write_atomically(path, text + "\n")
-
-
-def load_strokes(path: Path | str) -> StrokeList:
-    """Read what save_strokes wrote.
-
-    Raises:
-        UserError: if the file is missing or no list of strokes.
-    """
-    try:
-        found = json.loads(read_text(Path(path), LARGEST_FILE))
-        if found["format"] != FORMAT or found["brush"] not in BRUSHES:
-            raise ValueError("it is of another format")
-        layers = [_layer(layer) for layer in found["layers"]]
-        height, width = int(found["height"]), int(found["width"])
-        if min(height, width) < 1:
-            raise ValueError(f"its picture has {height} x {width} pixels")
-        return StrokeList(height, width, found["brush"], layers, found.get("about", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: no list of strokes can be read from it ({text})") from None
-
-
-def _layer(found: dict[str, Any]) -> Layer:
-    """Return a layer as JSON has it; one of many errors where it is none."""
-    side, tiles = int(found["side"]), found["tiles"]
-    places = torch.tensor([tile["corner"] for tile in tiles], dtype=torch.int64).view(-1, 2)
-    strokes = torch.tensor([tile["strokes"] for tile in tiles], dtype=torch.float32).view(len(tiles), -1, STROKE_SIZE)
-    if side < 1 or strokes.numel() == 0:
-        raise ValueError(f"a layer has tiles of side {side} with {strokes.shape[1]} strokes")
-    if not bool(((strokes >= 0.0) & (strokes <= 1.0)).all()):  # NaN is neither
-        raise ValueError("a stroke's numbers lie outside of 0 to 1")
-    return Layer(side, places, strokes)

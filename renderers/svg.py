@@ -13,8 +13,10 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from renderers.stroke_list import StrokeList
-from renderers.strokes import SHAPE_SIZE, control_points, shape_for_brush
+from renderers.free_strokes import FreeStrokes
+from renderers.geometry import shapes_for_kinds
+from renderers.stroke_files import Painting
+from renderers.strokes import BRUSHES, SHAPE_SIZE, control_points, shape_for_brush
 from rlsuite.records.files import write_atomically
 
 SAMPLES = 10  # points along each side of an outline
@@ -26,13 +28,18 @@ _HEAD = (
 )
 
 
-def save_svg(strokes: StrokeList, path: Path) -> None:
+def save_svg(strokes: Painting, path: Path) -> None:
     """Write a painting as SVG in its own pixels."""
     parts = [_HEAD.format(strokes.width, strokes.height, len(strokes))]
     for number, layer in enumerate(strokes.layers, start=1):
-        label = quoteattr(f"{number}: tiles of {layer.side} pixels")
+        label = quoteattr("strokes" if isinstance(strokes, FreeStrokes) else f"{number}: tiles of {layer.side} pixels")
         parts.append(f'<g id="layer{number}" inkscape:groupmode="layer" inkscape:label={label}>\n')
-        shapes = shape_for_brush(layer.strokes[..., :SHAPE_SIZE], strokes.brush).double()
+        if isinstance(strokes, FreeStrokes):
+            brushes = [BRUSHES[kind] for kind in strokes.kinds.tolist()]
+            shapes = shapes_for_kinds(strokes.strokes[:, :SHAPE_SIZE], strokes.kinds).double().unsqueeze(0)
+        else:
+            brushes = [strokes.brush] * layer.strokes.shape[1]
+            shapes = shape_for_brush(layer.strokes[..., :SHAPE_SIZE], strokes.brush).double()
         points = np.stack([point.numpy() for point in control_points(shapes)], axis=-2)  # (m, n, 3, 2)
         colours = (layer.strokes[..., SHAPE_SIZE:] * 255).round().int().tolist()
         for tile, (top, left) in enumerate(layer.places.tolist()):
@@ -42,7 +49,7 @@ def save_svg(strokes: StrokeList, path: Path) -> None:
             for index, shape in enumerate(shapes[tile].tolist()):
                 place = points[tile, index] * (layer.side - 0.5) + (top, left) + 0.25
                 name = f"s{number}-{tile}-{index}"
-                parts.append(_stroke(name, place, shape, colours[tile][index], layer.side, strokes.brush))
+                parts.append(_stroke(name, place, shape, colours[tile][index], layer.side, brushes[index]))
             parts.append("</g>\n")
         parts.append("</g>\n")
     parts.append("</g>\n</svg>\n")

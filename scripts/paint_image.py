@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -26,21 +26,28 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
+from agents.painter.joint import painting_bytes
 from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
-from agents.painter.weights import SHIPPED, load_painter
+from agents.painter.weights import SHIPPED, PolicyPainter, load_painter
+from agents.painter.whole import WholeConfig, paint_whole
+from agents.painter.windows import guessed_and_random, random_shapes
+from renderers.free_strokes import MIXED, free_drawing_bytes
 from renderers.photo import read_photo
-from renderers.stroke_list import StrokeList, drawing_bytes, save_strokes
+from renderers.stroke_files import Painting, save_strokes
+from renderers.stroke_list import drawing_bytes
 from renderers.strokes import BRUSHES
 from renderers.svg import save_svg
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
 from rlsuite.records.video import VideoWriter
 
 FRAMES, FRAME_RATE = 240, 30
+TILE_STEPS = 80  # of refinement, on each level of tiles
+WHOLE_STEPS, MOST_STEPS = 200, 600  # of a whole picture with 5,000 strokes, and with fewer, which cost less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +58,26 @@ class PaintConfig:
         image: the picture, also as the first argument without image=.
         output: the folder; default painted/<name of the picture>, with a number where there is one already.
         strokes: at most.
-        divide: 0 puts finer and finer tiles where the error is; d paints as the paper does, the whole picture and then
-            each square tile of a d-th of its longer side: d x d tiles, or fewer where the picture is no square.
+        tiles: clip strokes to tiles, finer and finer ones where the error is, each level refined by itself; without,
+            strokes lie anywhere and are refined all together. divide=, smallest_tile= and refine=false do so too.
+        divide: d paints as the paper does, the whole picture and then each square tile of a d-th of its longer side:
+            d x d tiles, or fewer where the picture is no square; 0 does not.
         long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
         output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
         smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
             suite's own.
-        brush: bezier, opaque, circle, triangle or line; without it the one that the painter learned to paint with.
+        guess: the trained painter proposes most of the candidates for a new stroke, instead of chance; in tiles it
+            proposes all strokes anyway.
+        brush: bezier, opaque, circle, triangle, line, or mixed (all but opaque ones, not in tiles); without it the one
+            that the painter learned to paint with.
         opaque: strokes hide what is under them.
-        smallest_stroke: thinnest radius, 0 to 1 of the largest there is (a quarter of a tile).
+        smallest_stroke: thinnest radius, 0 to 1 of the largest there is: a quarter of a tile, or of the picture.
         largest_stroke: thickest radius.
         refine: improve the painter's strokes by gradient through the soft rasterizer.
-        refine_steps: of gradient descent, each level.
-        seconds: stop refining after so many; 0 for no limit.
+        refine_steps: of gradient descent: on each level of tiles (0 for 80), or in all (0 for 200 with 5,000 strokes
+            and up to 600 with fewer, or with seconds= for as many as they allow).
+        seconds: paint so long, strokes in tiles no longer than refine_steps takes; 0 for no limit.
+        psnr: stop when the painting is so near the picture, in dB, be it with fewer strokes; 0 for never. Not in tiles.
         video: mp4, gif or none.
         weights: a painter's file; default the suite's own.
         num_threads: of torch; 0 takes all cores.
@@ -72,17 +86,20 @@ class PaintConfig:
     image: str = ""
     output: str = ""
     strokes: int = 5000
+    tiles: bool = False
     divide: int = 0
     long_side: int = 512
     output_size: int = 0
     smallest_tile: int = 0
+    guess: bool = False
     brush: str = ""
     opaque: bool = False
     smallest_stroke: float = 0.0
     largest_stroke: float = 1.0
     refine: bool = True
-    refine_steps: int = 80
+    refine_steps: int = 0
     seconds: float = 0.0
+    psnr: float = 0.0
     video: str = "mp4"
     weights: str = ""
     num_threads: int = 0
@@ -98,22 +115,39 @@ class PaintConfig:
             f"smallest_tile={self.smallest_tile}: use 4 or more, or 0 for half of the painter's canvas",
         )
         if self.brush:
-            require_choice("brush", self.brush, BRUSHES)
+            require_choice("brush", self.brush, (*BRUSHES, MIXED))
         require_choice("video", self.video, ("mp4", "gif", "none"))
         require(
             0.0 <= self.smallest_stroke <= self.largest_stroke <= 1.0,
             f"smallest_stroke={self.smallest_stroke}, largest_stroke={self.largest_stroke}: use 0 to 1, in this order",
         )
-        require(self.seconds >= 0, f"seconds={self.seconds}: use 0 (no limit) or more")
+        require_finite("seconds", self.seconds, low=0.0)
+        require_finite("psnr", self.psnr, low=0.0)
         require(self.refine_steps >= 0, f"refine_steps={self.refine_steps}: use 0 or more")
-        for name, default in (("refine_steps", 80), ("seconds", 0.0)):
+        for name in ("refine_steps", "seconds", "psnr"):
             value = getattr(self, name)
-            require(self.refine or value == default, f"{name}={value}: it is for refining; leave out refine=false")
+            require(self.refine or value == 0, f"{name}={value}: it is for refining; leave out refine=false")
+        if self.tiled:
+            which = next(
+                name
+                for name in ("divide", "smallest_tile", "tiles", "refine")
+                if getattr(self, name) != (name == "refine")
+            )
+            require(self.brush != MIXED, f"brush=mixed: strokes in tiles are of one brush; leave out {which}=")
+            require(
+                not self.guess, "guess=true: strokes in tiles are the trained painter's already; leave out guess=true"
+            )
+            require(self.psnr == 0, f"psnr={self.psnr}: strokes in tiles follow a plan; leave out {which}=")
         require(
             self.divide == 0 or self.smallest_tile == 0,
             f"smallest_tile={self.smallest_tile}: divide={self.divide} names the tiles already; leave one of them out",
         )
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+
+    @property
+    def tiled(self) -> bool:
+        """Whether strokes are clipped to tiles."""
+        return self.tiles or self.divide > 0 or self.smallest_tile > 0 or not self.refine
 
     @property
     def names(self) -> list[str]:
@@ -178,48 +212,84 @@ def _is_option(argument: str) -> bool:
 
 
 def require_memory(picture: Tensor, config: PaintConfig) -> None:
-    """Raise UserError where painting.png would be too large to be drawn, before anything is painted."""
-    side, free = config.output_size or max(picture.shape[1:]), psutil.virtual_memory().available
+    """Raise UserError where painting, or drawing painting.png, would not fit into memory, before anything is done."""
+    free, longer = psutil.virtual_memory().available, max(picture.shape[1:])
     key = "output_size" if config.output_size else "long_side"
-    require(
-        drawing_bytes(side) < 0.9 * free,
-        f"{key}={side}: drawing so large a picture takes {drawing_bytes(side) / 1e9:.1f} GB and {free / 1e9:.1f} are "
-        f"free; use {int(side * (0.8 * free / drawing_bytes(side)) ** 0.5)} or less",
-    )
+    needs = [(key, config.output_size or longer, drawing_bytes if config.tiled else free_drawing_bytes)]
+    if not config.tiled:
+        share = picture[0].numel() / longer**2
+        needs.append(("long_side", longer, lambda side: painting_bytes(round(share * side * side))))
+    for key, side, forecast in needs:
+        fits = side
+        while fits > 16 and forecast(fits) >= 0.8 * free:
+            fits = int(0.95 * fits)
+        require(
+            forecast(side) < 0.9 * free,
+            f"{key}={side}: so large a picture takes {forecast(side) / 1e9:.1f} GB and {free / 1e9:.1f} are free; use "
+            f"{fits} or less",
+        )
 
 
-def paint(picture: Tensor, config: PaintConfig, began: float) -> StrokeList:
+def paint(picture: Tensor, config: PaintConfig, began: float) -> Painting:
     """Return the painting of a picture (3, H, W), showing a progress bar."""
     painter = load_painter(config.weights or SHIPPED)
-    height, width = picture.shape[1:]
-    if config.divide:
-        levels = divided_plan(height, width, config.strokes, config.divide)
-    else:
-        levels = plan_for(painter, height, width, config.strokes, config.smallest_tile)
     brush = config.brush or painter.brush
     limits = Limits(config.smallest_stroke, config.largest_stroke, config.opaque)
     if brush == "triangle":
         unused = config.smallest_stroke > 0.0 or config.largest_stroke < 1.0
         require(not unused, "smallest_stroke, largest_stroke: triangles have no radius; leave them out")
+    how = paint_tiles if config.tiled else paint_anywhere
+    painting = how(picture, config, painter, brush, limits, began)
+    painting.about |= {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
+    return painting
+
+
+def paint_anywhere(
+    picture: Tensor, config: PaintConfig, painter: PolicyPainter, brush: str, limits: Limits, began: float
+) -> Painting:
+    """Paint with strokes that may lie anywhere."""
+    few = round(WHOLE_STEPS * max(1.0, (5000 / config.strokes) ** 0.5))
+    steps = config.refine_steps or (0 if config.seconds else min(MOST_STEPS, few))
+    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr)
+    propose = random_shapes(torch.Generator().manual_seed(whole.seed))
+    if config.guess:
+        whole = replace(whole, canvas=painter.size)
+        propose = guessed_and_random(policy(painter, None, limits), whole.seed)
+    with progress_bar("% done") as progress:
+        task = progress.add_task("painting", total=100)
+
+        def report(strokes: int, share: float) -> None:
+            progress.update(task, completed=int(100 * share), description=f"painting, {strokes} strokes,")
+
+        return paint_whole(picture, propose, whole, brush, limits, report=report, began=began)
+
+
+def paint_tiles(
+    picture: Tensor, config: PaintConfig, painter: PolicyPainter, brush: str, limits: Limits, began: float
+) -> Painting:
+    """Paint with strokes that are clipped to tiles."""
+    height, width = picture.shape[1:]
+    if config.divide:
+        levels = divided_plan(height, width, config.strokes, config.divide)
+    else:
+        levels = plan_for(painter, height, width, config.strokes, config.smallest_tile)
     with progress_bar("strokes") as progress:
         task = progress.add_task("painting", total=None)
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        painting = paint_picture(
+        return paint_picture(
             picture,
             policy(painter, brush, limits),
             levels,
             size=painter.size,
             brush=brush,
-            refinement=RefineConfig(steps=config.refine_steps) if config.refine else None,
+            refinement=RefineConfig(steps=config.refine_steps or TILE_STEPS) if config.refine else None,
             limits=limits,
             report=report,
             deadline=began + config.seconds if config.seconds else None,
         )
-    painting.about = {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
-    return painting
 
 
 def progress_bar(what: str) -> Progress:
@@ -228,7 +298,7 @@ def progress_bar(what: str) -> Progress:
     return Progress(counted, BarColumn(), TimeElapsedColumn(), transient=True)
 
 
-def write(painting: StrokeList, folder: Path, config: PaintConfig) -> Tensor:
+def write(painting: Painting, folder: Path, config: PaintConfig) -> Tensor:
     """Write all files; return the picture as it was drawn at the size it was painted, (3, H, W) in [0, 1], in bytes."""
     longer = max(painting.height, painting.width)
     scale = config.output_size / longer if config.output_size else 1.0
@@ -251,7 +321,7 @@ def write(painting: StrokeList, folder: Path, config: PaintConfig) -> Tensor:
     return torch.from_numpy(drawn).permute(2, 0, 1) / 255.0
 
 
-def shown_frames(painting: StrokeList, number: int, scale: float) -> Iterator[np.ndarray]:
+def shown_frames(painting: Painting, number: int, scale: float) -> Iterator[np.ndarray]:
     """Yield a video's frames (H, W, 3) uint8, showing a progress bar."""
     with progress_bar("frames") as progress:
         task = progress.add_task("video", total=number)

@@ -3,7 +3,7 @@
 The photo and its paintings stand side by side. Pictures are painted as paint_image.py paints by default. The gallery of
 docs/painting.md and README is
 
-    python scripts/painter/make_gallery.py image=ASTRONAUT output=docs/pictures/astronaut.jpg
+    python scripts/painter/make_gallery.py image=ASTRONAUT output=docs/pictures/astronaut.jpg refine_steps=150
 
 where ASTRONAUT is astronaut.png of scikit-image's data. The last line printed is JSON: path, and psnr by strokes.
 """
@@ -37,13 +37,15 @@ class GalleryConfig:
         image: the picture, also as the first argument without image=.
         output: the file; its suffix says of which kind.
         strokes: of each painting.
+        refine_steps: as paint_image.py has them; 0 for its own.
         long_side: pixels of the picture's longer side while it is painted.
         panel: pixels of it in the gallery.
     """
 
     image: str = ""
     output: str = ""
-    strokes: tuple[int, ...] = (500, 2000, 5000)
+    strokes: tuple[int, ...] = (100, 500, 5000)
+    refine_steps: int = 0
     long_side: int = 512
     panel: int = 320
 
@@ -67,7 +69,9 @@ def main(arguments: list[str]) -> int:
     torch.set_flush_denormal(True)
     panels, psnr = [Image.fromarray(as_bytes(picture))], {}
     for strokes in config.strokes:
-        how = PaintConfig(image=str(path), strokes=strokes, long_side=config.long_side)
+        how = PaintConfig(
+            image=str(path), strokes=strokes, refine_steps=config.refine_steps, long_side=config.long_side
+        )
         drawn = as_bytes(paint(picture, how, time.perf_counter()).draw())
         panels.append(Image.fromarray(drawn))
         error = np.square(drawn / 255.0 - picture.permute(1, 2, 0).numpy()).mean()

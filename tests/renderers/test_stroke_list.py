@@ -6,7 +6,8 @@ import torch
 
 from renderers import stroke_list
 from renderers.bezier import draw_exact
-from renderers.stroke_list import Layer, StrokeList, cut, load_strokes, paste, save_strokes
+from renderers.stroke_files import load_strokes, save_strokes
+from renderers.stroke_list import Layer, StrokeList, cut, paste
 from renderers.strokes import composite
 from renderers.svg import save_svg
 from rlsuite.errors import UserError

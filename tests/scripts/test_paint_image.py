@@ -13,9 +13,11 @@ from PIL import Image
 from agents.painter.agent import Painter
 from agents.painter.config import PainterConfig
 from agents.painter.weights import load_painter, save_painter
+from renderers.free_strokes import FreeStrokes
 from renderers.neural import load_renderer
 from renderers.soft import draw_soft
-from renderers.stroke_list import StrokeList, load_strokes
+from renderers.stroke_files import load_strokes
+from renderers.stroke_list import StrokeList
 from rlsuite.cli import run_script
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.vector_env import EnvironmentFacts
@@ -84,6 +86,9 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
             ["opaque=true", "smallest_stroke=0.1", "largest_stroke=0.3", "refine_steps=2", "video=none"],
             ["brush=circle", "refine_steps=2", "video=none", "seconds=0.5"],
             ["brush=triangle", "refine_steps=2", "video=none", "long_side=32"],
+            ["brush=mixed", "refine_steps=12", "video=gif", "psnr=15"],
+            ["guess=true", "refine_steps=2", "video=none"],
+            ["tiles=true", "refine_steps=2", "video=none", "seconds=5"],
         )
     ):
         out = tmp_path / str(number)
@@ -96,6 +101,10 @@ def test_options_that_people_ask_for(photo, tmp_path, capsys):
     assert float(numbers[:, 6:8].min()) >= 0.1 - 1e-6
     assert float(numbers[:, 6:8].max()) <= 0.3 + 1e-6
     assert load_strokes(tmp_path / "3/strokes.json").width == 32
+    mixed, tiled = load_strokes(tmp_path / "4/strokes.json"), load_strokes(tmp_path / "6/strokes.json")
+    assert isinstance(mixed, FreeStrokes)
+    assert len(set(mixed.kinds.tolist())) > 1
+    assert isinstance(tiled, StrokeList)
 
 
 def test_strokes_are_those_of_the_brush_that_the_painter_learned_with(photo, tmp_path):
@@ -125,6 +134,13 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
         ([photo, "refine=false", "refine_steps=3"], "refine_steps=3: it is for refining"),
         ([photo, "refine=false", "seconds=3"], "seconds=3.0: it is for refining"),
         ([photo, "divide=3", "smallest_tile=8"], "leave one of them out"),
+        ([photo, "divide=3", "psnr=20"], "leave out divide="),
+        ([photo, "tiles=true", "brush=mixed"], "leave out tiles="),
+        ([photo, "refine=false", "brush=mixed"], "leave out refine="),
+        ([photo, "refine=false", "psnr=20"], "psnr=20.0: it is for refining"),
+        ([photo, "divide=3", "guess=true"], "leave out guess"),
+        ([photo, "seconds=inf"], "seconds=inf: use a finite number"),
+        ([photo, "psnr=-3"], "psnr=-3.0: use a finite number"),
         ([tmp_path / "text.png"], "no picture can be read"),
         ([photo, photo.with_name("other.png")], "one picture at a time"),
         ([photo, "strokes=3"], "use 5 or more"),
@@ -140,7 +156,7 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
         (["image=no (such) one.png"], "no (such) one.png: there is no such file"),
         ([photo, "weights=no (such) one"], "weights=no (such) one: no painter can be read"),
         ([photo, "brush=triangle", "smallest_stroke=0.9"], "triangles have no radius"),
-        ([photo, "output_size=16384"], "output_size=16384: drawing so large a picture takes"),
+        ([photo, "output_size=16384"], "output_size=16384: so large a picture takes"),
     ):
         assert paint(*arguments) == 2
         lines = capsys.readouterr().err.strip().splitlines()
@@ -233,16 +249,52 @@ def test_other_agents_are_no_painters(tmp_path, capsys):
     assert "name one of agent=painter" in capsys.readouterr().err
 
 
+def test_a_black_picture_needs_no_strokes(tmp_path, capsys):
+    Image.new("RGB", (24, 16)).save(tmp_path / "night.png")
+    assert paint(tmp_path / "night.png", f"output={tmp_path / 'out'}", "strokes=20", "refine_steps=2") == 0
+    assert last_json(capsys)["strokes"] == 0
+    assert not load_strokes(tmp_path / "out" / "strokes.json").draw().any()
+
+
+def test_seams_are_steps_across_the_edges_of_tiles():
+    from scripts.painter.compare_painters import seams
+
+    ramp = torch.linspace(0, 1, 40).view(1, 1, 40).expand(3, 30, 40).clone()
+    ramp += torch.linspace(0, 1, 30).view(1, 30, 1)
+    assert seams(ramp, 10) == pytest.approx(1.0, abs=0.1)
+    ramp[:, :, 20:] += 0.5  # one of five edges, the others with a step of a 39th or a 29th
+    edges = [1 / 39, 1 / 39 + 0.5, 1 / 39, 1 / 29, 1 / 29]
+    elsewhere = (36 / 39 + 27 / 29) / 63
+    assert seams(ramp, 10) == pytest.approx(sum(edges) / 5 / elsewhere, rel=1e-3)
+
+
+def test_an_interrupted_painting_is_written(photo, tmp_path, capsys, monkeypatch):
+    from agents.painter import joint
+
+    plain_step = joint.JointPainting.step
+
+    def interrupted(self, share=1.0):
+        if self.steps == 8:
+            raise KeyboardInterrupt
+        return plain_step(self, share)
+
+    monkeypatch.setattr(joint.JointPainting, "step", interrupted)
+    assert paint(photo, f"output={tmp_path}", "strokes=40", "refine_steps=20", "video=none", "num_threads=1") == 0
+    assert 0 < last_json(capsys)["strokes"] <= 40
+    assert (tmp_path / "painting.png").is_file()
+
+
 def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     from scripts.painter import compare_painters
 
-    sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1"]
+    sizes = ["strokes=60", "seconds=6", "steps=2", "long_side=48", "num_threads=1", "processor=true"]
     report = tmp_path / "report.json"
     assert run_script(compare_painters.main, [f"data={photo.parent}", f"output={report}", *sizes]) == 0
-    assert set(last_json(capsys)) == {"policy", "refined", "gradient", "planned", "greedy"}
+    assert set(last_json(capsys)) == set(compare_painters.PAINTERS)
     found = json.loads(report.read_text())
-    assert len(found["pictures"]) == 5
+    assert len(found["pictures"]) == 7
     assert all(row["strokes"] <= 60 for row in found["pictures"])
     assert found["mean"]["refined"]["psnr"] > found["mean"]["policy"]["psnr"]
+    assert found["mean"]["whole"]["psnr"] > found["mean"]["refined"]["psnr"] + 1.0
     assert run_script(compare_painters.main, [f"data={tmp_path}"]) == 2
     assert "holds no picture" in capsys.readouterr().err
