@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.painter.joint import JointConfig, JointPainting, psnr_of
+from agents.painter.joint import JointConfig, JointPainting
 from agents.painter.refine import Limits
 from agents.painter.whole import WholeConfig, paint_whole
 from agents.painter.windows import (
@@ -22,6 +22,7 @@ from agents.painter.windows import (
 from renderers.soft import draw_soft
 from renderers.strokes import BRUSHES
 from rlsuite.errors import UserError
+from rlsuite.metrics.pictures import decibels
 
 KODAK = Path(os.environ.get("RLSUITE_DATA", "../shared/data")) / "kodak"
 
@@ -40,7 +41,7 @@ def small(**changes):
 
 
 def exact_psnr(painting, target):
-    return psnr_of(float((painting.draw() - target).square().mean()))
+    return decibels(float((painting.draw() - target).square().mean()))
 
 
 # -- windows ------------------------------------------------------------------------------------------------
