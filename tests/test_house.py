@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.draw_tree import with_tree
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("rlsuite", "renderers", "envs", "agents", "scripts")  # each may import what stands before it
 MODULE_PATH = re.compile(rf"^({'|'.join(FLOORS)})(\.\w+)+(:\w+)?$")
@@ -67,3 +69,12 @@ def test_the_project_speaks_of_papers_not_of_cards():
         and word.search(path.read_text())
     }
     assert not found
+
+
+def test_the_tour_shows_the_tree_of_today():
+    text = (ROOT / "docs" / "tour.md").read_text()
+    assert with_tree(text) == text, "run: python scripts/draw_tree.py"
+    for path in re.findall(
+        r"`((?:rlsuite|renderers|envs|agents|scripts)/[\w/]+\.py)`", text.split("## Where files went")[0]
+    ):
+        assert (ROOT / path).exists(), path

@@ -130,7 +130,7 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
         ([], "no picture is named"),
         ([tmp_path / "nowhere.png"], "there is no such file"),
         ([tmp_path / "taken"], "it is a folder"),
-        ([photo, f"weights={tmp_path}"], "no painter can be read from it (it is a folder)"),
+        ([photo, f"weights={tmp_path}"], "no painter can be read from it (it is a folder, no file)"),
         ([photo, "refine=false", "refine_steps=3"], "refine_steps=3: it is for refining"),
         ([photo, "refine=false", "seconds=3"], "seconds=3.0: it is for refining"),
         ([photo, "divide=3", "smallest_tile=8"], "leave one of them out"),
