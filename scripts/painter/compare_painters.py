@@ -47,6 +47,7 @@ from renderers.photo import read_photo
 from renderers.stroke_files import Painting
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
+from rlsuite.data.pictures import load_picture
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.experiment import commit
 from rlsuite.metrics.pictures import decibels
@@ -204,8 +205,7 @@ def searched(program: str, picture: Tensor, shapes: int) -> Drawn:
         command = [program, "-i", image, "-o", output, "-n", str(shapes), "-m", "0", "-r", side, "-s", side]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         require(done.returncode == 0, f"{program}: it failed ({done.stderr.strip()[:100]}); take it off the PATH")
-        with Image.open(output) as opened:
-            painted = np.asarray(opened.convert("RGB").resize((picture.shape[2], picture.shape[1])), np.float32)
+        painted = np.asarray(load_picture(output).resize((picture.shape[2], picture.shape[1])), np.float32)
     return torch.from_numpy(painted / 255.0).permute(2, 0, 1), shapes
 
 
