@@ -186,8 +186,11 @@ class Balanced(Transform):
 
 @torch.no_grad()
 def input_ranges(subject: Subject, paths: list[str]) -> dict[str, tuple[float, float]]:
-    """Return for layers by path the range of what they take in: 0, or minus the largest where some are negative, and
-    the largest, as the mean over examples of each one's largest absolute input."""
+    """Return the range of what some layers take in, by path.
+
+    Its end is the mean over examples of each one's largest absolute input; its start is 0, or minus the end where a
+    layer takes in negative numbers.
+    """
     source = subject.task.source("train")
     found: dict[str, tuple[float, float]] = {}
     handles = []

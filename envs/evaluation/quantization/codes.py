@@ -29,4 +29,6 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     count = torch.Size(shape).numel()
     stream = (packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device=packed.device)) & 1
     numbers = stream.flatten()[: bits * count].view(count, bits).to(torch.int32)
-    return (numbers << torch.arange(bits, dtype=torch.int32, device=packed.device)).sum(1, dtype=torch.int32).view(shape)
+    return (
+        (numbers << torch.arange(bits, dtype=torch.int32, device=packed.device)).sum(1, dtype=torch.int32).view(shape)
+    )

@@ -159,8 +159,11 @@ class PAMS(Transform):
     config: PAMSConfig
 
     def plan(self, subject: Subject) -> dict[str, Any]:
-        """Return "layers": path -> [bits of weights, of inputs]; "sites": path -> bits; "at": a layer's path -> the
-        site that its inputs are quantized at."""
+        """Return where how many bits are.
+
+        "layers" has path -> [bits of weights, of inputs], "sites" has path -> bits, and "at" has a layer's path -> the
+        site at which its inputs are quantized.
+        """
         module, bits = subject.module, self.config.bits
         _features(module, self.config.features)
         blocks = {path: part for path, part in module.named_modules() if isinstance(part, ResidualBlock)}

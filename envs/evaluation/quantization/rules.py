@@ -119,7 +119,7 @@ class SymmetricInput(InputRule):
 
 
 class MaxAbsInput(SymmetricInput):
-    """The largest absolute input of each example is its scale: nothing is clipped, and one large number wastes levels."""
+    """The largest absolute input of each example is its scale: nothing is clipped, one large number wastes levels."""
 
     def scale(self, inputs: Tensor) -> Tensor:
         """Return (B, 1, ...)."""
