@@ -5,7 +5,7 @@ are split at their mean (or median), each half again, k times; those of bin j ta
 
     W_q = 2 s (j / (2^k - 1) - 1/2)
 
-so integer kernels stay as they are. Gradients pass as if nothing had been done (section 3). Inputs are clipped to a
+so integer kernels stay as they are. Gradients pass as if nothing had been done. Inputs are clipped to a
 range and take 2^k uniform levels in it (DoReFa, arXiv:1606.06160).
 
 Values move far from the weights on purpose: this is for learning, not for rounding a trained network. Zero is no level.
@@ -221,10 +221,9 @@ def effective_bits(module: nn.Module) -> dict[str, float]:
     """
     found, counts = {}, {}
     for path, part in module.named_modules():
-        rule = getattr(part, "weight_rule", None)
-        if rule is None or not isinstance(part, PackedLayer | QuantizedLayer):
+        if not isinstance(part, PackedLayer | QuantizedLayer) or (rule := part.weight_rule) is None:
             continue
-        codes = part.integers() if isinstance(part, PackedLayer) else rule.codes(part.layer.weight.detach())[0]
+        codes = part.integers() if isinstance(part, PackedLayer) else rule.codes(part.learned_weight.detach())[0]
         share = torch.bincount(codes.flatten(), minlength=2**rule.bits).double() / codes.numel()
         found[path], counts[path] = float(-torch.special.xlogy(share, share).sum()) / math.log(2), codes.numel()
     if not found:

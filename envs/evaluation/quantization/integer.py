@@ -43,8 +43,9 @@ class IntegerLayer(nn.Module):
         largest = levels * side_levels(rule.bits) * weight[0].numel()
         require(largest <= LARGEST_SUM, f"{path}: sums may reach {largest}, beyond 32 bits; use fewer bits")
         self.layer, self.rule = copy.deepcopy(packed.layer), rule
-        self.bias = self.layer.bias
-        self.layer.bias = None
+        bias = self.layer.bias
+        self.bias = bias if isinstance(bias, nn.Parameter) else None
+        self.layer.register_parameter("bias", None)
         self.register_buffer("weight", weight.to(torch.int8 if packed.weight_bits <= 8 else torch.int16))
         self.register_buffer("weight_step", packed.scale / levels)
 

@@ -78,9 +78,16 @@ class QuantizedLayer(_WithRules):
             raise TypeError(f"{type(layer).__name__} has no line in OPERATIONS")
         super().__init__(layer, weight_rule, input_rule, input_bits)
 
+    @property
+    def learned_weight(self) -> Tensor:
+        """The layer's float weights."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map what the layer maps."""
-        weight: Tensor = self.layer.weight  # type: ignore[assignment]
+        weight = self.learned_weight
         return self.run(inputs, weight if self.weight_rule is None else self.weight_rule.quantize(weight))
 
 
@@ -103,8 +110,8 @@ class PackedLayer(_WithRules):
 
     @torch.no_grad()
     def __init__(self, learned: QuantizedLayer) -> None:
-        rule, weight = learned.weight_rule, learned.layer.weight
-        if rule is None or not isinstance(weight, Tensor):
+        rule, weight = learned.weight_rule, learned.learned_weight
+        if rule is None:
             raise TypeError("a layer of float weights cannot be packed")
         layer = copy.deepcopy(learned.layer)
         del layer.weight

@@ -2,9 +2,9 @@
 
     q(x; a) = round(clip(x, -a, a) n / a) a / n,  n = 2^(bits - 1) - 1
 
-Weights take a = max|W| at every step (section 3.1); each place where activations are quantized has an a of its own,
-started at a moving average of the largest absolute activations (section 3.2) and learned with its own learning rate
-beside the weights, while the feature maps of the float network teach those of the quantized one (section 3.3).
+Weights take a = max|W| at every step; each place where activations are quantized has an a of its own, started at a
+moving average of the largest absolute activations and learned with its own learning rate beside the weights, while the
+feature maps of the float network teach those of the quantized one ("structured knowledge transfer").
 
 Departures: the average is taken before the learning, over batches of the float activations, not during the first
 epoch of it; the shortcut's quantizer also feeds the branch (placement="faithful" leaves the branch as the authors' code
@@ -104,7 +104,7 @@ class PAMSConfig:
 
 
 class MaxScale(SymmetricInput):
-    """Activations clipped at a learned number (equations 4 and 5)."""
+    """Activations clipped at a learned number, alpha: the parameterized max scale."""
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
@@ -117,7 +117,7 @@ class MaxScale(SymmetricInput):
         return through(self.alpha.clamp_min(SMALLEST_SCALE), self.alpha)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return quantized inputs; alpha learns from what is clipped and from the rounding, as autograd sees (4)."""
+        """Return quantized inputs; alpha learns from what is clipped, and from the rounding of what is not."""
         if self.decay is not None:
             self._measure(inputs, self.decay)
             return inputs
@@ -250,7 +250,7 @@ class PAMS(Transform):
 
 
 def structure_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean square difference () of two feature maps' (B, C, H, W) spatial attention (equations 8 and 9).
+    """Return the mean square difference () of two feature maps' (B, C, H, W) spatial attention.
 
     Attention is the mean over channels of squares, normalized over the pixels of each picture. The paper writes a sum;
     the authors' code takes the mean, which their weight of 1000 goes with.

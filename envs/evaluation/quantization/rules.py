@@ -88,7 +88,7 @@ def from_integers(integers: Tensor, scale: Tensor, bits: int) -> Tensor:
 
 
 class MaxAbsWeights(WeightRule):
-    """Symmetric uniform levels up to the largest weight of a layer (arXiv:2011.04212, section 3.1)."""
+    """Symmetric uniform levels up to the largest weight of a layer (arXiv:2011.04212)."""
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes, n more than the whole numbers, and the largest absolute weight ()."""
