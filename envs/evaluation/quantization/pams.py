@@ -187,20 +187,20 @@ class PAMS(Transform):
     def rebuild(self, module: nn.Module, plan: Any) -> nn.Module:
         """Put quantized layers and quantizers in the places that the plan names."""
         layers, places = bits_of_plan(module, plan, lowest=LOWEST_BITS), sites(module)
-        hung, at = plan.get("sites"), plan.get("at")
+        hung, at, device = plan.get("sites"), plan.get("at"), next(module.parameters()).device
         if not (isinstance(hung, dict) and isinstance(at, dict) and at.keys() <= layers.keys()):
             raise UserError("its plan is damaged: its sites are not said")
         for path, bits in hung.items():
             if path not in places or type(bits) is not int:
                 raise UserError(f"its plan is damaged: there is no site '{str(path)[:60]}'")
             require_bits(f"bits of {path}", bits, LOWEST_BITS)
-            places[path].hang(HUNG, self._input_rule(bits))
+            places[path].hang(HUNG, self._input_rule(bits).to(device))
         for path, bits in layers.items():
             own = bits.inputs != FLOAT_BITS and path not in at
             quantized = QuantizedLayer(
                 module.get_submodule(path),
                 None if bits.weights == FLOAT_BITS else MaxAbsWeights(bits.weights),
-                self._input_rule(bits.inputs) if own else None,
+                self._input_rule(bits.inputs).to(device) if own else None,
                 input_bits=bits.inputs,
             )
             module.set_submodule(path, quantized)
