@@ -15,39 +15,34 @@ Shapes: B batch, C channels, H x W pixels.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from envs.evaluation.quantization.layer import QuantizedLayer, pack_layers
+from envs.evaluation.quantization.max_scale import MaxScale, measuring
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import (
     FLOAT_BITS,
-    SMALLEST_SCALE,
     MaxAbsInput,
     MaxAbsWeights,
     SymmetricInput,
-    from_integers,
     require_bits,
 )
-from envs.evaluation.quantization.through import through
+from envs.evaluation.quantization.structure import caught, compared_features, structure_loss
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError, require, require_choice, require_finite
 from rlsuite.fit import FitConfig
 from rlsuite.nn.vision.doors import sites
-from rlsuite.nn.vision.edsr import EDSR, ResidualBlock
+from rlsuite.nn.vision.edsr import ResidualBlock
 from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 LOWEST_BITS = 2
-START = 10.0  # of a max scale that nothing has been measured for (the authors' code)
 HUNG = "pams"
 PLACEMENTS = ("auto", "layers", "integer", "faithful")
 
@@ -103,52 +98,6 @@ class PAMSConfig:
         require_finite("structure_weight", self.structure_weight, low=0.0)
 
 
-class MaxScale(SymmetricInput):
-    """Activations clipped at a learned number, alpha: the parameterized max scale."""
-
-    def __init__(self, bits: int) -> None:
-        super().__init__(bits)
-        self.alpha = nn.Parameter(torch.tensor(START))
-        self.decay: float | None = None  # while it is being measured
-        self.measured = False
-
-    def scale(self, inputs: Tensor) -> Tensor:
-        """Return alpha (), kept above zero; one that has fallen below can still come back."""
-        return through(self.alpha.clamp_min(SMALLEST_SCALE), self.alpha)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return quantized inputs; alpha learns from what is clipped, and from the rounding of what is not."""
-        if self.decay is not None:
-            self._measure(inputs, self.decay)
-            return inputs
-        scale = self.scale(inputs)
-        integers, fixed = self.integers(inputs.detach())
-        quantized = from_integers(integers, fixed.detach(), self.bits)
-        clipped = torch.maximum(torch.minimum(inputs, scale), -scale)
-        rounding = (quantized - clipped).detach() / fixed.detach()
-        return through(quantized, clipped + scale * rounding)
-
-    @torch.no_grad()
-    def _measure(self, inputs: Tensor, decay: float) -> None:
-        """Take the mean over the batch of each example's largest absolute input into the moving average."""
-        largest = inputs.abs().flatten(1).amax(1).mean()
-        self.alpha.copy_(decay * self.alpha + (1.0 - decay) * largest if self.measured else largest)
-        self.measured = True
-
-
-@contextlib.contextmanager
-def measuring(module: nn.Module, decay: float) -> Iterator[None]:
-    """Let every max scale of a network measure what comes by, for a while; nothing of it is left in its state."""
-    scales = [part for part in module.modules() if isinstance(part, MaxScale)]
-    for part in scales:
-        part.decay, part.measured = decay, False
-    try:
-        yield
-    finally:
-        for part in scales:
-            part.decay = None
-
-
 class PAMS(Transform):
     """Quantized weights and activations of any network of linear layers or convolutions."""
 
@@ -165,7 +114,7 @@ class PAMS(Transform):
         site at which its inputs are quantized.
         """
         module, bits = subject.module, self.config.bits
-        _features(module, self.config.features)
+        compared_features(module, subject.example, self.config.features)
         blocks = {path: part for path, part in module.named_modules() if isinstance(part, ResidualBlock)}
         placement = self.config.placement
         if placement == "auto":
@@ -214,12 +163,12 @@ class PAMS(Transform):
         if any(isinstance(part, MaxScale) for part in subject.module.modules()):
             group = GroupConfig(names=("*alpha",), learning_rate=config.alpha_learning_rate, weight_decay=0.0)
             optimizer = replace(optimizer, groups=(group, *optimizer.groups))
-        path = _features(before.module, config.features) if config.structure_weight else ""
-        if not path:
+        path = compared_features(before.module, before.example, config.features)
+        if not (path and config.structure_weight):
             teach(subject, config.teach, seed, optimizer=optimizer)
             return
         task, teacher = subject.task, before.module
-        with _caught(subject.module, path) as own, _caught(teacher, path) as wanted:
+        with caught(subject.module, path) as own, caught(teacher, path) as wanted:
 
             def loss(network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
                 error = task.loss(network, batch).mean()
@@ -247,45 +196,3 @@ class PAMS(Transform):
 
     def _input_rule(self, bits: int) -> SymmetricInput:
         return MaxScale(bits) if self.config.max_scale == "learned" else MaxAbsInput(bits)
-
-
-def structure_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean square difference () of two feature maps' (B, C, H, W) spatial attention.
-
-    Attention is the mean over channels of squares, normalized over the pixels of each picture. The paper writes a sum;
-    the authors' code takes the mean, which their weight of 1000 goes with.
-    """
-
-    def attention(features: Tensor) -> Tensor:
-        return functional.normalize(features.square().mean(1).flatten(1), dim=1)
-
-    return (attention(student) - attention(teacher)).square().mean()
-
-
-def _features(module: nn.Module, named: str) -> str:
-    """Return the path of the module that the compared feature maps go into, or ""."""
-    paths = {path: part for path, part in module.named_modules() if path}
-    if named:
-        require(named in paths, f"features={named}: the network has no such module; some are: {', '.join(paths)[:80]}")
-        return named
-    for path, part in module.named_modules():
-        if isinstance(part, EDSR):
-            return f"{path}.tail".lstrip(".")
-        if isinstance(part, nn.Flatten):
-            return path
-    return ""
-
-
-@contextlib.contextmanager
-def _caught(module: nn.Module, path: str) -> Iterator[list[Tensor]]:
-    """Give a list that holds what last went into a module of a network."""
-    found: list[Tensor] = []
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found[:] = [inputs[0]]
-
-    handle = module.get_submodule(path).register_forward_pre_hook(keep)
-    try:
-        yield found
-    finally:
-        handle.remove()

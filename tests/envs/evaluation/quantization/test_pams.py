@@ -16,8 +16,10 @@ from envs.evaluation.policy_task import PolicyTask
 from envs.evaluation.probes import count_bit_operations, count_macs, count_parameters, layer_macs
 from envs.evaluation.quantization.integer import IntegerLayer, integer_network
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer
-from envs.evaluation.quantization.pams import HUNG, PAMS, MaxScale, PAMSConfig, measuring, structure_loss
+from envs.evaluation.quantization.max_scale import MaxScale, measuring
+from envs.evaluation.quantization.pams import HUNG, PAMS, PAMSConfig
 from envs.evaluation.quantization.rules import MaxAbsInput, MaxAbsWeights
+from envs.evaluation.quantization.structure import compared_features, structure_loss
 from envs.evaluation.recipe import load_network, network_base, policy_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import DenseTask
@@ -229,6 +231,15 @@ def test_feature_maps_of_the_float_network_teach():
     assert not subject.module.tail._forward_pre_hooks
     with pytest.raises(UserError, match="features=head2: the network has no such module"):
         apply(pams(features="head2"), subject, 1)
+
+
+def test_where_feature_maps_are_compared():
+    for subject, path in ((enlarger(), "tail"), (classifier(), "body.5"), (policy(), "")):
+        assert compared_features(subject.module, subject.example, "") == path
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert compared_features(flat, torch.zeros(1, 4), "") == ""
+    with pytest.raises(UserError, match="features=1: no maps"):
+        compared_features(flat, torch.zeros(1, 4), "1")
 
 
 # -- in the frame ----------------------------------------------------------------------------------------------------
