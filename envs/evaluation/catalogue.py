@@ -3,4 +3,7 @@
 `rlsuite.methods.choose(EVALUATIONS, ["quantization/pams"], {"pams.bits": 4})` gives configured ones.
 """
 
-EVALUATIONS: dict[str, str] = {}
+EVALUATIONS: dict[str, str] = {
+    "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
+    "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+}

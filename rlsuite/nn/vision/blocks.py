@@ -73,7 +73,7 @@ def normalized_convolution(inputs: int, outputs: int, kernel: int, stride: int, 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, the shortcut a 1x1 convolution where the shape changes (He et al. 2016).
 
-    Its sites: the input, the branch before the sum, and the sum before the last activation.
+    Its sites: the input, the branch and the shortcut before the sum, and the sum before the last activation.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, batch_norm: bool) -> None:
@@ -83,13 +83,14 @@ class BasicBlock(nn.Module):
         changes = stride != 1 or inputs != outputs
         self.shortcut = conv(inputs, outputs, 1, stride) if changes else nn.Identity()
         self.inner, self.outer = activation(batch_norm), activation(batch_norm)
-        self.input, self.branch, self.sum = Site("input", inputs), Site("branch", outputs), Site("sum", outputs)
+        self.input = Site("input", inputs)
+        self.branch, self.skip, self.sum = Site("branch", outputs), Site("skip", outputs), Site("sum", outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
         inputs = self.input(inputs)
         branch = self.branch(self.second(self.inner(self.first(inputs))))
-        return self.outer(self.sum(branch + self.shortcut(inputs)))
+        return self.outer(self.sum(branch + self.skip(self.shortcut(inputs))))
 
 
 def activation(batch_norm: bool) -> nn.Module:

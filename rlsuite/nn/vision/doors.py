@@ -36,11 +36,12 @@ class Site(nn.Module):
     It has no weights: a state_dict knows nothing of it until something hangs there.
 
     Args:
-        kind: what passes: "input" of a block, its "branch" before the sum, or the "sum".
+        kind: what passes: "input" of a block, its "branch" before the sum, what the shortcut adds there ("skip"), or
+            the "sum".
         channels: C of what passes.
     """
 
-    KINDS = ("input", "branch", "sum")
+    KINDS = ("input", "branch", "skip", "sum")
 
     def __init__(self, kind: str, channels: int) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ class EDSRConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + s * (Conv3x3, ReLU, Conv3x3)(x), with sites at its input, at the branch and at the sum."""
+    """x + s * (Conv3x3, ReLU, Conv3x3)(x), with sites at its input, at the branch, at the shortcut and at the sum."""
 
     def __init__(self, width: int, residual_scale: float) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.relu = nn.ReLU()
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.input, self.branch, self.sum = (Site(kind, width) for kind in Site.KINDS)
+        self.input, self.branch, self.skip, self.sum = (Site(kind, width) for kind in Site.KINDS)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (B, w, H, W) to the same shape."""
         inputs = self.input(inputs)
         branch = self.branch(self.second(self.relu(self.first(inputs))))
-        return self.sum(inputs + self.residual_scale * branch)
+        return self.sum(self.skip(inputs) + self.residual_scale * branch)
 
 
 class EDSR(nn.Module):

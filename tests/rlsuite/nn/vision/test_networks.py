@@ -150,7 +150,7 @@ def test_sites_pass_on_what_comes_and_show_it_to_what_hangs_there(generator):
     del site.hung["meter"]
     assert torch.equal(net(picture), before)
     assert list(net.state_dict()) == keys
-    with pytest.raises(ValueError, match="input, branch, sum"):
+    with pytest.raises(ValueError, match="input, branch, skip, sum"):
         Site("middle", 3)
 
 
