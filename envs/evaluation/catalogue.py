@@ -3,4 +3,8 @@
 `rlsuite.methods.choose(EVALUATIONS, ["quantization/pams"], {"pams.bits": 4})` gives configured ones.
 """
 
-EVALUATIONS: dict[str, str] = {}
+EVALUATIONS: dict[str, str] = {
+    "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
+    "pruning/l1": "envs.evaluation.pruning.l1:L1",
+    "pruning/random": "envs.evaluation.pruning.random:Random",
+}
