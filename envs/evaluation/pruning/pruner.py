@@ -139,7 +139,7 @@ class Pruner(Transform):
 
     def _ratios(self, groups: Mapping[str, Group]) -> dict[str, float]:
         """Return each group's share, by its name: that of the first maker that an entry names."""
-        ratios: dict[str, float] = dict.fromkeys(groups, self.config.ratio)
+        ratios: dict[str, float] = {name: self.config.ratio for name in groups}  # noqa: C420
         for entry in reversed(self.config.layers):
             named = [
                 name
@@ -150,7 +150,8 @@ class Pruner(Transform):
                 bool(named),
                 f"names={list(entry.names)}: no layer that can be cut is called so; some are: {', '.join(groups)[:80]}",
             )
-            ratios.update(dict.fromkeys(named, entry.ratio))
+            for name in named:
+                ratios[name] = entry.ratio
         return ratios
 
 
