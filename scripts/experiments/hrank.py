@@ -40,6 +40,7 @@ from rlsuite.running.seeding import derive_seed
 
 SIZE, CLASSES, BATCH_SIZE = 16, 10, 64
 NETWORK = ConvNetConfig(widths=(16, 32, 32), strides=(1, 1, 2), hidden=0)
+PAPERS = OptimizerConfig(name="sgd", learning_rate=0.02, momentum=0.9, weight_decay=5e-4)  # its rate is our own
 LAYERS = ("body.1", "body.3", "body.5")
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "low rank": ("hrank", {}),
@@ -98,7 +99,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     for row, figures in table.items():
         scores = ", ".join(f"{score:.2f}" for score in figures["score"])
         print(f"{row:20} right answers in %, by seed: {scores}; MACs {figures['macs'][0]:,.0f}", flush=True)
-    ranks = {name: tuple(one["ranks"][name] for one in found) for name in ("correlations", "spread_ratios")}
+    ranks = {name: tuple(one["ranks"][name] for one in found) for name in found[0]["ranks"]}
     return Result(
         seeds=seeds,
         claims=claims(ranks["correlations"], table, numbers),
@@ -150,8 +151,8 @@ def prune_digits(
     """Train one network, measure its ranks, and prune it in every way: "ranks" and "rows"."""
     subject = digit_subject(seed)
     epoch = len(subject.task.source("train")) // BATCH_SIZE
-    teach(subject, teaching(epochs * epoch, learning_rate=0.05), derive_seed(seed, "first"))
-    again = teaching(taught_epochs * epoch, learning_rate=0.02)
+    teach(subject, teaching(epochs * epoch, OptimizerConfig(learning_rate=1e-3)), derive_seed(seed, "first"))
+    again = teaching(taught_epochs * epoch, PAPERS)
     control = replace(subject, module=subject.copy())
     teach(control, again, derive_seed(seed, "control"))
     rows = {"before": figures(subject), "control": figures(control)}
@@ -178,9 +179,8 @@ def digit_subject(seed: int) -> Subject:
     return Subject(module, sources["test"].tensors["input"][:1].clone(), task, base)
 
 
-def teaching(steps: int, *, learning_rate: float) -> TeachConfig:
-    """Return how networks learn here: the paper's optimizer, its rate falling along half a cosine."""
-    optimizer = OptimizerConfig(name="sgd", learning_rate=learning_rate, momentum=0.9, weight_decay=5e-4)
+def teaching(steps: int, optimizer: OptimizerConfig) -> TeachConfig:
+    """Return how networks learn here, the rate falling along half a cosine."""
     schedule = ScheduleConfig(kind="cosine", final=0.01)
     return TeachConfig(
         fit=FitConfig(steps=steps, batch_size=BATCH_SIZE, optimizer=optimizer, schedule=schedule), rounds=1
@@ -201,7 +201,8 @@ def rank_figures(subject: Subject, batches: int, batch: int) -> dict[str, list[f
     """Return how ranks over filters agree between batches, and how they differ from filter to filter, layer by layer.
 
     "correlations" are the lowest of any two batches; "spread_ratios" the standard deviation over filters as a multiple
-    of that over batches.
+    of that over batches; "silent" the filters that draw nothing whatever the picture, which are in neither: that they
+    agree says nothing.
     """
     source = subject.task.source("train")
     measured: dict[str, list[torch.Tensor]] = {layer: [] for layer in LAYERS}
@@ -210,9 +211,11 @@ def rank_figures(subject: Subject, batches: int, batch: int) -> dict[str, list[f
             subject.module(source.examples(index)["input"])
         for layer in LAYERS:
             measured[layer].append(meter.ranks(layer))
-    found: dict[str, list[float]] = {"correlations": [], "spread_ratios": []}
+    found: dict[str, list[float]] = {"correlations": [], "spread_ratios": [], "silent": []}
     for several in measured.values():
         ranks = torch.stack(several)  # (batches, filters)
+        found["silent"].append(float((ranks.sum(0) == 0).sum()))
+        ranks = ranks[:, ranks.sum(0) > 0]
         pairs = [float(torch.corrcoef(ranks[list(pair)])[0, 1]) for pair in combinations(range(batches), 2)]
         found["correlations"].append(min(pairs))
         over_batches, over_filters = ranks.std(0).mean(), ranks.mean(0).std()
