@@ -8,6 +8,9 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 ``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
+
+``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
+what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again.
 """
 
 from __future__ import annotations
@@ -22,15 +25,19 @@ import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
+from agents.policy_file import is_policy_file, load_policy_file
+from agents.subject import JudgeConfig
 from rlsuite.cli import command
-from rlsuite.config.compose import script_config
+from rlsuite.config.compose import plain_values, script_config
+from rlsuite.config.schema import build
 from rlsuite.errors import require
 from rlsuite.records.files import require_inside
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
-from rlsuite.scoring import cut_note, evaluate
+from rlsuite.scoring import Evaluation, cut_note, evaluate
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE
+from scripts import judging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,11 @@ class EvaluateScriptConfig(PolicyConfig):
 @command(EvaluateScriptConfig)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
+    if any(argument.partition("=")[0] == judging.KEY for argument in arguments):
+        return judge_policy(arguments)
     script = script_config(EvaluateScriptConfig, arguments)
+    if is_policy_file(script.run[0]):
+        return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video else None
@@ -93,14 +104,40 @@ def main(arguments: list[str]) -> int:
     if chosen is not None:
         counts = torch.bincount(chosen)
         print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
+    report(result, config.env.full_id)
+    return 0
+
+
+def report(result: Evaluation, name: str) -> None:
+    """Print what was scored, and its JSON as the last line."""
     number = len(result.returns)
     require(result.failed < number, f"the simulation failed in every one of {number} episodes: there is no return")
     summary, (low, high, kind) = result.summary(), result.interval()
     reached = f", success {summary['success_rate']:.3f}" if "success_rate" in summary else ""
     cut = f"; {result.failed} more failed and are in no mean" if result.failed else ""
     interval = f" ({kind})" if kind == NONE else f" [{shown(low)}, {shown(high)}] (95 %, {kind})"
-    print(f"{config.env.full_id}: {shown(result.mean)}{interval} over {number - result.failed} episodes{reached}{cut}")
+    print(f"{name}: {shown(result.mean)}{interval} over {number - result.failed} episodes{reached}{cut}")
     print(json.dumps(summary))
+
+
+def judge_policy(arguments: list[str]) -> int:
+    """Change the policy as evaluation= says, and compare."""
+    methods, rest = judging.split_arguments(plain_values(arguments))
+    script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
+    require(not script.video and not script.output, "evaluation= writes no video; leave out video= and output=")
+    judged = JudgeConfig(episodes=script.episodes, num_threads=script.num_threads)
+    return judging.judge(methods, script, judged, script.seed)
+
+
+def evaluate_file(script: EvaluateScriptConfig) -> int:
+    """Evaluate the policy of a file in the task it is for."""
+    require(not script.video, "video=true is for run directories; leave it out")
+    found = load_policy_file(script.run[0], device="cpu", imports=script.imports)
+    prepare_torch(dataclasses.replace(found.config, num_threads=script.num_threads))
+    env = make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu")
+    result = evaluate(found.act, env, seed=derive_seed(script.seed, JUDGED_ON))
+    env.close()
+    report(result, found.config.env.full_id)
     return 0
 
 

@@ -6,4 +6,7 @@
 EVALUATIONS: dict[str, str] = {
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+    "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
+    "pruning/l1": "envs.evaluation.pruning.l1:L1",
+    "pruning/random": "envs.evaluation.pruning.random:Random",
 }

@@ -1,6 +1,6 @@
 """A small convolutional network from pictures to numbers: a policy's eye, or a classifier of digits.
 
-    (B, C, H, W) -> [Conv3x3 stride 2, ReLU] x len(widths) -> flatten -> Linear, ReLU -> Linear -> (B, outputs)
+    (B, C, H, W) -> [Conv3x3, ReLU] x len(widths) -> flatten -> Linear, ReLU -> Linear -> (B, outputs)
 
 Shapes: B batch, C channels, H and W sides of a picture, F features.
 """
@@ -21,17 +21,23 @@ class ConvNetConfig:
     """The network's sizes.
 
     Attributes:
-        widths: channels of each convolution; each halves the sides.
+        widths: channels of each convolution.
+        strides: of each convolution; () for 2, which halves the sides, in all.
         hidden: F, units of the layer before the last; 0 for none.
     """
 
     widths: tuple[int, ...] = (32, 64, 64)
+    strides: tuple[int, ...] = ()
     hidden: int = 128
 
     def __post_init__(self) -> None:
         require(
             bool(self.widths) and min(self.widths) >= 1,
             f"widths={list(self.widths)}: use widths of 1 or more, such as [32,64,64]",
+        )
+        require(
+            not self.strides or (len(self.strides) == len(self.widths) and min(self.strides) >= 1),
+            f"strides={list(self.strides)}: use {len(self.widths)} strides of 1 or more, one for each width, or []",
         )
         require(self.hidden >= 0, f"hidden={self.hidden}: use 0 (none) or more")
 
@@ -55,9 +61,10 @@ class ConvNet(nn.Module):
         super().__init__()
         height, width = sides(size)
         layers: list[nn.Module] = [FromBytes()]
-        for wide in config.widths:
-            layers += [nn.Conv2d(channels, wide, 3, stride=2, padding=1), nn.ReLU()]
-            channels, height, width = wide, -(-height // 2), -(-width // 2)
+        strides = config.strides or (2,) * len(config.widths)
+        for wide, stride in zip(config.widths, strides, strict=True):
+            layers += [nn.Conv2d(channels, wide, 3, stride=stride, padding=1), nn.ReLU()]
+            channels, height, width = wide, -(-height // stride), -(-width // stride)
         layers.append(nn.Flatten())
         features = channels * height * width
         if config.hidden:

@@ -1,0 +1,144 @@
+"""What ``evaluate_agent.py evaluation=[...]`` does: before, control and after in one table.
+
+Every transform is applied to the agent's policy in the order given. The control is the same policy after the same
+learning with nothing else done to it. Written to RUN/evaluations/<names>/: report.json, report.md, tensorboard/ and
+policy.safetensors, which run= takes again; a second evaluation of the same name gets a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from agents.assembly import make_evaluation_env, prepare_torch
+from agents.loading import PolicyConfig, load_policy
+from agents.policy_file import is_policy_file, load_policy_file, save_policy
+from agents.subject import JudgeConfig, policy_subject
+from envs.evaluation.catalogue import EVALUATIONS
+from envs.evaluation.latency import measure_latency
+from envs.evaluation.policy_task import PolicyTask
+from envs.evaluation.probes import measure_size
+from envs.evaluation.recipe import load_network, same_bits
+from envs.evaluation.report import Report, Row
+from envs.evaluation.subject import Subject
+from envs.evaluation.transform import TeachConfig, Transform, apply, check_traits, teach
+from rlsuite.config.schema import TrainConfig
+from rlsuite.errors import UserError, require
+from rlsuite.methods import Method, choose, short_name
+from rlsuite.running.seeding import JUDGED_ON, derive_seed
+
+KEY = "evaluation"
+
+
+def split_arguments(values: Mapping[str, Any]) -> tuple[tuple[Method, ...], dict[str, Any]]:
+    """Return the methods that evaluation= names, with their numbers, and the arguments that are left.
+
+    Raises:
+        UserError: for an unknown method or number.
+    """
+    named = values.get(KEY, [])
+    names = [str(name) for name in (named if isinstance(named, list | tuple) else [named])]
+    require(bool(names), "evaluation=[]: name a method, such as evaluation=quantization/pams")
+    shorts = {short_name(name) for name in EVALUATIONS}
+    own = {key: value for key, value in values.items() if key.partition(".")[0] in shorts and "." in key}
+    rest = {key: value for key, value in values.items() if key not in own and key != KEY}
+    return choose(EVALUATIONS, names, own), rest
+
+
+def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int) -> int:
+    """Apply the transforms to the policy, score all, write and print the report.
+
+    Raises:
+        UserError: if the policy is not such as a method needs; before anything is learned.
+    """
+    for method in methods:
+        require(issubclass(method.kind, Transform), f"{method.name} is no transform; name transforms alone here")
+    teaching: TeachConfig = methods[0].config.teach
+    branch = derive_seed(seed, f"{JUDGED_ON} transforms")
+    subject, config, folder = load_subject(script, judging, teaching, branch)
+    check_traits(methods, subject.traits)
+    control = dataclasses.replace(subject, module=subject.copy())
+    teach(control, teaching, derive_seed(branch, "control"))
+    after = subject
+    for number, method in enumerate(methods):
+        print(f"{method.name} ...", flush=True)
+        after = apply(method, after, derive_seed(branch, f"step {number}"))
+    rows = tuple(
+        Row(name, one.task.score(one.module, seed), {**measure_size(one), **measure_latency(one.module, one.example)})
+        for name, one in {"before": subject, "control": control, "after": after}.items()
+    )
+    out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
+    title = f"{' and '.join(method.name for method in methods)} on {config.env.full_id}"
+    report = Report(title, after.task.unit, after.task.floor, rows, notes=notes(after))
+    report.write(out)
+    save_policy(out / "policy.safetensors", after.module, after.base, after.recipe, config, {"report": report.plain()})
+    check_file(out / "policy.safetensors", after)
+    print(report.markdown())
+    print(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={out}/policy.safetensors")
+    print(json.dumps(report.plain()))
+    return 0
+
+
+def load_subject(
+    script: PolicyConfig, judging: JudgeConfig, teaching: TeachConfig, seed: int
+) -> tuple[Subject, TrainConfig, Path]:
+    """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to."""
+    if not is_policy_file(script.run[0]):
+        agent, config, checkpoint = load_policy(script)
+        prepare_torch(dataclasses.replace(config, num_threads=judging.num_threads))
+        return policy_subject(agent, config, judging, teaching, seed), config, checkpoint.parent.parent
+    path = Path(script.run[0])
+    found = load_policy_file(path, device=script.device, imports=script.imports)
+    prepare_torch(dataclasses.replace(found.config, num_threads=judging.num_threads))
+    make_env = functools.partial(make_evaluation_env, found.config, num_threads=judging.num_threads, device="cpu")
+    task = PolicyTask(make_env, found.module, episodes=judging.episodes, states=judging.states, seed=seed)
+    example = task.source("test").tensors["input"][:1].clone()
+    given = frozenset(trait for method in from_recipe(found.recipe) for trait in method.kind.gives)
+    subject = Subject(found.module, example, task, found.base, found.recipe, given | {"policy"})
+    return subject, found.config, path.parent
+
+
+def from_recipe(recipe: Sequence[Any]) -> tuple[Method, ...]:
+    """Return the methods of a recipe."""
+    return choose(EVALUATIONS, [step.name for step in recipe]) if recipe else ()
+
+
+def own_folder(root: Path, name: str) -> Path:
+    """Return a new folder: `name`, or with a number behind it where that is taken. Nothing is ever overwritten."""
+    number = 1
+    while True:
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); evaluate a copy of the run") from None
+
+
+def notes(subject: Subject) -> tuple[str, ...]:
+    """Return sentences that belong under the table."""
+    shares = "kept: (return - random actions') / (before's - random actions')."
+    return (shares, "control: the same learning, nothing else done.", f"one example, one thread: {backend()}.")
+
+
+def backend() -> str:
+    """Return what milliseconds are of."""
+    return f"torch {torch.__version__} on {'CUDA' if torch.cuda.is_available() else 'CPU'}"
+
+
+@torch.no_grad()
+def check_file(path: Path, subject: Subject) -> None:
+    """Raise RuntimeError unless the written policy gives the same bits on the states of the test."""
+    module: nn.Module = load_network(path)[0]
+    states = subject.task.source("test").examples(torch.arange(min(1000, len(subject.task.source("test")))))["input"]
+    if not same_bits(module(states), subject.module(states)):
+        raise RuntimeError(f"{path} does not give the actions it was saved with")
