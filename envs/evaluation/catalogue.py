@@ -3,4 +3,10 @@
 `rlsuite.methods.choose(EVALUATIONS, ["quantization/pams"], {"pams.bits": 4})` gives configured ones.
 """
 
-EVALUATIONS: dict[str, str] = {}
+EVALUATIONS: dict[str, str] = {
+    "attacks/fgsm": "envs.evaluation.attacks.gradient:FGSM",
+    "attacks/harmonic": "envs.evaluation.attacks.harmonic:HAAM",
+    "attacks/mi_fgsm": "envs.evaluation.attacks.momentum:MIFGSM",
+    "attacks/noise": "envs.evaluation.attacks.noise:Noise",
+    "attacks/pgd": "envs.evaluation.attacks.gradient:PGD",
+}
