@@ -35,22 +35,25 @@ def ascend(
         project: back into bounds.
         steps: gradients that are taken; the objective is evaluated once more.
     """
-    value, best, highest = start.detach(), start.detach(), None
+    value, best = start.detach(), None
     for number in range(steps + 1):
         with torch.set_grad_enabled(number < steps):
             leaf = value.detach().requires_grad_(number < steps)
             found = objective(leaf)
             gradient = torch.autograd.grad(found.sum(), leaf)[0] if number < steps else None
-        found = found.detach()
-        if highest is None:
-            highest = found
-        better = found > highest
-        highest = torch.where(better, found, highest)
-        best = torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, best)
+        here = Ascended(value, found.detach())
+        best = here if best is None else better(best, here)
         if gradient is not None:
             value = project(value + move(gradient))
-    assert highest is not None
-    return Ascended(best, highest)
+    assert best is not None
+    return best
+
+
+def better(one: Ascended, other: Ascended) -> Ascended:
+    """Return row by row the one of the larger objective; `one` where they are equal, or the other's is no number."""
+    above = other.objective > one.objective
+    row = above.view(-1, *[1] * (one.value.dim() - 1))
+    return Ascended(torch.where(row, other.value, one.value), torch.where(above, other.objective, one.objective))
 
 
 def sign_steps(size: float) -> Mover:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlsuite.errors import require, require_choice
 
-SCALE = (-0.4, 1.4)  # of log s: below, rounding shows once a field is stretched to [-1, 1]; above, pixels are too coarse
+SCALE = (-0.4, 1.4)  # of log s: below, rounding shows once a field is stretched; above, pixels are too coarse for it
 COLOURS = ("gray", "rgb", "rgb3")
 PER_FIELD = 5  # log s, theta, real and imaginary part of c, phase
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from envs.evaluation.attacks.ascend import ascend, sign_steps
+from envs.evaluation.attacks.ascend import Ascended, ascend, better, sign_steps
 from envs.evaluation.attacks.attack import Attack, Box, Objective, inside, off_flat_ground, slope
 from rlsuite.errors import require, require_finite
 
@@ -66,18 +67,14 @@ class PGD(Attack):
         if eps == 0:
             return x
         config = self.config
+        project = functools.partial(inside, x=x, box=box, eps=eps)
         size = eps * (config.step_share or 2.5 / config.steps)
-        best, highest = x, None
+        found: list[Ascended] = []
         for _ in range(config.restarts):
             if config.random_start:
                 share = torch.rand(x.shape, generator=generator, device=generator.device).to(x) * 2 - 1
                 start = inside(x + eps * share, x, box, eps)
             else:
                 start = off_flat_ground(objective, x, box, eps, generator)
-            found = ascend(
-                objective, start, sign_steps(size), lambda value: inside(value, x, box, eps), steps=config.steps
-            )
-            better = torch.ones_like(found.objective, dtype=torch.bool) if highest is None else found.objective > highest
-            highest = found.objective if highest is None else torch.maximum(highest, found.objective)
-            best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), found.value, best)
-        return best
+            found.append(ascend(objective, start, sign_steps(size), project, steps=config.steps))
+        return functools.reduce(better, found).value

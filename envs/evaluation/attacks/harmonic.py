@@ -10,6 +10,7 @@ Shapes: B pictures, C channels, H and W sides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,8 @@ from envs.evaluation.attacks.attack import Attack, Box, Objective
 from envs.evaluation.attacks.fields import FieldConfig, Fields, Light
 from rlsuite.errors import UserError, require, require_choice, require_finite
 
+Harm = Callable[[Light], Tensor]
+Draw = Callable[[], Light]
 MODES = ("white_box", "black_box")
 STEP, LARGEST, SMALLEST = 0.3, 1.0, 0.01  # deviations of the black box's small changes: first, most, least
 GROW, SHRINK = 1.5, 1.5**-0.25  # the one-fifth rule: steady where one change of five succeeds
@@ -76,7 +79,8 @@ class HAAM(Attack):
             raise UserError(f"attacks/harmonic changes pictures, not inputs of {tuple(x.shape[1:])}; use attacks/pgd")
         if eps == 0:
             return x
-        fields = Fields(self.config, tuple(x.shape[1:]))
+        _, channels, height, width = x.shape
+        fields = Fields(self.config, (channels, height, width))
         light = self.find(objective, x, box, eps, fields, generator)
         with torch.no_grad():
             return fields.lit(x, light.rows(len(x)) if self.config.universal else light, eps, box)
@@ -109,7 +113,7 @@ class HAAM(Attack):
 
 
 @torch.no_grad()
-def best_of(harm, draw, draws: int) -> tuple[Light, Tensor]:
+def best_of(harm: Harm, draw: Draw, draws: int) -> tuple[Light, Tensor]:
     """Return of so many lights drawn the worst of each row, and its harm (B,).
 
     Args:
@@ -129,7 +133,7 @@ def best_of(harm, draw, draws: int) -> tuple[Light, Tensor]:
 
 
 @torch.no_grad()
-def search(harm, draw, fields: Fields, queries: int, generator: torch.Generator) -> Light:
+def search(harm: Harm, draw: Draw, fields: Fields, queries: int, generator: torch.Generator) -> Light:
     """Return the worst lights found by values alone: random ones, then a (1+1) evolution strategy from the best.
 
     Args:

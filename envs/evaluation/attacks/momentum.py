@@ -40,6 +40,4 @@ class MIFGSM(Attack):
             return x
         start = off_flat_ground(objective, x, box, eps, generator)
         move = momentum_steps(eps / self.config.steps, self.config.decay)
-        return ascend(
-            objective, start, move, lambda value: inside(value, x, box, eps), steps=self.config.steps
-        ).value
+        return ascend(objective, start, move, lambda value: inside(value, x, box, eps), steps=self.config.steps).value
