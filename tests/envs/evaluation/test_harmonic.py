@@ -67,13 +67,12 @@ def test_shift_scale_and_turn_by_hand():
     assert torch.allclose(found[0, 0], stretched(turned[None, None])[0])
 
 
-@pytest.mark.parametrize("colour", ["gray", "rgb", "rgb3"])
-@pytest.mark.parametrize("terms", [1, 3])
+@pytest.mark.parametrize(("colour", "terms"), [("gray", 1), ("rgb", 3), ("rgb3", 2)])
 def test_gradients_are_those_of_finite_differences(colour, terms):
-    fields = Fields(FieldConfig(families=tuple(FAMILIES), colour=colour, terms=terms), (3, 6, 7))
+    fields = Fields(FieldConfig(families=tuple(FAMILIES), colour=colour, terms=terms), (3, 4, 5))
     light = fields.draw(2, seeded(1))
     family, numbers = light.family, light.numbers.double().requires_grad_()
-    weight = torch.randn(3, 6, 7, dtype=torch.float64, generator=seeded(2))
+    weight = torch.randn(3, 4, 5, dtype=torch.float64, generator=seeded(2))
     assert torch.autograd.gradcheck(
         lambda numbers: (fields.values(Light(family, numbers)) * weight).sum((1, 2, 3)), numbers, atol=1e-4
     )
