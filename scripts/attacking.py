@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from agents.loading import PolicyConfig
-from agents.plain import Teacher
+from agents.plain import Teacher, largest_difference
 from agents.subject import JudgeConfig
 from envs.evaluation.attacks.attack import Attack, averaged
 from envs.evaluation.attacks.flags import Flag, is_random, masking_flags
@@ -45,6 +45,7 @@ from scripts import judging
 BESIDE = ("attacks/noise", "attacks/fgsm")
 OBJECTIVES = ("action", "value")
 UNBOUNDED = 10.0  # standard deviations: more than any state is away from the mean
+SAME = 1e-3  # actions that differ by less are the agent's own
 DRAWS = 8  # over which the objective of a policy that draws random numbers is averaged
 
 
@@ -149,6 +150,7 @@ class Curve:
         self.of_states = states.dim() == 2
         self.feature_units = feature_units(self.policy, states) if self.of_states else torch.ones(())
         self.random = is_random(self.policy, states)
+        self.apart = largest_difference(self.policy, task.teacher, states)
         self.objective = self._objective()
 
     def _objective(self) -> ObjectiveAt:
@@ -170,7 +172,11 @@ class Curve:
     def note(self) -> str:
         """A sentence about the attacks."""
         wanted = "a large change of the action" if self.script.objective == "action" else "a low value by the critics"
-        return f"{self.unit}; the attacks look for {wanted}. kept: (return - random actions') / (no attack's - theirs)."
+        shares = "kept: (return - random actions') / (no attack's - theirs)."
+        said = f"{self.unit}; the attacks look for {wanted}. {shares}"
+        if self.apart < SAME:
+            return said
+        return f"{said} Attacked is a plain network that the agent taught; their actions differ by {self.apart:.3g}."
 
     def returns(self, method: Method, eps: float) -> np.ndarray:
         """Return what the policy earns (E,) under an attack."""
