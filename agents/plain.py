@@ -43,6 +43,18 @@ class Teacher(nn.Module):
         low, high = self.agent.facts.action_low.to(action), self.agent.facts.action_high.to(action)
         return action.clamp(low, high)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the agent has critics of actions."""
+        return isinstance(self.agent, ActorCritic)
+
+    def value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return what the agent's critics think of actions (B, A) in the environment's units: (B,), differentiable."""
+        agent: Any = self.agent
+        members = agent.config.num_pairs
+        seen = agent.for_members(agent.see(observation), members)
+        return agent.actor_value(seen, agent.for_members(agent.action_range.to_policy(action), members)).mean(0)
+
 
 def plain_policy(agent: Agent) -> Plain:
     """Return an agent's greedy policy as plain layers, exactly where it is one, else as a student to be taught.

@@ -10,7 +10,8 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 ``num_actors=`` and ``num_critics=`` choose AxCy.
 
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
-what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again.
+what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
+eps=[0.05,0.1]`` leaves it as it is and attacks what it sees.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import Evaluation, cut_note, evaluate
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE
-from scripts import judging
+from scripts import attacking, judging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,8 @@ def report(result: Evaluation, name: str) -> None:
 def judge_policy(arguments: list[str]) -> int:
     """Change the policy as evaluation= says, and compare."""
     methods, rest = judging.split_arguments(plain_values(arguments))
+    if attacking.are_attacks(methods):
+        return attacking.attack_policy(methods, rest)
     script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
     require(not script.video and not script.output, "evaluation= writes no video; leave out video= and output=")
     judged = JudgeConfig(episodes=script.episodes, num_threads=script.num_threads)

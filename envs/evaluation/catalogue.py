@@ -4,9 +4,14 @@
 """
 
 EVALUATIONS: dict[str, str] = {
-    "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
-    "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+    "attacks/fgsm": "envs.evaluation.attacks.gradient:FGSM",
+    "attacks/harmonic": "envs.evaluation.attacks.harmonic:HAAM",
+    "attacks/mi_fgsm": "envs.evaluation.attacks.momentum:MIFGSM",
+    "attacks/noise": "envs.evaluation.attacks.noise:Noise",
+    "attacks/pgd": "envs.evaluation.attacks.gradient:PGD",
     "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",
+    "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
+    "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
 }

@@ -22,6 +22,7 @@ from rlsuite.scoring import evaluate
 from rlsuite.vector_env import VectorEnv
 
 Policy = Callable[[Tensor], Tensor]
+View = Callable[[VectorEnv], VectorEnv]
 
 
 class PolicyTask:
@@ -90,12 +91,19 @@ class PolicyTask:
             ((module(batch["input"]) - batch["action"]) / self.half_range.to(batch["action"].device)).square().mean(1)
         )
 
-    def score(self, module: nn.Module, seed: int) -> np.ndarray:
-        """Return the returns (E,) of one episode in each of E environments."""
-        return self._returns(module, seed)
+    def score(self, module: nn.Module, seed: int, *, seen: View | None = None) -> np.ndarray:
+        """Return the returns (E,) of one episode in each of E environments.
 
-    def _returns(self, policy: Policy, seed: int) -> np.ndarray:
+        Args:
+            module: the policy.
+            seed: of the episodes.
+            seen: a view of the environments to act in, such as one whose observations are attacked; None for none.
+        """
+        return self._returns(module, seed, seen)
+
+    def _returns(self, policy: Policy, seed: int, seen: View | None = None) -> np.ndarray:
         env = self.make_env(self.episodes)
+        env = env if seen is None else seen(env)
         try:
             return evaluate(policy, env, seed=derive_seed(seed, JUDGED_ON)).returns
         finally:
