@@ -67,6 +67,7 @@ def _of_actor_critic(agent: ActorCritic) -> Plain:
     actor = config.actor
     votes = isinstance(agent, ACE) and config.num_pairs > 1 and config.num_actors != 1
     exact = not votes and config.embedding.size == 0 and actor.output_limit == 0.0 and not actor.bottleneck
+    exact = exact and actor.block == "plain"
     network = (agent.target_actors if config.act_with_targets else agent.actors).network if exact else None
     sizes, layer_norm = tuple(actor.hidden_sizes), actor.layer_norm
     return _built(agent, network, sizes, actor.activation, layer_norm=layer_norm, squash="tanh")

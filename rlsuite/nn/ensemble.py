@@ -37,6 +37,21 @@ def check_sizes(name: str, hidden_sizes: Sequence[int]) -> None:
     require(bool(sizes) and min(sizes) >= 1, f"{name}.hidden_sizes={sizes}: use widths of 1 or more, such as [256,256]")
 
 
+def check_one_width(name: str, block: str, hidden_sizes: Sequence[int]) -> None:
+    """Raise UserError unless a block that has one width is given equal ones; `name` is the config's."""
+    sizes = list(hidden_sizes)
+    require(
+        len(set(sizes)) == 1,
+        f"{name}.hidden_sizes={sizes}: block={block} has one width; use equal widths, such as "
+        f"{[sizes[0]] * len(sizes)}",
+    )
+
+
+def width_and_blocks(hidden_sizes: Sequence[int]) -> tuple[int, int]:
+    """Return the width that equal hidden sizes mean, and, one less than there are but at least one, the blocks."""
+    return hidden_sizes[0], max(1, len(hidden_sizes) - 1)
+
+
 def cut(stacked: Tensor, members: slice | None) -> Tensor:
     """Return the chosen members of a stacked parameter; all of them cost no extra node in the graph."""
     return stacked if members is None else stacked[members]
