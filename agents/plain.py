@@ -58,7 +58,8 @@ def plain_policy(agent: Agent) -> Plain:
             agent, agent.actor, tuple(config.hidden_sizes), config.activation, layer_norm=False, squash="none"
         )
     raise UserError(
-        f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, her, ppo, sac, sher and td3"
+        f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, flash_sac, her, ppo, sac, "
+        "sher and td3"
     )
 
 
