@@ -25,7 +25,7 @@ from agents.actor_critic import ActorCritic
 from agents.actor_critic_config import ActorCriticConfig
 from agents.stacking import stack_members
 from rlsuite.errors import UserError, require, require_choice
-from rlsuite.nn.critics import Critics
+from rlsuite.nn.critics import BATCH_NORMALIZED, Critics
 from rlsuite.nn.embedding import make_embedding
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.vector_env import EnvironmentFacts
@@ -73,7 +73,7 @@ class ACEConfig(ActorCriticConfig):
         require_choice("agent.collect_with", self.collect_with, ("members", "ensemble"))
         require_choice("agent.bootstrap_from", self.bootstrap_from, ("pair", "neighbours"))
         require(
-            self.bootstrap_from == "pair" or self.critic.block != "batch_norm",
+            self.bootstrap_from == "pair" or self.critic.block not in BATCH_NORMALIZED,
             "agent.bootstrap_from=neighbours: batch-normalized critics see their own pair's batch alone; use pair",
         )
 
@@ -142,7 +142,7 @@ class ACE(ActorCritic):
         return self._mean_scores(observation, proposals, critics)
 
     def _critics(self, *, slow: bool) -> Critics:
-        return self.target_critics if slow and not self.critics.joint_batches else self.critics
+        return self.target_critics if slow and self.critics.slow_copies else self.critics
 
     def _mean_scores(self, observation: Tensor, proposals: Tensor, critics: Critics) -> Tensor:
         """Score proposals (N, R, A) in states (M, R, D + Z), as the first M pairs see them: (N, R)."""

@@ -45,6 +45,13 @@ class Turn(NamedTuple):
     targets: bool
 
 
+class Seen(NamedTuple):
+    """What actors and critics look at in a minibatch (K, B, D + Z), at its states and at the next ones."""
+
+    now: Tensor
+    next: Tensor
+
+
 class ActorCritic(Agent):
     """K actor-critic pairs; every piece of state is a parameter, buffer or extra state of this module.
 
@@ -142,6 +149,8 @@ class ActorCritic(Agent):
         """Return every actor's action (K, N, A) in [-1, 1] for observations (N, D)."""
         actors = self.target_actors if self.config.act_with_targets and not explore else self.actors
         observation = self.for_members(self.see(observation), self.config.num_pairs)
+        if explore and self.config.exploration.before_tanh:
+            return actors.with_noise(observation, self.exploration.held())
         if self.stochastic and explore:
             return actors.sample(observation, self.exploration.stream.generator).action
         return actors(observation)
@@ -199,8 +208,8 @@ class ActorCritic(Agent):
         Returns:
             0-d tensors (losses, mean value), and under "td_error" the (K * B,) errors for prioritized replay.
         """
-        observation, metrics = self.learn_critics(batch)
-        metrics |= self.learn_actors(observation, turn.actors)
+        seen, metrics = self.learn_critics(batch)
+        metrics |= self.learn_actors(seen, turn.actors)
         if turn.targets:
             self.follow()
         return metrics
@@ -211,11 +220,9 @@ class ActorCritic(Agent):
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates to what they are when this share of the training's steps, in [0, 1], is done."""
-        config, left = self.config, self.config.learning_rate_left(progress)
-        rates = {"actor": config.actor_learning_rate, "critic": config.critic_learning_rate}
-        rates |= {"embedding": config.embedding.learning_rate, "temperature": config.temperature_learning_rate}
-        for name in rates.keys() & self.optimizers.keys():
-            set_learning_rate(self.optimizers[name], rates[name] * left)
+        for name, rate in self.config.learning_rates(progress).items():
+            if name in self.optimizers:
+                set_learning_rate(self.optimizers[name], rate)
 
     def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.
@@ -260,8 +267,8 @@ class ActorCritic(Agent):
 
     # -- the critics' step, and the embedding's -------------------------------------------------------------
 
-    def learn_critics(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Step the embedding and the critics; return what is seen of the minibatch (K, B, D + Z) and their metrics."""
+    def learn_critics(self, batch: Batch) -> tuple[Seen, dict[str, Tensor]]:
+        """Step the embedding and the critics; return what is seen of the minibatch and their metrics."""
         rows = Batch(*(tensor.unflatten(0, (self.config.num_pairs, -1)) for tensor in batch))
         observation = self.normalize(rows.observation).to(self.update_dtype)
         next_observation = self.normalize(rows.next_observation).to(self.update_dtype)
@@ -283,7 +290,7 @@ class ActorCritic(Agent):
                 "value": self.critics.value(output.detach()).mean(),
                 "td_error": losses.detach().unflatten(0, (-1, self.config.num_critics)).mean(1).sqrt().flatten(),
             }
-        return observation, metrics
+        return Seen(observation, next_observation), metrics
 
     def _outputs(
         self, observation: Tensor, action: Tensor, next_observation: Tensor, next_action: Tensor
@@ -295,10 +302,11 @@ class ActorCritic(Agent):
                 next_output = self.bootstrap_output(next_observation, next_action)
             return self.critics(inputs), next_output
         # One batch of both, so that batch normalization sees both distributions (CrossQ).
-        next_inputs = self.for_critics(next_observation, next_action)
-        self.critics.train()
-        output, next_output = self.critics(torch.cat([inputs, next_inputs], dim=1)).chunk(2, dim=1)
-        self.critics.eval()
+        joint = torch.cat([inputs, self.for_critics(next_observation, next_action)], dim=1)
+        output, next_output = self.critics.by_batch(joint).chunk(2, dim=1)
+        if self.critics.slow_copies:  # which move running statistics of their own (FlashSAC)
+            with torch.no_grad():
+                next_output = self.target_critics.by_batch(joint).chunk(2, dim=1)[1]
         return output, self.pessimistic(next_output.detach())
 
     def _update_embedding(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> dict[str, Tensor]:
@@ -321,16 +329,12 @@ class ActorCritic(Agent):
 
     # -- the actors' step -----------------------------------------------------------------------------------
 
-    def learn_actors(self, observation: Tensor, due: bool) -> dict[str, Tensor]:
-        """Step the actors where they are due, with what is seen of the minibatch (K, B, D + Z); return metrics."""
+    def learn_actors(self, seen: Seen, due: bool) -> dict[str, Tensor]:
+        """Step the actors where they are due, with what is seen of the minibatch; return metrics."""
         if not due:
             return {}
-        if self.stochastic:
-            action, log_prob, pre_activation = self.actors.sample(observation, self.stream.generator)
-        else:
-            pre_activation = self.actors.pre_activation(observation)
-            action, log_prob = torch.tanh(pre_activation), None
-        return self.ascend(self.actor_value(observation, action), action, log_prob, pre_activation)
+        action, log_prob, pre_activation = self.actors.learning_actions(*seen, self.stream.generator)
+        return self.ascend(self.actor_value(seen.now, action), action, log_prob, pre_activation)
 
     def actor_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the actors ascend, (K, B), at the pair's own actions: its first critic, SAC's its smallest."""
@@ -356,6 +360,7 @@ class ActorCritic(Agent):
             objective = objective - self.config.action_penalty * action.square().mean(dim=(1, 2))
         loss = -objective.sum()
         self._step("actor", self.actor_parameters, loss)
+        self.actors.after_step()
         metrics = {"actor_loss": loss.detach() / self.config.num_pairs}
         return metrics if log_prob is None else metrics | self._update_temperature(log_prob.detach())
 
@@ -375,7 +380,9 @@ class ActorCritic(Agent):
         rate = self.config.target_rate
         torch._foreach_lerp_(self.target_actor_parameters, self.actor_parameters, rate)
         self.embedding.follow(rate)
-        if not self.critics.joint_batches:
+        if self.actors.joint_batches:  # in evaluation mode always, they gather no running statistics of their own
+            torch._foreach_lerp_(list(self.target_actors.buffers()), list(self.actors.buffers()), rate)
+        if self.critics.slow_copies:
             torch._foreach_lerp_(self.target_critic_parameters, self.critic_parameters, rate)
 
     # -- state --------------------------------------------------------------------------------------------

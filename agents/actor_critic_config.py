@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,12 @@ class ActorCriticConfig:
         batch_size: B.
         actor_learning_rate: of Adam.
         critic_learning_rate: of Adam.
-        learning_rate_decay_start: the share of the training's steps (steps=) after which all rates fall linearly.
+        learning_rate_decay_start: the share of the training's steps (steps=) after which all rates fall.
         final_learning_rate_share: what is left of them at its end; 1 keeps them as they are. A run that is resumed with
             more steps= follows the schedule of the new length.
+        learning_rate_schedule: how they fall: "linear" or "cosine".
+        learning_rate_counts: "run" (all rates fall with the training's steps), or "updates": the actors' and the
+            temperature's fall agent.policy_delay times as slowly, having done so many fewer updates (FlashSAC).
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
         clip_targets: keep the critics' targets within [-1 / (1 - discount), 0], where returns of rewards between -1
             and 0 lie (sparse rewards of tasks with goals).
@@ -78,6 +82,8 @@ class ActorCriticConfig:
     critic_learning_rate: float = 3e-4
     learning_rate_decay_start: float = 0.0
     final_learning_rate_share: float = 1.0
+    learning_rate_schedule: str = "linear"
+    learning_rate_counts: str = "run"
     critic_weight_decay: float = 0.0
     clip_targets: bool = False
     normalize_observations: bool = True
@@ -140,6 +146,13 @@ class ActorCriticConfig:
             start == 0.0 or share < 1.0,
             f"agent.learning_rate_decay_start={start}: the rates stay; use agent.final_learning_rate_share below 1",
         )
+        for name, choices in (("schedule", ("linear", "cosine")), ("counts", ("run", "updates"))):
+            value = getattr(self, f"learning_rate_{name}")
+            require_choice(f"agent.learning_rate_{name}", value, choices)
+            require(
+                value == choices[0] or share < 1.0,
+                f"agent.learning_rate_{name}={value}: the rates stay; use agent.final_learning_rate_share below 1",
+            )
         require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
         require(
             not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
@@ -192,7 +205,21 @@ class ActorCriticConfig:
     def learning_rate_left(self, progress: float) -> float:
         """Return the factor on all rates when this share of the training is done."""
         decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
-        return 1.0 - (1.0 - self.final_learning_rate_share) * min(decayed, 1.0)
+        decayed = min(decayed, 1.0)
+        if self.learning_rate_schedule == "cosine":
+            decayed = 0.5 - 0.5 * math.cos(math.pi * decayed)
+        return 1.0 - (1.0 - self.final_learning_rate_share) * decayed
+
+    def learning_rates(self, progress: float) -> dict[str, float]:
+        """Return each optimizer's rate when this share of the training is done."""
+        left = self.learning_rate_left(progress)
+        rare = left if self.learning_rate_counts == "run" else self.learning_rate_left(progress / self.policy_delay)
+        return {
+            "actor": self.actor_learning_rate * rare,
+            "critic": self.critic_learning_rate * left,
+            "embedding": self.embedding.learning_rate * left,
+            "temperature": self.temperature_learning_rate * rare,
+        }
 
 
 def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:

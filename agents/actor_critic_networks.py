@@ -52,8 +52,8 @@ def make_networks(
     target_critics.load_state_dict(critics.state_dict())
     target_actors.requires_grad_(False)
     target_critics.requires_grad_(False)
-    # Batch normalization uses its running statistics everywhere but in the critics' own joint batch.
-    critics.eval()
-    target_critics.eval()
+    # Batch normalization uses its running statistics everywhere but in the joint batches of updates.
+    for network in (actors, critics, target_actors, target_critics):
+        network.eval()
     embedding = make_embedding(observation_size, action_size, config.embedding, generator=generator)
     return Networks(actors, critics, target_actors, target_critics, embedding)

@@ -85,7 +85,8 @@ def load_ensemble(
     for (agent, own), path in zip(loaded, checkpoints, strict=True):
         if type(agent) not in (ActorCritic, ACE):  # SHER's critics have not learned from each other
             raise UserError(
-                f"{path} holds agent={own.agent_name}; an ensemble is made of ace, ddpg, her, sac and td3 agents"
+                f"{path} holds agent={own.agent_name}; an ensemble is made of ace, ddpg, flash_sac, her, sac and td3 "
+                "agents"
             )
         if own.env != config.env:
             raise UserError(f"{path} was trained on {own.env.full_id}, the first member on {config.env.full_id}")

@@ -70,7 +70,8 @@ def plain_policy(agent: Agent) -> Plain:
             agent, agent.actor, tuple(config.hidden_sizes), config.activation, layer_norm=False, squash="none"
         )
     raise UserError(
-        f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, her, ppo, sac, sher and td3"
+        f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, flash_sac, her, ppo, sac, "
+        "sher and td3"
     )
 
 
@@ -79,6 +80,7 @@ def _of_actor_critic(agent: ActorCritic) -> Plain:
     actor = config.actor
     votes = isinstance(agent, ACE) and config.num_pairs > 1 and config.num_actors != 1
     exact = not votes and config.embedding.size == 0 and actor.output_limit == 0.0 and not actor.bottleneck
+    exact = exact and actor.block == "plain"
     network = (agent.target_actors if config.act_with_targets else agent.actors).network if exact else None
     sizes, layer_norm = tuple(actor.hidden_sizes), actor.layer_norm
     return _built(agent, network, sizes, actor.activation, layer_norm=layer_norm, squash="tanh")

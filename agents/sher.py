@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, Seen
 from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.ensemble import EnsembleMLP
@@ -159,7 +159,7 @@ class StateValueSHER(SHER):
 
     # -- the steps of V and of the actors ---------------------------------------------------------------------
 
-    def learn_actors(self, observation: Tensor, due: bool) -> dict[str, Tensor]:
+    def learn_actors(self, seen: Seen, due: bool) -> dict[str, Tensor]:
         """Step V towards y_V = min_c Q_c(s, a~, g) - alpha log pi(a~ | s, g), then the actors, from one draw of a~.
 
         V learns from the critics as this update has just left them, and the actors' step follows, with the very
@@ -167,15 +167,16 @@ class StateValueSHER(SHER):
         there have a factor of 1/2, to which Adam is indifferent.
         """
         with torch.set_grad_enabled(due):
-            action, log_prob, pre_activation = self.actors.sample(observation, self.stream.generator)
-            ascended = self.actor_value(observation, action)
+            action, log_prob, pre_activation = self.actors.learning_actions(*seen, self.stream.generator)
+            ascended = self.actor_value(seen.now, action)
         with torch.no_grad():
             smallest = ascended
             if self.config.actor_ascends == "first":  # the pair's other critics have not judged yet
                 for other in range(1, self.config.num_critics):
-                    smallest = torch.minimum(smallest, self.value_by(other, observation, action))
+                    smallest = torch.minimum(smallest, self.value_by(other, seen.now, action))
+            assert log_prob is not None
             target = smallest - self.temperature().unsqueeze(-1) * log_prob
-        loss = (self.values(observation).squeeze(-1) - target).square().mean(dim=1).sum()
+        loss = (self.values(seen.now).squeeze(-1) - target).square().mean(dim=1).sum()
         self._step("value", self.value_parameters, loss)
         metrics = {"value_loss": loss.detach() / self.config.num_pairs}
         return metrics | self.ascend(ascended, action, log_prob, pre_activation) if due else metrics

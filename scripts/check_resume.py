@@ -29,6 +29,7 @@ from rlsuite.records.checkpoint import Checkpoint, latest_checkpoint, list_check
 TASKS = {
     "ace": "Hopper",
     "ddpg": "Hopper",
+    "flash_sac": "Hopper",
     "her": "FetchReach",
     "painter": "Painting",
     "pombu": "FixedHorizonHalfCheetah",

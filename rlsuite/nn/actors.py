@@ -14,10 +14,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
+from rlsuite.nn.ensemble import (
+    ACTIVATIONS,
+    INITIALIZATIONS,
+    EnsembleLinear,
+    EnsembleMLP,
+    check_one_width,
+    check_sizes,
+    width_and_blocks,
+)
+from rlsuite.nn.residual import ResidualMLP
 
+BLOCKS = ("plain", "residual")
 DISTRIBUTIONS = ("deterministic", "squashed_gaussian")
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # of the Gaussian before tanh, as in Haarnoja et al. 2018
+LOG_STD_MAX = 2.0  # of the Gaussian before tanh, as in Haarnoja et al. 2018
 
 
 class Sample(NamedTuple):
@@ -39,14 +49,19 @@ class ActorConfig:
     """The actor block.
 
     Attributes:
-        hidden_sizes: width of each hidden layer.
+        hidden_sizes: width of each hidden layer; of block=residual, whose widths must be equal, the width and, one less
+            than the number of entries but at least one, the number of residual blocks.
+        block: "plain", or "residual": residual blocks with batch normalization, all weights of norm 1 (FlashSAC,
+            arXiv:2604.04539). The present and the next observations of a minibatch are one joint batch, of which the
+            first half has a loss; acting and bootstrapping use the running statistics.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
         layer_norm: normalize each hidden layer before its activation.
         initialization: "uniform", "orthogonal", "normal" or "xavier".
         distribution: "deterministic", or "squashed_gaussian": tanh of a Gaussian whose mean and standard deviation
             depend on the observation (SAC).
-        log_std: how the Gaussian's log standard deviation is kept within [-20, 2]: "clamp" (SAC), or "tanh"
+        log_std: how the Gaussian's log standard deviation is kept within [log_std_min, 2]: "clamp" (SAC), or "tanh"
             (arXiv:2002.02089), which has a gradient everywhere.
+        log_std_min: its lower bound (-20: SAC; -10: FlashSAC).
         output_limit: a deterministic actor's outputs before tanh are divided so that the mean of their absolute values,
             over the action's entries, is this at most; 0 leaves them alone. Actions then cannot all saturate, where
             they would have no gradient (Wang et al. 2020, arXiv:1910.02208, equation 5, with a limit of 1).
@@ -55,16 +70,26 @@ class ActorConfig:
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
+    block: str = "plain"
     activation: str = "relu"
     layer_norm: bool = False
     initialization: str = "uniform"
     distribution: str = "deterministic"
     log_std: str = "clamp"
+    log_std_min: float = -20.0
     output_limit: float = 0.0
     bottleneck: bool = False
 
     def __post_init__(self) -> None:
         check_sizes("agent.actor", self.hidden_sizes)
+        require_choice("agent.actor.block", self.block, BLOCKS)
+        if self.block == "residual":
+            check_one_width("agent.actor", self.block, self.hidden_sizes)
+            for name in ("layer_norm", "bottleneck"):
+                require(
+                    not getattr(self, name),
+                    f"agent.actor.{name}=true: block=residual has none; use false, or block=plain",
+                )
         require_choice("agent.actor.activation", self.activation, ACTIVATIONS)
         require_choice("agent.actor.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.actor.distribution", self.distribution, DISTRIBUTIONS)
@@ -77,6 +102,15 @@ class ActorConfig:
         require(
             self.log_std == "clamp" or self.distribution == "squashed_gaussian",
             f"agent.actor.log_std={self.log_std}: only agent.actor.distribution=squashed_gaussian has one; use clamp",
+        )
+        require_finite("agent.actor.log_std_min", self.log_std_min)
+        require(
+            self.log_std_min < LOG_STD_MAX, f"agent.actor.log_std_min={self.log_std_min}: use less than {LOG_STD_MAX:g}"
+        )
+        require(
+            self.log_std_min == -20.0 or self.distribution == "squashed_gaussian",
+            f"agent.actor.log_std_min={self.log_std_min}: only agent.actor.distribution=squashed_gaussian has a log "
+            "standard deviation; use -20",
         )
         require(
             not self.bottleneck or self.distribution == "squashed_gaussian",
@@ -99,18 +133,33 @@ class Actors(nn.Module):
         super().__init__()
         self.action_size = action_size
         self.output_limit = config.output_limit
-        self.smooth_log_std = config.log_std == "tanh"
-        doubled = config.distribution == "squashed_gaussian" and not config.bottleneck
-        self.network = EnsembleMLP(
-            num_members,
-            observation_size,
-            config.hidden_sizes,
-            2 * action_size if doubled else action_size,
-            activation=config.activation,
-            normalization="layer" if config.layer_norm else "none",
-            initialization=config.initialization,
-            generator=generator,
-        )
+        self.smooth_log_std, self.log_std_min = config.log_std == "tanh", config.log_std_min
+        self.stochastic = config.distribution == "squashed_gaussian"
+        self.joint_batches = config.block == "residual"
+        doubled = self.stochastic and not config.bottleneck
+        out_features = 2 * action_size if doubled else action_size
+        self.network: EnsembleMLP | ResidualMLP
+        if config.block == "residual":
+            self.network = ResidualMLP(
+                num_members,
+                observation_size,
+                *width_and_blocks(config.hidden_sizes),
+                out_features,
+                activation=config.activation,
+                initialization=config.initialization,
+                generator=generator,
+            )
+        else:
+            self.network = EnsembleMLP(
+                num_members,
+                observation_size,
+                config.hidden_sizes,
+                out_features,
+                activation=config.activation,
+                normalization="layer" if config.layer_norm else "none",
+                initialization=config.initialization,
+                generator=generator,
+            )
         self.heads = None
         if config.bottleneck:
             self.heads = EnsembleLinear(
@@ -133,13 +182,55 @@ class Actors(nn.Module):
             output = output / (output.abs().mean(dim=-1, keepdim=True) / self.output_limit).clamp_min(1.0)
         return output
 
-    def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:
-        """Draw actions of stochastic actors at normalized observations (K, B, D), differentiably."""
+    def gaussian(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return stochastic actors' mean and log standard deviation before tanh, (K, B, A) each."""
         mean, log_std = self.outputs(observation).chunk(2, dim=-1)
         if self.smooth_log_std:
-            log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(log_std) + 1.0)
+            half_range = 0.5 * (LOG_STD_MAX - self.log_std_min)
+            return mean, self.log_std_min + half_range * (torch.tanh(log_std) + 1.0)
+        return mean, log_std.clamp(self.log_std_min, LOG_STD_MAX)
+
+    def with_noise(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return actions (K, B, A) with noise (B, A) added before tanh, stochastic actors' in units of their deviation.
+
+        So stochastic actors act by their own law where the noise is standard normal.
+        """
+        if self.stochastic:
+            mean, log_std = self.gaussian(observation)
+            return torch.tanh(mean + log_std.exp() * noise)
+        return torch.tanh(self.pre_activation(observation) + noise)
+
+    def learning_actions(
+        self, observation: Tensor, next_observation: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return actions at a minibatch's observations (K, B, D) as its loss sees them, differentiably.
+
+        Batch-normalized actors see both observations in one joint batch and use its statistics, as critics do
+        (FlashSAC); others the present ones alone.
+
+        Returns:
+            Actions (K, B, A); their log densities (K, B), None of deterministic actors; what tanh squashed (K, B, A).
+        """
+        rows, count = observation, observation.shape[1]
+        if self.joint_batches:
+            rows = torch.cat([observation, next_observation], dim=1)
+            self.train()
+        if self.stochastic:
+            action, log_prob, pre_activation = self.sample(rows, generator)
         else:
-            log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+            pre_activation = self.pre_activation(rows)
+            action, log_prob = torch.tanh(pre_activation), None
+        self.eval()
+        return action[:, :count], None if log_prob is None else log_prob[:, :count], pre_activation[:, :count]
+
+    def after_step(self) -> None:
+        """Keep weights and scales at their norms where the block asks for it; call after each optimizer step."""
+        if isinstance(self.network, ResidualMLP):
+            self.network.project_weights()
+
+    def sample(self, observation: Tensor, generator: torch.Generator) -> Sample:
+        """Draw actions of stochastic actors at normalized observations (K, B, D), differentiably."""
+        mean, log_std = self.gaussian(observation)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         inner = torch.addcmul(mean, log_std.exp(), noise)
         # log N(inner) - log |d tanh / d inner|, the latter as 2 (log 2 - u - softplus(-2 u)), finite for any u.

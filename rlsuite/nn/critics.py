@@ -12,11 +12,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.nn.ensemble import ACTIVATIONS, INITIALIZATIONS, EnsembleLinear, EnsembleMLP, check_sizes
+from rlsuite.nn.ensemble import (
+    ACTIVATIONS,
+    INITIALIZATIONS,
+    EnsembleLinear,
+    EnsembleMLP,
+    check_one_width,
+    check_sizes,
+    width_and_blocks,
+)
 from rlsuite.nn.hyperspherical import HypersphericalMLP
+from rlsuite.nn.residual import ResidualMLP
 
 NORMALIZATION_OF_BLOCK = {"plain": "none", "layer_norm": "layer", "batch_norm": "batch"}
-BLOCKS = (*NORMALIZATION_OF_BLOCK, "hyperspherical")
+TRUNKS = {"hyperspherical": HypersphericalMLP, "residual": ResidualMLP}
+BLOCKS = (*NORMALIZATION_OF_BLOCK, *TRUNKS)
+BATCH_NORMALIZED = ("batch_norm", "residual")
+PROJECTIONS = ("hidden", "everything")
 LAYOUTS = ("concatenate", "branches")
 LOSSES = ("squared_error", "categorical")
 
@@ -26,13 +38,20 @@ class CriticConfig:
     """The critic block.
 
     Attributes:
-        hidden_sizes: width of each hidden layer; of block=hyperspherical, whose widths must be equal, the width
-            and, one less than the number of entries but at least one, the number of residual blocks.
+        hidden_sizes: width of each hidden layer; of block=hyperspherical and residual, whose widths must be equal, the
+            width and, one less than the number of entries but at least one, the number of residual blocks.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
         block: "plain", "layer_norm", "batch_norm" (batch normalization of input and hidden layers, weights
-            projected to norm 1, current and next state-actions in one joint batch, no target critic), or
+            projected to norm 1, current and next state-actions in one joint batch),
             "hyperspherical" (weights and hidden features of norm 1; SimbaV2, arXiv:2502.15280, whose critic also
-            has initialization=orthogonal, loss=categorical and agent.reward_scaling=returns).
+            has initialization=orthogonal, loss=categorical and agent.reward_scaling=returns), or "residual"
+            (residual blocks with batch normalization, joint batches, all weights of norm 1; FlashSAC,
+            arXiv:2604.04539, whose critic also has slow_copies and what SimbaV2's has).
+        slow_copies: batch-normalized critics (batch_norm, residual) bootstrap from slow copies, which see the same
+            joint batch (FlashSAC); without, from themselves (CrossQ). Other critics always have slow copies.
+        projection: what block=batch_norm projects after each step: the incoming weights of "hidden" units, or
+            "everything": the last layer's, too, and each normalization's scale and shift together, to norm
+            sqrt(width). Of block=residual it is always everything.
         layout: "concatenate" (observation and action enter together) or "branches" (each has its own first
             layers, joined before the last hidden layer; arXiv:1712.08987).
         initialization: "uniform", "orthogonal", "normal" or "xavier".
@@ -46,6 +65,8 @@ class CriticConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     block: str = "plain"
+    slow_copies: bool = False
+    projection: str = "hidden"
     layout: str = "concatenate"
     initialization: str = "uniform"
     loss: str = "squared_error"
@@ -57,6 +78,7 @@ class CriticConfig:
         check_sizes("agent.critic", self.hidden_sizes)
         require_choice("agent.critic.activation", self.activation, ACTIVATIONS)
         require_choice("agent.critic.block", self.block, BLOCKS)
+        require_choice("agent.critic.projection", self.projection, PROJECTIONS)
         require_choice("agent.critic.layout", self.layout, LAYOUTS)
         require_choice("agent.critic.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.critic.loss", self.loss, LOSSES)
@@ -67,12 +89,17 @@ class CriticConfig:
             self.layout == "concatenate" or self.block == "plain",
             f"agent.critic.block={self.block}: layout=branches has no normalization; use block=plain",
         )
-        sizes = list(self.hidden_sizes)
         require(
-            self.block != "hyperspherical" or len(set(sizes)) == 1,
-            f"agent.critic.hidden_sizes={sizes}: block=hyperspherical has one width; use equal widths, such as "
-            f"{[sizes[0]] * len(sizes)}",
+            not self.slow_copies or self.block in BATCH_NORMALIZED,
+            f"agent.critic.slow_copies=true: block={self.block} always has slow copies; use false, or block=residual",
         )
+        require(
+            self.projection == "hidden" or self.block in BATCH_NORMALIZED,
+            f"agent.critic.projection={self.projection}: block={self.block} is not batch-normalized; use hidden, or "
+            "block=batch_norm",
+        )
+        if self.block in TRUNKS:
+            check_one_width("agent.critic", self.block, self.hidden_sizes)
 
 
 class BranchedCritic(nn.Module):
@@ -135,18 +162,18 @@ class Critics(nn.Module):
         super().__init__()
         self.config = config
         self.categorical = config.loss == "categorical"
-        self.joint_batches = config.block == "batch_norm"
+        self.joint_batches = config.block in BATCH_NORMALIZED
+        self.slow_copies = config.slow_copies or not self.joint_batches
         out_features = config.num_atoms if self.categorical else 1
         if config.layout == "branches":
             self.network: nn.Module = BranchedCritic(
                 num_members, observation_size, action_size, out_features, config, generator
             )
-        elif config.block == "hyperspherical":
-            self.network = HypersphericalMLP(
+        elif config.block in TRUNKS:
+            self.network = TRUNKS[config.block](
                 num_members,
                 observation_size + action_size,
-                config.hidden_sizes[0],
-                max(1, len(config.hidden_sizes) - 1),
+                *width_and_blocks(config.hidden_sizes),
                 out_features,
                 activation=config.activation,
                 initialization=config.initialization,
@@ -170,6 +197,8 @@ class Critics(nn.Module):
                 torch.linspace(config.value_min, config.value_max, config.num_atoms),
                 persistent=False,
             )
+        if config.projection == "everything":
+            self.after_step()
 
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
         """Map observation and action side by side, (K, B, D + A), to raw outputs (K, B, 1 or V).
@@ -177,6 +206,13 @@ class Critics(nn.Module):
         `members` runs only those critics, and K counts only them.
         """
         return self.network(inputs, members)
+
+    def by_batch(self, inputs: Tensor) -> Tensor:
+        """Return raw outputs where batch normalization uses the batch's own statistics, and moves the running ones."""
+        self.train()
+        output = self(inputs)
+        self.eval()
+        return output
 
     def value(self, output: Tensor) -> Tensor:
         """Turn raw outputs (K, B, 1 or V) into expected values (K, B)."""
@@ -227,8 +263,10 @@ class Critics(nn.Module):
     def after_step(self) -> None:
         """Keep the weights on their sphere where the block asks for it; call after each optimizer step."""
         network = self.network
-        if isinstance(network, HypersphericalMLP) or (self.joint_batches and isinstance(network, EnsembleMLP)):
+        if isinstance(network, HypersphericalMLP | ResidualMLP):
             network.project_weights()
+        elif self.joint_batches and isinstance(network, EnsembleMLP):
+            network.project_weights(everything=self.config.projection == "everything")
 
 
 def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor, atoms: Tensor) -> Tensor:

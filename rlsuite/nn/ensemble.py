@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require
+from rlsuite.nn.projection import project_affine, project_columns
 from rlsuite.nn.relu import fast_relu_
 from rlsuite.nn.tanh import fast_tanh
 from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
@@ -34,6 +35,21 @@ def check_sizes(name: str, hidden_sizes: Sequence[int]) -> None:
     """Raise UserError unless there is a hidden layer and each has a unit; `name` is the config's, as agent.actor."""
     sizes = list(hidden_sizes)
     require(bool(sizes) and min(sizes) >= 1, f"{name}.hidden_sizes={sizes}: use widths of 1 or more, such as [256,256]")
+
+
+def check_one_width(name: str, block: str, hidden_sizes: Sequence[int]) -> None:
+    """Raise UserError unless a block that has one width is given equal ones; `name` is the config's."""
+    sizes = list(hidden_sizes)
+    require(
+        len(set(sizes)) == 1,
+        f"{name}.hidden_sizes={sizes}: block={block} has one width; use equal widths, such as "
+        f"{[sizes[0]] * len(sizes)}",
+    )
+
+
+def width_and_blocks(hidden_sizes: Sequence[int]) -> tuple[int, int]:
+    """Return the width that equal hidden sizes mean, and, one less than there are but at least one, the blocks."""
+    return hidden_sizes[0], max(1, len(hidden_sizes) - 1)
 
 
 def cut(stacked: Tensor, members: slice | None) -> Tensor:
@@ -112,10 +128,11 @@ class EnsembleBatchNorm(nn.Module):
     """Batch normalization over the batch axis, statistics and affine parameters for each member apart.
 
     In training mode the batch's own statistics normalize and move the running ones (rate 0.01, as CrossQ,
-    Bhatt et al. 2024); in evaluation mode the running ones normalize.
+    Bhatt et al. 2024; the running variance unbiased, as torch's); in evaluation mode the running ones normalize.
     """
 
     rate = 0.01
+    epsilon = 1e-5
 
     def __init__(self, num_members: int, features: int) -> None:
         super().__init__()
@@ -129,15 +146,31 @@ class EnsembleBatchNorm(nn.Module):
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
         """Normalize (K, B, H) to (K, B, H) float32."""
         inputs = inputs.float()
-        mean, variance = cut(self.mean, members), cut(self.variance, members)
+        scale, shift = cut(self.scale, members), cut(self.shift, members)
         if self.training:
-            variance, mean = torch.var_mean(inputs, dim=1, correction=0, keepdim=True)
-            with torch.no_grad():
-                cut(self.mean, members).lerp_(mean, self.rate)
-                cut(self.variance, members).lerp_(variance, self.rate)
-        factor = cut(self.scale, members) * torch.rsqrt(variance + 1e-5)
-        shift = cut(self.shift, members) - mean * factor
-        return torch.addcmul(shift, inputs, factor)
+            return self._by_batch(inputs, scale, shift, members)
+        mean, variance = cut(self.mean, members), cut(self.variance, members)
+        factor = scale * torch.rsqrt(variance + self.epsilon)
+        return torch.addcmul(shift - mean * factor, inputs, factor)
+
+    def _by_batch(self, inputs: Tensor, scale: Tensor, shift: Tensor, members: slice | None) -> Tensor:
+        # torch's kernel for rows of K * H features: the copies into its layout and back cost a fraction of what
+        # torch.var_mean over the middle axis and autograd's passes behind it do (docs/decisions.md).
+        num_members, num_rows, features = inputs.shape
+        mean, variance = self.mean.flatten(), self.variance.flatten()
+        if members is not None:
+            mean, variance = self.mean[members].flatten().clone(), self.variance[members].flatten().clone()
+        rows = inputs.transpose(0, 1).reshape(num_rows, num_members * features)
+        rows = functional.batch_norm(
+            rows, mean, variance, scale.flatten(), shift.flatten(), True, self.rate, self.epsilon
+        )
+        if members is not None:
+            self.mean[members], self.variance[members] = mean.view_as(scale), variance.view_as(scale)
+        return rows.view(num_rows, num_members, features).transpose(0, 1).contiguous()
+
+    def project(self) -> None:
+        """Bring scale and shift together back to norm sqrt(H)."""
+        project_affine(self.scale, self.shift)
 
 
 class NoNormalization(nn.Module):
@@ -262,14 +295,23 @@ class EnsembleMLP(nn.Module):
 
         return forward
 
-    @torch.no_grad()
-    def project_weights(self) -> None:
+    def project_weights(self, *, everything: bool = False) -> None:
         """Scale each hidden unit's incoming weights to norm 1 (weight normalization by projection).
 
-        Behind a batch normalization the scale of the weights does not change the function, only the
-        effective learning rate, which would fall as weights grow (Palenicek et al. 2025, XQC).
+        Args:
+            everything: project the last layer, too, and the scale and shift of each batch normalization.
         """
-        for layer, _ in zip(self.layers, self.normalizations, strict=False):
+        count = len(self.layers) if everything else len(self.normalizations)
+        for layer in self.layers[:count]:
             weight = layer.weight
             assert isinstance(weight, Tensor)
-            weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-8))
+            project_columns(weight)
+        if everything:
+            project_batch_norms(self)
+
+
+def project_batch_norms(network: nn.Module) -> None:
+    """Bring scale and shift of each batch normalization within a network back to their norm."""
+    for module in network.modules():
+        if isinstance(module, EnsembleBatchNorm):
+            module.project()

@@ -15,6 +15,7 @@ from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.running.seeding import restore_generator
 
 SCHEDULES = ("constant", "linear", "cosine")
+HOLD_LAWS = ("fixed", "zeta")
 
 
 class RandomStream(nn.Module):
@@ -42,7 +43,11 @@ class ExplorationConfig:
         schedule: of sigma over environment steps: "constant", or "linear" or "cosine" from std to final_std.
         final_std: sigma from decay_steps on; null with schedule=constant.
         decay_steps: environment steps, over all environments and from the first, in which sigma gets there.
-        hold: decisions for which one draw is kept.
+        hold: decisions for which one draw is kept, of hold_law=zeta the most; draws end with their episode.
+        hold_law: "fixed", or "zeta": each draw of each environment is kept for a random number n of decisions, with
+            P(n) in proportion to n^-2 (FlashSAC, arXiv:2604.04539, with hold=16: 2.1 on the mean).
+        before_tanh: the noise is added before the actors' tanh. A stochastic actor then draws none of its own; the
+            noise, of which std is a factor, is in units of its standard deviation.
         episode_multipliers: episode k uses sigma times ``episode_multipliers[k % len]``.
         decision_decay: factor on sigma at each decision within an episode.
         episode_decay: factor on the starting sigma at each episode started.
@@ -56,6 +61,8 @@ class ExplorationConfig:
     final_std: float | None = None
     decay_steps: int = 0
     hold: int = 1
+    hold_law: str = "fixed"
+    before_tanh: bool = False
     episode_multipliers: tuple[float, ...] = (1.0,)
     decision_decay: float = 1.0
     episode_decay: float = 1.0
@@ -89,6 +96,11 @@ class ExplorationConfig:
             f"agent.exploration.random_probability={self.random_probability}: use a value in [0, 1]",
         )
         require(self.hold >= 1, f"agent.exploration.hold={self.hold}: use 1 or more")
+        require_choice("agent.exploration.hold_law", self.hold_law, HOLD_LAWS)
+        require(
+            self.hold_law == "fixed" or self.hold >= 2,
+            f"agent.exploration.hold={self.hold}: hold_law=zeta keeps no draw for longer than this; use 2 or more",
+        )
         multipliers = list(self.episode_multipliers)
         require(
             bool(multipliers) and all(0.0 <= factor < math.inf for factor in multipliers),
@@ -103,6 +115,8 @@ class GaussianExploration(nn.Module):
     - hold 5, multipliers (1, 2, 0), decays 0.98 and 0.999 and std 1.0: that of arXiv:1712.08987 (0.5 there, on
       actions in [0, 1], whose half range is 0.5).
     - std 0.2 and random_probability 0.3: that of HER's DDPG (Plappert et al. 2018, arXiv:1802.09464).
+    - std 1, hold 16, hold_law zeta and before_tanh: that of FlashSAC, which has one count for all environments, running
+      on through their episodes' ends, where here each has its own.
     - env_multiplier_min and _max: a mix of cautious and bold environments, as in FastTD3 (Seo et al. 2025), which
       draws each environment's factor anew with every episode; here they are fixed and evenly spaced.
 
@@ -124,6 +138,7 @@ class GaussianExploration(nn.Module):
         self.stream = RandomStream(seed, device)
         self.plain = (
             config.hold == 1
+            and not config.before_tanh
             and config.schedule == "constant"
             and config.decision_decay == config.episode_decay == 1.0
             and len(config.episode_multipliers) == 1
@@ -142,6 +157,12 @@ class GaussianExploration(nn.Module):
         self.register_buffer("episodes_started", torch.tensor(num_envs))
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("noise", torch.zeros(num_envs, action_size))
+        self.left: Tensor
+        self.hold_shares: Tensor
+        if config.hold_law == "zeta":  # decisions that each draw is still kept for
+            self.register_buffer("left", torch.zeros(num_envs, dtype=torch.int64))
+            shares = torch.arange(1, config.hold + 1, dtype=torch.float64).pow(-2.0).cumsum(0)
+            self.register_buffer("hold_shares", (shares / shares[-1]).float(), persistent=False)
         self.register_buffer("multipliers", torch.tensor(config.episode_multipliers), persistent=False)
         spread = torch.linspace(config.env_multiplier_min, config.env_multiplier_max, num_envs)
         self.register_buffer("env_multipliers", spread, persistent=False)
@@ -149,16 +170,32 @@ class GaussianExploration(nn.Module):
 
     @torch.no_grad()
     def forward(self, action: Tensor) -> Tensor:
-        """Return actions (N, A) with noise, clipped to [-1, 1]."""
-        draw = torch.randn(action.shape, generator=self.stream.generator, device=action.device)
+        """Return actions (N, A) with noise, clipped to [-1, 1]; with before_tanh they have it already, by held()."""
         if self.plain:
             config = self.config
+            draw = torch.randn(action.shape, generator=self.stream.generator, device=action.device)
             scale = config.std * config.episode_multipliers[0] * config.env_multiplier_min
             return torch.add(action, draw, alpha=scale).clamp_(-1.0, 1.0)
-        fresh = (self.decision % self.config.hold == 0).unsqueeze(-1)
-        self.noise.copy_(torch.where(fresh, draw * self.std().unsqueeze(-1), self.noise))
-        action = (action + self.noise).clamp_(-1.0, 1.0)
+        if not self.config.before_tanh:
+            action = (action + self.held()).clamp_(-1.0, 1.0)
         return self.sometimes_random(action) if self.config.random_probability else action
+
+    @torch.no_grad()
+    def held(self) -> Tensor:
+        """Return each environment's noise (N, A) for this decision: drawn anew, or still the one of before."""
+        draw = torch.randn(self.noise.shape, generator=self.stream.generator, device=self.noise.device)
+        fresh = self._fresh().unsqueeze(-1)
+        self.noise.copy_(torch.where(fresh, draw * self.std().unsqueeze(-1), self.noise))
+        return self.noise
+
+    def _fresh(self) -> Tensor:
+        """Return which environments (N,) draw anew."""
+        if self.config.hold_law == "fixed":
+            return self.decision % self.config.hold == 0
+        fresh = self.left == 0
+        draw = torch.rand(fresh.shape, generator=self.stream.generator, device=fresh.device)
+        self.left.copy_(torch.where(fresh, torch.searchsorted(self.hold_shares, draw, right=True) + 1, self.left))
+        return fresh
 
     def sometimes_random(self, action: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Replace rows of actions (N, A) by uniform ones in [-1, 1], each with the config's probability.
@@ -197,11 +234,15 @@ class GaussianExploration(nn.Module):
         """Count a decision; environments whose episode ended (N,) bool start their next one."""
         self.steps.add_(len(ended))
         self.decision.add_(1)
+        if self.config.hold_law == "zeta":
+            self.left.sub_(1).clamp_(min=0)
         self._begin(ended)
 
     @torch.no_grad()
     def _begin(self, ended: Tensor) -> None:
         self.decision.masked_fill_(ended, 0)
+        if self.config.hold_law == "zeta":
+            self.left.masked_fill_(ended, 0)
         number = self.episodes_started + ended.cumsum(0) - 1
         self.episode.copy_(torch.where(ended, number, self.episode))
         self.episodes_started.add_(ended.sum())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.nn.ensemble import ACTIVATIONS, EnsembleLinear, cut
+from rlsuite.nn.projection import project_columns
 
 INPUT_SHIFT = 3.0  # c_shift: the constant beside the input, which keeps the input's length in its direction
 EXPANSION = 4  # a residual block is EXPANSION * H wide inside
@@ -42,10 +43,9 @@ class SphereLinear(nn.Module):
             return (inputs * weight.transpose(1, 2)).sum(dim=-1, keepdim=True)
         return torch.bmm(inputs, weight)
 
-    @torch.no_grad()
     def project(self) -> None:
         """Scale the weights into each output back to norm 1, in place; wanted after each optimizer step."""
-        self.weight.div_(self.weight.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        project_columns(self.weight)
 
 
 class Scaler(nn.Module):

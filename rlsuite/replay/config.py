@@ -101,6 +101,10 @@ class ReplayConfig:
         prioritized: sample in proportion to |TD error|^alpha (Schaul et al. 2016) instead of uniformly.
         priority_exponent: alpha.
         importance_exponent: beta, correcting the bias of prioritized sampling.
+        priority_smallest_error: |TD errors| count as at least this (1 in DR.Q, arXiv:2605.11711).
+        priority_age_decay: older transitions are sampled less, by the larger of priority_age_decay^age, age in
+            transitions since they were added, and priority_age_floor; 1: all alike (0.9999 in DR.Q).
+        priority_age_floor: see priority_age_decay.
         device: "auto" (the agent's device if 2.5 times the bytes are free there, else cpu), "cpu" or "cuda".
         timelimit_as_done: count time-limit ends as terminations, as some old codes do; biased.
         hindsight: relabelling of goals, for tasks that have some.
@@ -111,18 +115,35 @@ class ReplayConfig:
     prioritized: bool = False
     priority_exponent: float = 0.6
     importance_exponent: float = 0.4
+    priority_smallest_error: float = 0.0
+    priority_age_decay: float = 1.0
+    priority_age_floor: float = 0.1
     device: str = "auto"
     timelimit_as_done: bool = False
     hindsight: HindsightConfig = field(default_factory=HindsightConfig)
 
     def __post_init__(self) -> None:
-        for name, default in (("priority_exponent", 0.6), ("importance_exponent", 0.4)):
+        for name in (
+            "priority_exponent",
+            "importance_exponent",
+            "priority_smallest_error",
+            "priority_age_decay",
+            "priority_age_floor",
+        ):
+            default = ReplayConfig.__dataclass_fields__[name].default
             value = getattr(self, name)
             require_finite(f"replay.{name}", value, low=0.0)
             require(
                 value == default or self.prioritized,
                 f"replay.{name}={value}: sampling is uniform; use replay.prioritized=true",
             )
+        decay, floor = self.priority_age_decay, self.priority_age_floor
+        require(0.0 < decay <= 1.0, f"replay.priority_age_decay={decay}: use a value in (0, 1]")
+        require(floor <= 1.0, f"replay.priority_age_floor={floor}: use a value in [0, 1]")
+        require(
+            floor == 0.1 or decay < 1.0,
+            f"replay.priority_age_floor={floor}: priorities do not fade; use replay.priority_age_decay below 1",
+        )
         if self.hindsight.strategy == "none":
             return
         require(self.n_step == 1, f"replay.n_step={self.n_step}: relabelled goals change every reward; use 1")

@@ -63,7 +63,15 @@ class Replay:
         self.buffer = ReplayBuffer(
             config.capacity, observation, action, device=device, constant_columns=constant_columns
         )
-        self.priorities = Priorities(self.buffer, config.priority_exponent) if config.prioritized else None
+        self.priorities: Priorities | None = None
+        if config.prioritized:
+            self.priorities = Priorities(
+                self.buffer,
+                config.priority_exponent,
+                smallest_error=config.priority_smallest_error,
+                age_decay=config.priority_age_decay,
+                age_floor=config.priority_age_floor,
+            )
         self.hindsight: Hindsight | None = None
         if config.hindsight.strategy != "none":
             if goals is None:

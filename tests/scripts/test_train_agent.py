@@ -62,7 +62,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag) == 0
     text = capsys.readouterr().out
     for word in (
-        "ace, ddpg, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
+        "ace, ddpg, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
         "Humanoid",
         "Walker2d",
         "debug, long, none, paper",
@@ -310,6 +310,12 @@ RUNS = {
     "ddpg": ["agent=ddpg", "env=InvertedPendulum", "replay.prioritized=true", "replay.n_step=3"],
     "ace": ["agent=ace", "env=Hopper", "agent.num_pairs=3", "agent.exploration.hold=3", "agent.embedding.size=16"],
     "pombu": ["agent=pombu", "env=Point3D", "agent.alpha_factor=1.5", "agent.dynamics.max_passes=20"],
+    "flash_sac": [
+        "agent=flash_sac",
+        "env=InvertedPendulum",
+        "replay.prioritized=true",
+        "replay.priority_age_decay=0.99",
+    ],
     "sher": ["agent=sher", "env=FetchPush", "replay.capacity=600", "replay.hindsight.curriculum.enabled=true"],
 }
 

@@ -129,9 +129,41 @@ def test_batch_norm_by_hand():
     batch = torch.tensor([[[1.0], [2.0], [6.0]]])  # mean 3, variance (4 + 1 + 9) / 3
     expected = 10.0 + 2.0 * (batch - 3.0) / math.sqrt(14 / 3 + 1e-5)
     torch.testing.assert_close(norm(batch), expected)
-    # The running statistics have moved by 0.01 of the way from mean 0 and variance 1.
+    # The running statistics have moved by 0.01 of the way from mean 0 and variance 1 to mean 3 and 14 / 2, unbiased.
     assert norm.mean.item() == pytest.approx(0.03)
-    assert norm.variance.item() == pytest.approx(0.99 + 0.01 * 14 / 3)
+    assert norm.variance.item() == pytest.approx(0.99 + 0.01 * 14 / 2)
+
+
+@pytest.mark.parametrize("members", [None, slice(0, 1), slice(0, None, 2), slice(1, 3)])
+def test_batch_norm_equals_the_written_out_one_forward_and_backward(members, generator):
+    norm = EnsembleBatchNorm(3, 5)
+    for parameter in norm.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    count = len(range(3)[members or slice(None)])
+    inputs = (torch.randn(count, 7, 5, generator=generator) * 3.0 + 1.0).requires_grad_()
+    weights = torch.randn(count, 7, 5, generator=generator)
+    scale, shift = (value[members or slice(None)] for value in (norm.scale, norm.shift))
+    variance, mean = torch.var_mean(inputs, dim=1, correction=0, keepdim=True)
+    expected = (inputs - mean) / (variance + 1e-5).sqrt() * scale + shift
+    output = norm(inputs, members)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+    of = (inputs, norm.scale, norm.shift)
+    ours, written = (torch.autograd.grad((result * weights).sum(), of) for result in (output, expected))
+    for one, other in zip(ours, written, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    running_mean, running_variance = torch.zeros(3, 1, 5), torch.ones(3, 1, 5)
+    running_mean[members or slice(None)] += 0.01 * mean.detach()
+    running_variance[members or slice(None)] += 0.01 * (variance.detach() * 7 / 6 - 1.0)
+    torch.testing.assert_close(norm.mean, running_mean)
+    torch.testing.assert_close(norm.variance, running_variance)
+
+
+def test_batch_norm_passes_gradients_after_a_second_batch(generator):
+    norm = EnsembleBatchNorm(2, 3)
+    batches = torch.randn(2, 2, 6, 3, generator=generator, requires_grad=True)
+    first, second = norm(batches[0]), norm(batches[1])
+    (first.square().sum() + second.pow(3).sum()).backward()
+    torch.testing.assert_close(batches.grad.mean(dim=2), torch.zeros(2, 2, 3), rtol=0.0, atol=1e-6)
 
 
 def test_batch_norm_in_evaluation_mode_uses_and_keeps_running_statistics():
@@ -166,6 +198,21 @@ def test_project_weights_leaves_norm_one_and_the_direction(generator):
         torch.testing.assert_close(norms, torch.ones_like(norms))
         torch.testing.assert_close(layer.weight * old.norm(dim=1, keepdim=True), old)
     assert torch.equal(network.layers[-1].weight, before[-1])
+
+
+def test_project_everything_takes_the_last_layer_and_scale_and_shift_along(generator):
+    network = EnsembleMLP(2, 3, (4, 5), 2, normalization="batch", generator=generator)
+    norm = network.normalizations[0]
+    norm.scale.data[1] = torch.tensor([3.0, 0.0, 0.0, 0.0])
+    norm.shift.data[1] = torch.tensor([0.0, 4.0, 0.0, 0.0])  # together of norm 5; wanted is sqrt(4) = 2
+    bias = network.layers[-1].bias.clone()
+    network.project_weights(everything=True)
+    for layer in network.layers:
+        norms = layer.weight.norm(dim=1)
+        torch.testing.assert_close(norms, torch.ones_like(norms))
+    torch.testing.assert_close(norm.scale[:, 0], torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.2, 0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(norm.shift[:, 0], torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 1.6, 0.0, 0.0]]))
+    assert torch.equal(network.layers[-1].bias, bias)
 
 
 def test_actors_are_tanh_of_their_network(generator):

@@ -275,3 +275,76 @@ def test_exploration_state_round_trip(config):
         assert torch.equal(first(torch.zeros(3, 2)), second(torch.zeros(3, 2)))
         for noise in (first, second):
             noise.advance(torch.tensor([step == 1, False, step == 5]))
+
+
+# -- held for a zeta-distributed number of decisions, before tanh ------------------------------------------
+
+
+def zeta(num_envs, **keys):
+    return explore(num_envs, 1, **({"std": 1.0, "hold": 16, "hold_law": "zeta", "before_tanh": True} | keys))
+
+
+def held_runs(noise, decisions, ends=()):
+    """Return for each environment how long each of its draws was kept, the last, cut off, left out."""
+    rows, going = [], torch.zeros(noise.noise.shape[0], dtype=torch.bool)
+    for decision in range(decisions):
+        rows.append(noise.held()[:, 0].clone())
+        noise.advance(~going if decision in ends else going)
+    lengths = []
+    for column in torch.stack(rows, dim=1):
+        changes = [0, *(torch.nonzero(column[1:] != column[:-1])[:, 0] + 1).tolist()]
+        lengths.append([later - earlier for earlier, later in zip(changes[:-1], changes[1:], strict=True)])
+    return lengths
+
+
+def test_draws_are_held_as_long_as_the_zeta_law_says_by_each_environment_for_itself():
+    lengths = held_runs(zeta(400), 200)
+    pooled = torch.tensor([length for row in lengths for length in row])
+    mass = [n**-2.0 for n in range(1, 17)]
+    law = [share / sum(mass) for share in mass]
+    assert pooled.max() == 16
+    for n in (1, 2, 3, 16):  # four standard errors of each share; long ones are cut off a little more often
+        error = 4.0 * math.sqrt(law[n - 1] / len(pooled)) + 0.001
+        assert (pooled == n).float().mean().item() == pytest.approx(law[n - 1], abs=error)
+    assert sum(n * share for n, share in enumerate(law, 1)) == pytest.approx(2.13, abs=0.01)
+    assert len({tuple(row[:10]) for row in lengths}) > 350
+
+
+def test_an_episodes_end_ends_its_draw():
+    noise = zeta(500)
+    for _ in range(5):
+        before = noise.held().clone()
+        noise.advance(torch.ones(500, dtype=torch.bool))
+        assert (noise.held() != before).all()
+
+
+def test_asking_twice_within_a_decision_gives_the_same_noise():
+    noise = zeta(50)
+    assert torch.equal(noise.held().clone(), noise.held())
+
+
+def test_held_noise_continues_from_its_state():
+    noise, twin = zeta(20), zeta(20, hold=16)
+    going = torch.zeros(20, dtype=torch.bool)
+    for _ in range(7):
+        noise.held()
+        noise.advance(going)
+    twin.load_state_dict(noise.state_dict())
+    for _ in range(20):
+        assert torch.equal(noise.held(), twin.held())
+        noise.advance(going)
+        twin.advance(going)
+
+
+def test_noise_before_tanh_is_not_added_again():
+    action = torch.full((3, 1), 0.25)
+    assert torch.equal(zeta(3)(action), action)
+
+
+def test_a_hold_below_what_its_law_needs_is_refused():
+    with pytest.raises(UserError, match=r"exploration\.hold=0: use 1 or more"):
+        ExplorationConfig(hold=0)
+    with pytest.raises(UserError, match=r"exploration\.hold=1: hold_law=zeta .* use 2 or more"):
+        ExplorationConfig(hold_law="zeta")
+    with pytest.raises(UserError, match=r"exploration\.hold_law=zipf"):
+        ExplorationConfig(hold_law="zipf")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from replay_model import FAILED, GO, TERMINATED, TRUNCATED, Feeder, snapshot
 
+from rlsuite.errors import UserError
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.sampler import Replay
 
@@ -141,3 +142,50 @@ def test_errors_that_are_not_finite_become_no_priority(error):
     batch = replay.sample(100)
     assert batch.weight.isfinite().all()
     assert set(batch.index.tolist()) <= {0, 1, 2}
+
+
+# -- priorities that fade with age --------------------------------------------------------------------------
+
+
+def test_faded_priorities_by_hand():
+    keys = {"priority_exponent": 1.0, "priority_age_decay": 0.5**0.5, "priority_age_floor": 0.2}
+    replay = make_replay(2, capacity=8, prioritized=True, importance_exponent=1.0, **keys)
+    fill(replay, Feeder(2), [[GO, GO]] * 4)
+    replay.update_priorities(torch.arange(8), torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3.0]))
+    # Ages are 6, 4, 2 and 0 transitions: factors 1/8, which the floor lifts to 1/5, 1/4, 1/2 and 1.
+    wanted = torch.tensor([[0.2, 0.4], [0.25, 0.25], [0.5, 0.5], [1.0, 3.0], [0.0, 0.0]])
+    torch.testing.assert_close(replay.priorities.faded(), wanted, rtol=1e-5, atol=1e-5)
+    batch = replay.sample(60_000)
+    shares = torch.bincount(batch.index, minlength=10) / 60_000
+    torch.testing.assert_close(shares, wanted.flatten() / wanted.sum(), rtol=0.0, atol=0.01)
+    torch.testing.assert_close(batch.weight, 0.2 / wanted.flatten()[batch.index], rtol=1e-4, atol=1e-4)
+
+
+def test_ages_go_on_where_the_ring_begins_anew():
+    replay = make_replay(1, capacity=3, prioritized=True, priority_age_decay=0.5)
+    fill(replay, Feeder(1), [[GO]] * 5)  # slots 0 to 3; slot 0 is the newest, slot 1 holds a next observation alone
+    torch.testing.assert_close(replay.priorities.faded().flatten(), torch.tensor([1.0, 0.0, 0.25, 0.5]))
+
+
+def test_small_errors_count_as_the_smallest():
+    replay = make_replay(1, capacity=4, prioritized=True, priority_exponent=0.5, priority_smallest_error=4.0)
+    fill(replay, Feeder(1), [[GO]] * 3)
+    replay.update_priorities(torch.arange(3), torch.tensor([0.1, -5.0, 9.0]))
+    expected = torch.tensor([2.0, 5.0**0.5, 3.0])
+    torch.testing.assert_close(replay.priorities.priority.flatten()[:3], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority_age_decay": 0.9},
+        {"priority_smallest_error": 1.0},
+        {"prioritized": True, "priority_age_floor": 0.5},
+        {"prioritized": True, "priority_age_decay": 0.0},
+        {"prioritized": True, "priority_age_decay": 0.9, "priority_age_floor": 2.0},
+    ],
+    ids=str,
+)
+def test_fading_that_contradicts_is_refused(wrong):
+    with pytest.raises(UserError, match=r"^replay\.priority_(age|smallest)"):
+        ReplayConfig(**wrong)
