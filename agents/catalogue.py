@@ -10,6 +10,7 @@ from rlsuite.agent_registry import register
 AGENTS = {
     "ace": "agents.ace:ACE",
     "ddpg": "agents.actor_critic:ActorCritic",
+    "dqn": "agents.dqn:DQN",
     "flash_sac": "agents.actor_critic:ActorCritic",
     "her": "agents.actor_critic:ActorCritic",
     "painter": "agents.painter.agent:Painter",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlsuite.errors import UserError
 from rlsuite.extras import import_extra, require_extras
-from rlsuite.nn.action_range import ActionBox
+from rlsuite.nn.action_range import into_space
 
 
 class Policy(nn.Module):
@@ -24,33 +24,33 @@ class Policy(nn.Module):
 
     Args:
         agent: with a method greedy(observation).
-        action_space: the Box of a single environment, which every action lies in and whose dtype it has; None leaves
+        action_space: of a single environment, which every action lies in and whose dtype and shape it has; None leaves
             actions as the agent gives them.
     """
 
-    def __init__(self, agent: Any, action_space: gymnasium.spaces.Box | None = None) -> None:
+    def __init__(self, agent: Any, action_space: gymnasium.Space | None = None) -> None:
         super().__init__()
         self.agent = agent
-        self.into_box = nn.Identity() if action_space is None else ActionBox(action_space.low, action_space.high)
+        self.into_space = nn.Identity() if action_space is None else into_space(action_space)
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Map raw observations (N, D) to actions (N, A) in the environment's units."""
-        return self.into_box(self.agent.greedy(observation))
+        """Map raw observations (N, D) to actions (N, ...) in the environment's units."""
+        return self.into_space(self.agent.greedy(observation))
 
 
 def export_onnx(
     agent: Any,
-    observation_size: int,
+    observation_size: int | tuple[int, ...],
     path: Path,
     *,
-    action_space: gymnasium.spaces.Box | None = None,
+    action_space: gymnasium.Space | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the agent's policy as ONNX, with any number of rows N.
 
     Args:
         agent: with a method greedy(observation).
-        observation_size: D.
+        observation_size: D, or the shape of one observation.
         path: the file; its directory is made if missing.
         action_space: see Policy.
         dtype: of the observations that the file takes; float64 where float32 would swallow what changes in them.
@@ -61,11 +61,12 @@ def export_onnx(
     """
     require_extras("exporting", "onnx", "onnxscript")
     device = next(agent.parameters()).device
-    agent.greedy(torch.zeros(2, observation_size, dtype=dtype, device=device))  # says so where there is no such policy
+    shape = (observation_size,) if isinstance(observation_size, int) else observation_size
+    example = torch.zeros(2, *shape, dtype=dtype, device=device)
+    agent.greedy(example)  # says so where there is no such policy
     policy = Policy(agent, action_space).to(device)
     learned = [weight for weight in policy.parameters() if weight.requires_grad]
     policy.eval().requires_grad_(False)
-    example = torch.zeros(2, observation_size, dtype=dtype, device=device)
     rows = torch.export.Dim("rows", min=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def export_onnx(
 
 
 def difference_in_onnxruntime(
-    agent: Any, path: Path, observation: Tensor, *, action_space: gymnasium.spaces.Box | None = None
+    agent: Any, path: Path, observation: Tensor, *, action_space: gymnasium.Space | None = None
 ) -> float:
     """Return the largest difference between the agent's actions and the file's in onnxruntime.
 

@@ -7,7 +7,7 @@ environments is learned from in several passes of shuffled minibatches, and forg
 Statistics of observations change only between rollouts: the policy that a rollout is learned with is the one it was
 collected with, to the bit.
 
-Shapes: T steps, N environments, M transitions of a minibatch, D observation, A action.
+Shapes: T steps, N environments, M transitions of a minibatch, D observation, A action, L outputs of the actor.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from agents.ppo_config import PPOConfig
-from agents.spaces import check_vectors
+from agents.spaces import check_vectors_or_choices
+from rlsuite.action_space import choice_counts
 from rlsuite.agent import Agent
 from rlsuite.errors import UserError
-from rlsuite.nn.action_range import ActionRange
+from rlsuite.nn.action_heads import ActionLaw, Gaussian, choice_law, num_outputs
+from rlsuite.nn.action_range import ActionRange, PlainChoices
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.pictures import PictureNet
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.clipping import clip_together
 from rlsuite.optim.state import adam, set_learning_rate
@@ -36,8 +39,6 @@ from rlsuite.vector_env import EnvironmentFacts
 
 if TYPE_CHECKING:
     from rlsuite.config.schema import TrainConfig
-
-_LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Minibatch(NamedTuple):
@@ -52,10 +53,12 @@ class Minibatch(NamedTuple):
 
 
 class PPO(Agent):
-    """An actor of Gaussian actions with a state-independent deviation, and a value network.
+    """An actor and a value network.
 
-    Observations and actions are vectors. Of a task with goals, whose observations are [own observation, desired goal,
-    achieved goal], the networks see the first two.
+    Actions are vectors, Gaussian with a state-independent deviation, or choices: categorical, or Bernoulli of switches.
+    Observations are vectors, or pictures (N, C, H, W) of bytes, for which actor and critic are convolutional (D stands
+    for C, H, W below); pictures are not standardized. Of a task with goals, whose observations are [own observation,
+    desired goal, achieved goal], the networks see the first two.
 
     Arguments as Agent's.
     """
@@ -69,31 +72,42 @@ class PPO(Agent):
         self, facts: EnvironmentFacts, config: PPOConfig, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(facts, config, seed=seed, device=device)
-        self.observation_size, action_size = facts.visible_size, facts.action_size
+        self.picture_shape = facts.picture_shape
+        self.observation_size = facts.visible_size if self.picture_shape is None else 0
+        self.choices = choice_counts(facts.action_space) is not None
+        num_actor_outputs = num_outputs(facts.action_space)
         self.learning_rate_factor = 1.0
         self.rollouts = 0
         generator = torch.Generator().manual_seed(seed)
-        self.actor = self._network(self.observation_size, action_size, config.last_layer_gain, generator)
-        self.critic = self._network(self.observation_size, 1, 1.0, generator)
-        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
+        self.actor = self._network(num_actor_outputs, config.last_layer_gain, generator)
+        self.critic = self._network(1, 1.0, generator)
+        gaussian = torch.full((num_actor_outputs,), config.initial_log_std)
+        self.log_std = None if self.choices else nn.Parameter(gaussian)
+        self.normalizes = config.normalize_observations and self.picture_shape is None
         self.normalizer = RunningNormalizer(self.observation_size, config.normalizer)
         self.return_scaler = ReturnScaler(facts.num_envs, config.discount, math.inf)
-        self.action_range = ActionRange(facts.action_low, facts.action_high)
+        self.action_range = PlainChoices() if self.choices else ActionRange(facts.action_low, facts.action_high)
         self.to(device)
         self.stream = RandomStream(seed + 1, device)
-        self.policy_parameters: list[Tensor] = [*self.actor.parameters(), self.log_std, *self.critic.parameters()]
+        spread = [] if self.log_std is None else [self.log_std]
+        self.policy_parameters: list[Tensor] = [*self.actor.parameters(), *spread, *self.critic.parameters()]
         self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate)}
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
-        """Refuse spaces that are not of vectors."""
-        check_vectors(config, facts)
+        """Refuse spaces that are neither of vectors, nor of pictures seen, nor of choices."""
+        check_vectors_or_choices(config, facts)
         super().check(config, facts)
 
-    def _network(self, inputs: int, outputs: int, last_gain: float, generator: torch.Generator) -> EnsembleMLP:
+    def _network(self, outputs: int, last_gain: float, generator: torch.Generator) -> EnsembleMLP | PictureNet:
+        if self.picture_shape is not None:
+            seed = int(torch.randint(2**31, (), generator=generator))
+            pictures = PictureNet(self.picture_shape, outputs, self.config.vision, seed)
+            pictures.scale_last(last_gain)
+            return pictures
         network = EnsembleMLP(
             1,
-            inputs,
+            self.observation_size,
             self.config.hidden_sizes,
             outputs,
             activation=self.config.activation,
@@ -114,22 +128,30 @@ class PPO(Agent):
         """
         if not explore:
             return self.greedy(observation)
-        mean = self.mean(self.normalize(observation))
-        noise = torch.randn(mean.shape, generator=self.stream.generator, device=mean.device)
-        return self.action_range.to_environment(torch.addcmul(mean, self.log_std.exp(), noise))
+        law = self.law(self.mean(self.normalize(observation)))
+        return self.action_range.to_environment(law.sample(self.stream.generator))
 
     def greedy(self, observation: Tensor) -> Tensor:
-        """Return the mean's actions (N, A), within the bounds: a pure function of the weights."""
-        return self.action_range.to_environment(self.mean(self.normalize(observation)).clamp(-1.0, 1.0))
+        """Return the likeliest actions (N, A), within the bounds: a pure function of the weights."""
+        likeliest = self.law(self.mean(self.normalize(observation))).mode()
+        return self.action_range.to_environment(likeliest if self.choices else likeliest.clamp(-1.0, 1.0))
 
     def mean(self, observation: Tensor) -> Tensor:
-        """Return the Gaussian's mean (R, A), in half action ranges, for standardized observations (R, D)."""
+        """Return the actor's outputs (R, L) for standardized observations (R, D).
+
+        They are the Gaussian's mean (R, A), in half action ranges, or the logits of choices.
+        """
         return self.actor(observation.unsqueeze(0))[0]
 
+    def law(self, mean: Tensor) -> ActionLaw:
+        """Return how actions are distributed for the actor's outputs (R, L)."""
+        if self.log_std is None:
+            return choice_law(self.facts.action_space, mean)
+        return Gaussian(mean, self.log_std)
+
     def log_prob(self, mean: Tensor, action: Tensor) -> Tensor:
-        """Return the log density (R,) of actions (R, A) in half action ranges."""
-        scaled = (action - mean) * torch.exp(-self.log_std)
-        return -(0.5 * scaled.square() + self.log_std + _LOG_ROOT_TWO_PI).sum(dim=-1)
+        """Return the log density (R,) of actions (R, A) in half action ranges, or the log probability of choices."""
+        return self.law(mean).log_prob(action)
 
     def value(self, observation: Tensor) -> Tensor:
         """Return V (R,) in units of scaled rewards for standardized observations (R, D)."""
@@ -137,8 +159,10 @@ class PPO(Agent):
 
     def normalize(self, observation: Tensor) -> Tensor:
         """Cut off what only hindsight looks at, and standardize where the config asks for it."""
+        if self.picture_shape is not None:
+            return observation  # the network scales bytes itself
         observation = observation[..., : self.observation_size]
-        return self.normalizer(observation) if self.config.normalize_observations else observation.float()
+        return self.normalizer(observation) if self.normalizes else observation.float()
 
     def observe(self, transition: Transition) -> None:
         """Learn how large returns are."""
@@ -175,11 +199,11 @@ class PPO(Agent):
             metrics = {name: value / len(parts) for name, value in sums.items()}
             if config.target_divergence and float(metrics["divergence"]) > 1.5 * config.target_divergence:
                 break  # the policy has gone far enough from the one that collected
-        if config.normalize_observations:
+        if self.normalizes:
             self.normalizer.update(batch.observation[..., : self.observation_size].flatten(0, 1))
         self.rollouts += 1
         self._adapt_learning_rate(metrics)
-        return metrics | {"std": self.log_std.detach().exp().mean()}
+        return metrics if self.log_std is None else metrics | {"std": self.log_std.detach().exp().mean()}
 
     @torch.no_grad()
     def _prepare(self, batch: Transition) -> tuple[Minibatch, Tensor]:
@@ -218,10 +242,11 @@ class PPO(Agent):
         if config.standardize_advantages and len(advantage) > 1:
             deviation, mean = torch.std_mean(advantage)
             advantage = (advantage - mean) / (deviation + 1e-8)
-        log_ratio = self.log_prob(self.mean(minibatch.observation), minibatch.action) - minibatch.log_prob
+        law = self.law(self.mean(minibatch.observation))
+        log_ratio = law.log_prob(minibatch.action) - minibatch.log_prob
         policy_loss = -surrogate(log_ratio.exp(), advantage, config.clip).mean()
         value_loss = self._value_loss(minibatch)
-        entropy = (self.log_std + _LOG_ROOT_TWO_PI + 0.5).sum()
+        entropy = law.entropy().mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
         gradients = list(torch.autograd.grad(loss, self.policy_parameters))
         if config.gradient_norm:

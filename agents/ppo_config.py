@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.ensemble import ACTIVATIONS, check_sizes
 from rlsuite.nn.normalizer import NormalizerConfig
+from rlsuite.nn.vision.conv_net import ConvNetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,10 @@ class PPOConfig:
         scale_rewards: divide rewards by the running deviation of their discounted returns.
         hidden_sizes: width of each hidden layer of policy and value network.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
-        initial_log_std: of the Gaussian at first, in half action ranges.
-        last_layer_gain: of the mean's last layer: near 0, first actions hardly depend on the observation.
+        vision: the convolutions of policy and value network, where observations are pictures; the two keys before it
+            and the normalizer are not used then.
+        initial_log_std: of the Gaussian at first, in half action ranges; choices have none.
+        last_layer_gain: of the policy's last layer: near 0, first actions hardly depend on the observation.
     """
 
     rollout_length: int = 256
@@ -62,6 +65,7 @@ class PPOConfig:
     scale_rewards: bool = True
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
+    vision: ConvNetConfig = field(default_factory=ConvNetConfig)
     initial_log_std: float = 0.0
     last_layer_gain: float = 0.01
 

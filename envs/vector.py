@@ -60,7 +60,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
         native_action_space: What a single environment demands of an action: `single_action_space`, but for another
-            library's environment, whose Box may have another dtype. Its environments see no action outside of it.
+            library's environment, whose Box may have another dtype, whose choices another start or shape. Its
+            environments see no action outside of it.
+        observation_names: Of observations that were a Dict or Tuple, what each of D columns is; else empty.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -70,9 +72,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     known_reward: KnownReward | None = None
     angles: tuple[int, ...] = ()
     renderer: Callable[[Tensor], Tensor] | None = None
-    single_observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
-    single_action_space: gymnasium.spaces.Box  # type: ignore[assignment]
-    native_action_space: gymnasium.spaces.Box
+    single_observation_space: Any
+    single_action_space: Any
+    native_action_space: Any
+    observation_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             action_low.astype(np.float32), action_high.astype(np.float32), dtype=np.float32
         )
         self.native_action_space = self.single_action_space
+        self.action_size = len(action_low)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -114,7 +118,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
                 stepped then.
         """
         tensor = torch.as_tensor(action).detach().to("cpu", torch.float64)
-        expected = self.action_space.shape
+        expected = (self.num_envs, self.action_size)
         if tuple(tensor.shape) != expected:
             raise ValueError(f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)")
         # A finite sum proves that all entries are finite; only a suspicious one is looked at closely.

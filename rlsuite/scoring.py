@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlsuite.action_space import ActionLimits
 from rlsuite.running.threads import few_threads_for
 from rlsuite.statistics.digits import significant
 from rlsuite.statistics.means import NONE, MeanInterval, mean_interval
@@ -145,7 +146,7 @@ def evaluate(
     failed = torch.zeros_like(running)
     successes: Tensor | None = None
     told = torch.zeros((), dtype=torch.bool, device=device)
-    low, high = (torch.as_tensor(getattr(env.single_action_space, side), device=device) for side in ("low", "high"))
+    limits = ActionLimits(env.single_action_space, device)
     for _ in range(max_steps):
         if on_frame is not None and running[0]:
             on_frame(env.render(0))
@@ -154,7 +155,7 @@ def evaluate(
         with few_threads_for(observation):
             action = policy(observation)
         # As in training: by rounding, a policy's action may lie beyond a bound.
-        observation, reward, terminated, truncated, info = env.step(action.clamp(low, high))
+        observation, reward, terminated, truncated, info = env.step(limits.clip(action))
         returns += torch.where(running, reward, 0.0)  # what comes after an episode's end does not count
         lengths += running
         failed |= running & info["failed"]

@@ -32,6 +32,7 @@ class VectorEnv(Protocol):
         known_reward: of a task whose reward is a function of what is seen, that function of observations (rows, D),
             actions (rows, A) and next observations (..., rows, D); else None.
         angles: entries of the observation that are angles, in radians, as far as the task says.
+        observation_names: what each of D columns is, of observations that were a Dict or Tuple; else empty.
     """
 
     num_envs: int
@@ -44,6 +45,7 @@ class VectorEnv(Protocol):
     constant_columns: int = 0
     known_reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     angles: tuple[int, ...] = ()
+    observation_names: tuple[str, ...] = ()
 
     @property
     def renderer(self) -> Callable[[Tensor], Tensor] | None:
@@ -147,6 +149,15 @@ class EnvironmentFacts:
         return int(self._vector(self.observation_space).shape[0])
 
     @property
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of observations that are pictures of bytes; None where they are not."""
+        if not is_picture_space(self.observation_space):
+            return None
+        assert self.observation_space.shape is not None
+        channels, height, width = self.observation_space.shape
+        return channels, height, width
+
+    @property
     def visible_size(self) -> int:
         """What a policy looks at of them: D, or the own observation and the desired goal."""
         return self.observation_size if self.goals is None else self.goals.visible_size
@@ -172,3 +183,8 @@ class EnvironmentFacts:
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise TypeError(f"{space} is no space of vectors")
         return space
+
+
+def is_picture_space(space: gymnasium.Space) -> bool:
+    """Return whether observations are pictures of bytes (C, H, W)."""
+    return isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8

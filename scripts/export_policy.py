@@ -3,7 +3,9 @@
 Observation normalizer, action bounds and, for ensembles (run=A,B source=runs, source=snapshots, ...), all members are
 inside the file. It is checked in onnxruntime before the script ends; scripts/examples/run_exported_policy.py runs it in
 plain Gymnasium. On a task with goals the policy takes own observation and desired goal, one behind the other. The last
-line printed is JSON: path, bytes, largest difference.
+line printed is JSON: path, bytes, largest difference, and of observations that were a Dict what each column is.
+Pictures enter as the suite sees them: bytes (N, C, H, W), frames one behind the other. Choices leave as the
+environment's own space has them, the likeliest of each.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from agents.assembly import make_env
 from agents.export import difference_in_onnxruntime, export_onnx
 from agents.loading import PolicyConfig, load_policy
+from rlsuite.action_space import ActionLimits
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_finite
@@ -56,22 +59,24 @@ def main(arguments: list[str]) -> int:
         require_inside(path, path.parent)
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
-    size = observation.shape[-1] if env.goals is None else env.goals.visible_size
+    shape = tuple(observation.shape[1:]) if env.goals is None else (env.goals.visible_size,)
+    seen = slice(shape[0])  # a goal that only hindsight looks at lies behind
     action_space = env.native_action_space
-    export_onnx(agent, size, path, action_space=action_space, dtype=observation.dtype)
+    export_onnx(agent, shape, path, action_space=action_space, dtype=observation.dtype)
     # Random actions carry the check to more states than the starts alone.
-    low, high = torch.as_tensor(env.single_action_space.low), torch.as_tensor(env.single_action_space.high)
+    limits = ActionLimits(env.single_action_space)
     generator = torch.Generator().manual_seed(0)
     difference = 0.0
     for _ in range(5):
-        found = difference_in_onnxruntime(agent, path, observation[:, :size], action_space=action_space)
+        found = difference_in_onnxruntime(agent, path, observation[:, seen], action_space=action_space)
         difference = max(difference, found)
-        action = torch.lerp(low, high, torch.rand((64, len(low)), generator=generator))
-        observation = env.step(action)[0]
+        observation = env.step(limits.uniform(64, generator))[0]
     env.close()
-    if difference > script.tolerance * float((high - low).max()):
+    if difference > script.tolerance * float((limits.high - limits.low).max()):
         raise UserError(f"{path} differs from the agent by {difference:g}; report it, or accept it with tolerance=")
-    print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}))
+    found = {"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}
+    names = env.observation_names
+    print(json.dumps(found | ({"observation": list(names)} if names else {})))
     return 0
 
 

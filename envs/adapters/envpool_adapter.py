@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from envs.adapters.foreign import ForeignVectorEnv, Stepped
+from envs.adapters.observations import observation_form
 from rlsuite.errors import UserError, first_line, near_matches
 from rlsuite.extras import import_extra
 
@@ -58,10 +59,16 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
             self._pool = self._make()
         except Exception as error:  # whatever it refuses, in whatever way
             raise UserError(f"envpool:{env_id}: {first_line(error)}") from None
+        form = observation_form(f"envpool:{env_id}", self._pool.observation_space)
+        if form.kind != "vector":
+            raise UserError(
+                f"envpool:{env_id}: its observation space is {form.space}; behind EnvPool only one-dimensional Box "
+                f"spaces work; gymnasium:{env_id} may be read"
+            )
         super().__init__(
             f"envpool:{env_id}",
             num_envs,
-            self._pool.observation_space,
+            form,
             self._pool.action_space,
             max_episode_steps=self._pool.config["max_episode_steps"],
             **common,

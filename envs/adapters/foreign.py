@@ -1,6 +1,6 @@
 """Environments of other libraries behind the VectorEnv contract.
 
-Shapes: N environments, n of them, D observation, A action.
+Shapes: N environments, n of them, D observation, A action; C, H, W of pictures.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import torch
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.adapters.spaces import continuous_spaces
+from envs.adapters.observations import ObservationForm
+from envs.adapters.spaces import usable_action_space
 from envs.failures import Failure
 from envs.vector import VectorEnv
+from rlsuite.action_space import ActionLimits
 from rlsuite.errors import BrokenEnvironmentError
-from rlsuite.nn.action_range import ActionBox, policy_bounds
+from rlsuite.nn.action_range import into_space, policy_bounds
 
 Stepped = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
@@ -32,13 +34,14 @@ class ForeignVectorEnv(VectorEnv):
     Their simulators' states cannot be saved, so `load_state` begins new episodes: the random streams go on
     from where they were, the running episodes are lost (`exact_resume` is False).
 
-    Actions are put into the environment's own Box last, in its own dtype (`ActionBox`). Observations are float32, but
-    float64 where an environment's first ones are so large that float32 would swallow what changes in them.
+    Actions are put into the environment's own space last, in its own dtype (`into_space`). Observations are float32,
+    but float64 where an environment's first ones are so large that float32 would swallow what changes in them, and
+    pictures are bytes (N, C, H, W).
 
     Args:
         spec_id: What `envs.make_vector` was asked for.
         num_envs: N.
-        observation_space: A single environment's.
+        form: How a single environment's observations are read.
         action_space: A single environment's.
         **common: see `VectorEnv`.
 
@@ -48,26 +51,37 @@ class ForeignVectorEnv(VectorEnv):
 
     exact_resume = False
 
-    def __init__(self, spec_id: str, num_envs: int, observation_space: Any, action_space: Any, **common: Any) -> None:
-        size, box = continuous_spaces(spec_id, observation_space, action_space)
-        super().__init__(spec_id, num_envs, size, *policy_bounds(box.low, box.high), **common)
-        self.native_action_space = box
-        self._into_box = ActionBox(box.low, box.high)
-        self._observation = torch.zeros(num_envs, size, dtype=self.dtype)
-        self._action = torch.zeros(num_envs, len(box.low), dtype=torch.float64)  # the last one, for failure records
+    def __init__(self, spec_id: str, num_envs: int, form: ObservationForm, action_space: Any, **common: Any) -> None:
+        space = usable_action_space(spec_id, action_space)
+        limits = ActionLimits(space)
+        low, high = limits.low.numpy(), limits.high.numpy()
+        bounds = (low, high) if limits.whole else policy_bounds(low, high)
+        super().__init__(spec_id, num_envs, form.shape[0], *bounds, **common)
+        self.form, self.native_action_space = form, action_space
+        self.observation_names = form.names
+        if limits.whole:
+            self.single_action_space = space
+            self.action_space = batch_space(space, num_envs)
+        if form.is_picture:
+            self.single_observation_space = gymnasium.spaces.Box(0, 255, form.shape, np.uint8)
+            self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._into_space = into_space(action_space)
+        kept = torch.uint8 if form.is_picture else self.dtype
+        self._observation = torch.zeros(num_envs, *form.shape, dtype=kept)
+        self._action = torch.zeros(num_envs, self.action_size, dtype=torch.float64)  # the last one, for failure records
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._episode = torch.full((num_envs,), -1, dtype=torch.int64)
         self._begun = False
 
     def reset_envs(self, env_ids: np.ndarray, seeds: list[int] | None) -> np.ndarray:
-        """Begin episodes in some environments, with new seeds or not; return their observations, (n, D)."""
+        """Begin episodes in some environments, with new seeds or not; return their observations, (n, ...)."""
         raise NotImplementedError
 
     def step_envs(self, action: np.ndarray) -> Stepped:
         """Step all without resetting any; return observation, reward, terminated, truncated, infos.
 
-        The action (N, A) is in the Box and of its dtype. A term of the infos is (N,), NaN where an environment does not
-        tell it.
+        The action (N, ...) is in the environment's own space and of its dtype. A term of the infos is (N,), NaN where
+        an environment does not tell it.
         """
         raise NotImplementedError
 
@@ -103,7 +117,7 @@ class ForeignVectorEnv(VectorEnv):
             self._observation[ids] = observation
             self._elapsed[ids] = 0
             self._episode[ids] += 1
-            bad = ~torch.isfinite(observation.to(self.dtype)).all(dim=1)
+            bad = ~self._finite(observation)
             if not bad.any():
                 return
             for index, row in zip(ids[bad].tolist(), observation[bad], strict=True):
@@ -116,12 +130,18 @@ class ForeignVectorEnv(VectorEnv):
 
     def _choose_dtype(self, first: np.ndarray) -> None:
         """Keep observations in float64 where the first ones (N, D) are too large for float32, such as a clock's."""
-        if first.dtype == np.float32 or not (np.abs(first) >= _COARSE).any():
+        if first.dtype in (np.float32, np.uint8) or not (np.abs(first) >= _COARSE).any():
             return
         self._observation = self._observation.double()
         shape = self.single_observation_space.shape
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float64)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def _finite(self, observation: Tensor) -> Tensor:
+        """Say of each observation (n, ...) whether all its numbers are finite in the suite's dtype."""
+        if self.form.is_picture:
+            return torch.ones(len(observation), dtype=torch.bool)
+        return torch.isfinite(observation.to(self.dtype)).all(dim=1)
 
     def _kept(self, observation: np.ndarray) -> Tensor:
         """Return observations as a fresh tensor of the dtype in which they are kept."""
@@ -136,11 +156,11 @@ class ForeignVectorEnv(VectorEnv):
         action = self._action = self.checked_action(actions)
         if self._episode[0] < 0:
             raise gymnasium.error.ResetNeeded("call reset() before the first step()")
-        stepped = self.step_envs(self._into_box(action).numpy())
+        stepped = self.step_envs(self._into_space(action).numpy())
         final = self._kept(stepped[0])
         reward = torch.from_numpy(stepped[1]).to(self.dtype, copy=True)
         terminated, truncated = (torch.from_numpy(flag).to(torch.bool, copy=True) for flag in stepped[2:4])
-        failed = ~(torch.isfinite(final.to(self.dtype)).all(dim=1) & torch.isfinite(reward))
+        failed = ~(self._finite(final) & torch.isfinite(reward))
         if failed.any():
             for index in torch.nonzero(failed).flatten().tolist():
                 seen = {"observation": self._observation[index], "next_observation": final[index]}
@@ -198,7 +218,7 @@ class ForeignVectorEnv(VectorEnv):
         )
 
     def observation(self) -> Tensor:
-        """Return a copy of the current observation, (N, D)."""
+        """Return a copy of the current observation, (N, D) or (N, C, H, W)."""
         return self._observation.to(self.device, copy=True)
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Any continuous-control task registered with Gymnasium, N of them, behind the VectorEnv contract."""
+"""Any task registered with Gymnasium whose spaces the suite can use, N of them, behind the VectorEnv contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import gymnasium
 import numpy as np
 
 from envs.adapters.foreign import ForeignVectorEnv, Stepped
+from envs.adapters.observations import observation_form
 from envs.adapters.pictures import as_picture, frame_rate
+from envs.adapters.preprocessing import PictureOptions
 from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, info_columns
 from envs.vector import check_render_mode
 from rlsuite.errors import UserError, first_line
@@ -23,11 +25,13 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         env_id: Gymnasium's id, as in "Pendulum-v1" or "package:Task-v0".
         num_envs: N.
         render_mode: "rgb_array" or None.
-        options: Options of the environment; max_episode_steps replaces the registered limit (None: no limit).
+        options: Options of the environment, and of its pictures (see `PictureOptions`); max_episode_steps replaces
+            the registered limit (None: no limit).
         **common: device and dtype, see `VectorEnv`.
 
     Raises:
-        UserError: If there is no such environment, it cannot be made, refuses an option, or its spaces are not vectors.
+        UserError: If there is no such environment, it cannot be made, refuses an option, or its spaces are none the
+            suite can use.
     """
 
     _envs: Sequence[gymnasium.Env] = ()
@@ -43,17 +47,19 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
     ) -> None:
         check_render_mode(render_mode)  # before a constructor opens one
         options = dict(options or {})
+        pictures = PictureOptions.taken_from(options)
         if options.get("max_episode_steps", 0) is None:
             options["max_episode_steps"] = -1  # Gymnasium's way to say: no limit
         if render_mode is not None:  # not every constructor takes one
             options["render_mode"] = render_mode
-        self._envs = [_make(env_id, options) for _ in range(num_envs)]
+        self._envs = [pictures.wrap(_make(env_id, options), f"gymnasium:{env_id}") for _ in range(num_envs)]
         first = self._envs[0]
+        form = observation_form(f"gymnasium:{env_id}", first.observation_space, stacked=pictures.frame_stack > 1)
         limit = first.spec.max_episode_steps if first.spec is not None else None
         super().__init__(
             f"gymnasium:{env_id}",
             num_envs,
-            first.observation_space,
+            form,
             first.action_space,
             max_episode_steps=None if limit == -1 else limit,
             render_mode=render_mode,
@@ -71,7 +77,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         except Exception as error:  # whatever a stranger's code raises
             raise self.broken(index, f"its reset raised {first_line(error)}", error) from None
         try:
-            return checked_reset(returned, self._observation.shape[1])
+            return checked_reset(returned, self.form.read)
         except ValueError as error:
             raise self.broken(index, str(error)) from None
 
@@ -87,7 +93,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
                     what = f"its step returned a tuple of 4; {OLD_INTERFACE}"
                 raise self.broken(index, what, error) from None
             try:
-                steps.append(checked_step(returned, self._observation.shape[1]))
+                steps.append(checked_step(returned, self.form.read))
             except ValueError as error:
                 raise self.broken(index, str(error)) from None
         observation, reward, terminated, truncated, info = zip(*steps, strict=True)

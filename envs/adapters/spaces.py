@@ -1,6 +1,6 @@
-"""Which spaces of other libraries the suite can use.
+"""Which action spaces of other libraries the suite can use.
 
-Shapes: D observation, A action.
+Shapes: A action.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
+from rlsuite.action_space import choice_counts
 from rlsuite.errors import UserError
 from rlsuite.nn.action_range import policy_bounds
 
@@ -17,24 +19,31 @@ _REAL = (np.float16, np.float32, np.float64)
 _LARGEST_WHOLE = 2**22  # float32 still tells half steps apart there
 
 
-def continuous_spaces(env_id: str, observation_space: Any, action_space: Any) -> tuple[int, gymnasium.spaces.Box]:
-    """Return the observation's size and the action space of an environment this suite can use.
+def usable_action_space(env_id: str, space: Any) -> gymnasium.Space:
+    """Return the space in which the suite acts for an environment's own: the same Box, or choices counted from 0.
 
     Raises:
-        UserError: If the observation or the action is not a vector of numbers, or the action has no bounds; also bounds
-            that only say "none" with a number, such as the largest float, are none.
+        UserError: If actions are neither choices nor vectors, or have no bounds; also bounds that only say "none" with
+            a number, such as the largest float, are none.
     """
-    for role, space in (("action", action_space), ("observation", observation_space)):
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
-            raise UserError(
-                f"{env_id}: its {role} space is {space}; only one-dimensional Box spaces work (continuous control)"
-            )
-    if not _bounded(action_space.low, action_space.high):
+    counts = choice_counts(space)
+    if counts is not None and counts:
+        if isinstance(space, spaces.Discrete):
+            return spaces.Discrete(counts[0])
+        if isinstance(space, spaces.MultiBinary):
+            return spaces.MultiBinary(len(counts))
+        return spaces.MultiDiscrete(list(counts))
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
         raise UserError(
-            f"{env_id}: its action space is {action_space}; actions need finite bounds, the lower below the upper "
+            f"{env_id}: its action space is {space}; only one-dimensional Box spaces work, Discrete, MultiDiscrete and "
+            "MultiBinary"
+        )
+    if not _bounded(space.low, space.high):
+        raise UserError(
+            f"{env_id}: its action space is {space}; actions need finite bounds, the lower below the upper "
             "(gymnasium.wrappers.RescaleAction gives some)"
         )
-    return int(observation_space.shape[0]), action_space
+    return space
 
 
 def _bounded(low: np.ndarray, high: np.ndarray) -> bool:

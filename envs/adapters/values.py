@@ -8,7 +8,7 @@ Shapes: N environments, D observation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ OLD_INTERFACE = (
 
 
 class Step(NamedTuple):
-    """One environment's step: observation (D,), and numbers and flags as Python's own."""
+    """One environment's step: observation, and numbers and flags as Python's own."""
 
     observation: np.ndarray
     reward: float
@@ -29,29 +29,29 @@ class Step(NamedTuple):
     info: Mapping[Any, Any]
 
 
-def checked_reset(returned: Any, size: int) -> np.ndarray:
-    """Return the observation (D,) of what reset() returned.
+def checked_reset(returned: Any, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Return the observation of what reset() returned, as `read` has it.
 
     Raises:
-        ValueError: If it is no pair of observation and info, or the observation is no vector of `size` numbers.
+        ValueError: If it is no pair of observation and info, or the observation is not what `read` takes.
     """
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[1], Mapping | None):
-        raise ValueError(f"its reset returned {_described(returned)}; {OLD_INTERFACE}")
-    return observation_of(returned[0], size)
+        raise ValueError(f"its reset returned {described(returned)}; {OLD_INTERFACE}")
+    return read(returned[0])
 
 
-def checked_step(returned: Any, size: int) -> Step:
+def checked_step(returned: Any, read: Callable[[Any], np.ndarray]) -> Step:
     """Return what step() returned, each part what it should be.
 
     Raises:
         ValueError: If a part is missing, has another shape than declared, or is no number.
     """
     if not isinstance(returned, tuple | list) or len(returned) != 5:
-        raise ValueError(f"its step returned {_described(returned)}; {OLD_INTERFACE}")
+        raise ValueError(f"its step returned {described(returned)}; {OLD_INTERFACE}")
     observation, reward, terminated, truncated, info = returned
     # What nearly all return comes first, everywhere: this runs at every step.
     return Step(
-        observation_of(observation, size),
+        read(observation),
         reward if isinstance(reward, float) else _number(reward, "reward"),
         terminated if isinstance(terminated, bool) else bool(_number(terminated, "terminated")),
         truncated if isinstance(truncated, bool) else bool(_number(truncated, "truncated")),
@@ -64,9 +64,9 @@ def observation_of(value: Any, size: int) -> np.ndarray:
     try:
         array = np.asarray(value)
     except Exception:  # ragged lists, foreign arrays on other devices
-        raise ValueError(f"its observation is {_described(value)}; use a vector of {size} numbers") from None
+        raise ValueError(f"its observation is {described(value)}; use a vector of {size} numbers") from None
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"its observation is {_described(value)}; use a vector of {size} numbers")
+        raise ValueError(f"its observation is {described(value)}; use a vector of {size} numbers")
     if array.shape != (size,):
         raise ValueError(f"its observation has shape {array.shape}; its observation space says ({size},)")
     return array
@@ -84,7 +84,7 @@ def _number(value: Any, name: str) -> float:
     except OverflowError:
         return float("inf")
     except (TypeError, ValueError):
-        raise ValueError(f"its {name} is {_described(value)}; use one number") from None
+        raise ValueError(f"its {name} is {described(value)}; use one number") from None
 
 
 def info_columns(infos: Sequence[Mapping[Any, Any]]) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ def _info_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Return in a few words what a value is: never a page of numbers."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"

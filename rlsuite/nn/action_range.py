@@ -5,9 +5,12 @@ Shapes: A action.
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from rlsuite.action_space import choice_counts
 
 
 class ActionRange(nn.Module):
@@ -48,6 +51,18 @@ class ActionRange(nn.Module):
         return (action - self.center) / self.half_range
 
 
+class PlainChoices(nn.Module):
+    """Stands where an ActionRange otherwise does: choices are the same for policy and environment."""
+
+    def to_environment(self, action: Tensor) -> Tensor:
+        """Return `action`."""
+        return action
+
+    def to_policy(self, action: Tensor) -> Tensor:
+        """Return `action`."""
+        return action
+
+
 class ActionBox(nn.Module):
     """An environment's own Box, which an action enters last: clipped, and rounded to whole numbers where it has those.
 
@@ -73,6 +88,38 @@ class ActionBox(nn.Module):
         if self.whole:
             action = action.round()
         return torch.minimum(torch.maximum(action, self.low), self.high).to(self.dtype)
+
+
+class ActionChoices(nn.Module):
+    """An environment's own space of choices, which choices counted from 0 enter last: its start, its shape, its dtype.
+
+    Args:
+        space: Discrete, MultiDiscrete or MultiBinary, of any start and shape.
+    """
+
+    start: Tensor
+    last: Tensor
+
+    def __init__(self, space: gymnasium.Space) -> None:
+        super().__init__()
+        counts = choice_counts(space)
+        assert counts is not None
+        assert space.shape is not None
+        self.shape = tuple(space.shape)
+        self.dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        start = np.broadcast_to(np.asarray(getattr(space, "start", 0)), self.shape).reshape(-1)
+        self.register_buffer("start", torch.from_numpy(start.astype(np.int64)), persistent=False)
+        self.register_buffer("last", torch.tensor(counts) - 1, persistent=False)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Map choices (..., A), whole numbers of any dtype, into the space: (..., *shape)."""
+        choice = action.long().clamp_min(0).minimum(self.last) + self.start
+        return choice.reshape(*action.shape[:-1], *self.shape).to(self.dtype)
+
+
+def into_space(space: gymnasium.Space) -> nn.Module:
+    """Return what takes a policy's actions (..., A) into an environment's own space, and is the last to do so."""
+    return ActionBox(space.low, space.high) if isinstance(space, gymnasium.spaces.Box) else ActionChoices(space)
 
 
 def policy_bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
+from rlsuite.action_space import ActionLimits
 from rlsuite.records.monitor import check_finite
 from rlsuite.running.rollout_buffer import RolloutBuffer
 from rlsuite.running.training import Trainer
@@ -22,9 +21,8 @@ class OnPolicyTrainer(Trainer):
     replay: RolloutBuffer  # type: ignore[assignment]
 
     def _make_experience(self) -> RolloutBuffer:  # type: ignore[override]
-        low = torch.as_tensor(self.env.single_action_space.low)
         observation = self.worker.observation
-        action = low.expand(self.env.num_envs, -1).to(observation.device)
+        action = ActionLimits(self.env.single_action_space).example(self.env.num_envs).to(observation.device)
         return RolloutBuffer(self.agent.rollout_length, observation, action)
 
     @property

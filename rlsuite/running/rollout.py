@@ -10,6 +10,7 @@ import time
 import torch
 from torch import Tensor
 
+from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
@@ -43,9 +44,7 @@ class RolloutWorker:
         # simulation went through; number of the others.
         self.ended = torch.zeros(5, dtype=torch.float64, device=device)
         self.tells_success = env.goals is not None  # another library's environment may tell it only in its last info
-        self.low = torch.as_tensor(env.single_action_space.low)
-        self.high = torch.as_tensor(env.single_action_space.high)
-        self.bounds = self.low.to(device), self.high.to(device)
+        self.limits = ActionLimits(env.single_action_space, device)
         self.steps = 0
         self.episodes_before = 0
         self.step_seconds = 0.0
@@ -55,7 +54,7 @@ class RolloutWorker:
         """Step every environment once.
 
         Args:
-            random: draw actions uniformly within the bounds instead of asking the agent.
+            random: draw actions uniformly within the limits instead of asking the agent.
 
         Returns:
             The transition, its next observation the true one also where an episode ended.
@@ -64,16 +63,14 @@ class RolloutWorker:
         _wait_for(device)  # the updates before it are not the step's time
         begin = time.perf_counter()
         if random:
-            draw = torch.rand((self.env.num_envs, self.low.numel()), generator=self.generator)
-            action = torch.lerp(self.low, self.high, draw).to(device)  # clipped below: it may round beyond a bound
+            action = self.limits.uniform(self.env.num_envs, self.generator).to(device)  # clipped below
         else:
             with few_threads_for(self.observation):
                 action = self.agent.act(self.observation, True)
         _wait_for(device)  # the environments do so anyway
         chosen = time.perf_counter()
         # Where a policy's actions have no bounds, the environment's hold.
-        low, high = self.bounds
-        observation, reward, terminated, truncated, info = self.env.step(action.clamp(low, high))
+        observation, reward, terminated, truncated, info = self.env.step(self.limits.clip(action))
         done = time.perf_counter()
         self.act_seconds += chosen - begin
         self.step_seconds += done - chosen

@@ -24,7 +24,8 @@ class RolloutBuffer:
         def slots(example: Tensor) -> Tensor:
             return torch.zeros((length, *example.shape), dtype=example.dtype, device=observation.device)
 
-        number, flag = observation[:, 0].float(), observation[:, 0].bool()
+        number = torch.zeros(len(observation))
+        flag = number.bool()
         self.transitions = Transition(
             observation=slots(observation),
             action=slots(action),

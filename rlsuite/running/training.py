@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
@@ -82,11 +82,10 @@ class Trainer:
     def _make_experience(self) -> Replay:
         """Return where transitions go and come from."""
         config, env = self.config, self.env
-        low = torch.as_tensor(env.single_action_space.low)
         replay = Replay(
             config.replay,
             self.worker.observation,
-            low.expand(env.num_envs, -1),
+            ActionLimits(env.single_action_space).example(env.num_envs),
             discount=config.agent.discount,
             seed=derive_seed(config.seed, "replay"),
             agent_device=self.worker.observation.device,

@@ -1,6 +1,8 @@
 """The training loop with hindsight and without a replay: resume at any point, bad losses."""
 
+import gymnasium
 import pytest
+import torch
 from test_training import NETWORKS, configure, final_bytes, make, make_agent, records_of, run
 from toy_environments import PointEnv, PointGoalEnv
 
@@ -104,6 +106,47 @@ def test_a_run_stopped_within_an_iteration_ends_with_the_same_bytes_and_evaluati
     ]
     assert evaluations[0] == evaluations[1]
     assert [step for step, _ in evaluations[0]] == [80, 120]
+
+
+class ChoiceEnv(PointEnv):
+    """The point pushed by one of three choices."""
+
+    def __init__(self, num_envs, length=7):
+        super().__init__(num_envs, length=length)
+        self.single_action_space = gymnasium.spaces.Discrete(3)
+
+    def step(self, actions):
+        return super().step(torch.tensor([-1.0, 0.0, 2.0])[actions])
+
+
+DQN = {"name": "dqn", "batch_size": 16, "hidden_sizes": [8], "target_every": 3, "normalize_observations": True}
+PRIORITIZED = {"capacity": 60, "n_step": 3, "prioritized": True}
+
+
+@pytest.mark.parametrize("stop", [28, 40, 92])
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_a_resumed_run_of_choices_ends_with_the_same_bytes(tmp_path, name, stop):
+    """Of DQN also after the ring of 16 slots has gone round."""
+    on_policy = name == "ppo"
+    keys = {"warmup_random": False} if on_policy else {"replay": PRIORITIZED, "learning_starts": 20}
+    config = configure(PPO if on_policy else DQN, **keys)
+    kind = {"kind": OnPolicyTrainer} if on_policy else {}
+
+    def build(folder, **more):
+        env = ChoiceEnv(4)
+        agent = agent_class(name).build(EnvironmentFacts.of(env), config.agent, seed=0)
+        found = make(config, folder, agent=agent, env=env, **kind, **more)
+        found.make_evaluation_env = lambda: ChoiceEnv(2)
+        return found
+
+    whole = build(tmp_path / "whole")
+    assert run(whole)
+    assert whole.updates > 0
+    first = build(tmp_path / "parts")
+    assert not run(first, lambda: first.worker.steps >= stop)
+    checkpoint = read_checkpoint(tmp_path / "parts" / "checkpoints" / str(stop))
+    assert run(build(tmp_path / "parts", checkpoint=checkpoint))
+    assert final_bytes(tmp_path / "whole", 120) == final_bytes(tmp_path / "parts", 120)
 
 
 def test_a_diverged_on_policy_update_leaves_a_post_mortem(tmp_path):
