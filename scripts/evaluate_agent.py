@@ -1,4 +1,4 @@
-"""Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
+"""Evaluate a trained agent: ``python scripts/evaluate_agent.py RUN_DIR episodes=20 seed=0``; also ``run=RUN_DIR``.
 
 The last line printed is JSON: mean, std, interval (95 %, of the mean over starts) and interval_kind (how it was made:
 docs/statistics.md), returns, lengths; for tasks with goals also success_rate, the share of episodes whose goal is
@@ -22,7 +22,7 @@ import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
-from rlsuite.cli import command
+from rlsuite.cli import command, positional
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.records.files import require_inside
@@ -64,7 +64,7 @@ class EvaluateScriptConfig(PolicyConfig):
 @command(EvaluateScriptConfig)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
-    script = script_config(EvaluateScriptConfig, arguments)
+    script = script_config(EvaluateScriptConfig, positional(arguments, "run"))
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video else None

@@ -90,7 +90,7 @@ def test_a_run_directory_holds_what_was_promised(run_dir):
     assert config["agent"]["name"] == "ddpg"
     kinds = [json.loads(line)["kind"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert kinds == ["train", "evaluate", "train", "train", "evaluate"]
-    assert list((run_dir / "tensorboard").glob("events.out.tfevents.*"))
+    assert list(run_dir.glob("events.out.tfevents.*"))
     assert (run_dir / "checkpoints" / "latest").read_text().strip() == "48"
     newest = run_dir / "checkpoints" / "48"
     manifest = json.loads((newest / "manifest.json").read_text())
