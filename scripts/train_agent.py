@@ -53,7 +53,7 @@ def show_help(arguments: list[str]) -> int:
     from rlsuite.config.help import agent_help, help_text, short_help
 
     if arguments == ["all"]:
-        print(as_started(help_text()))
+        print(as_started(f"{__doc__}\n{help_text()}"))
     elif arguments:
         print(as_started(agent_help(arguments)))
     else:

@@ -123,7 +123,7 @@ class Progress:
 
     def _follow(self, kind: str, values: Mapping[str, float]) -> None:
         """Take note of the return, and of whether learning has begun."""
-        name = {"evaluate": "mean", "train": "return_mean"}.get(kind)
+        name = {"evaluate": "mean", "train": "return_mean"}.get(kind, "")
         if name in values:
             self._returns[kind].append(values[name])
         if kind == "train" and "updates" in values:

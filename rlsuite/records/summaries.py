@@ -4,6 +4,9 @@ Made from TensorBoard's own message classes; neither TensorFlow nor a codec is n
 the tab Images plays.
 """
 
+# TensorBoard's message classes are made when they are imported, and have no stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import io
@@ -12,10 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
-    Summary,
-    SummaryMetadata,
-)
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2

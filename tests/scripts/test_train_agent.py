@@ -15,7 +15,7 @@ from paths import ROOT
 
 from rlsuite.cli import run_script
 from rlsuite.records.run_lock import RunLock
-from scripts import train_agent
+from scripts import train_agent, train_sweep
 
 TINY = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "num_threads=1", "steps=48", "learning_starts=16"]
 TINY += ["checkpoint.every=16", "evaluate.every=24", "evaluate.episodes=2", "log.every=16"]
@@ -59,7 +59,7 @@ HEADS = "keys of agent=ace:", "agent=td3 has the keys of agent=ddpg; defaults th
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_agents_tasks_and_keys(capsys, flag):
-    assert cli(flag) == 0
+    assert cli(flag, "all") == 0
     text = capsys.readouterr().out
     for word in (
         "ace, ddpg, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
@@ -82,6 +82,53 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
         "agent.target_noise=0.2",
         "agent.target_rate=0.02",
     }
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_the_short_help_fits_on_a_screen_and_nothing_is_trained(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert cli(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 23  # the prompt has the last one
+    assert max(map(len, lines)) < 80
+    text = "\n".join(lines)
+    for word in (
+        "ace, ddpg,",
+        "presets:",
+        "Ant, ",
+        "more",
+        "steps=1000000",
+        "--help agent=td3",
+        "--help all",
+        "resume runs/",
+    ):
+        assert word in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_an_agent_has_its_keys_alone(capsys):
+    assert cli("--help", "agent=td3", "env=Hopper") == 0
+    text = capsys.readouterr().out
+    assert "  agent.policy_delay=2  critic updates" in text
+    assert "agent.gae_lambda" not in text
+    assert "for Hopper:" in text
+    assert "--help takes agent=<name>" in refused(capsys, "--help", "steps=3")
+
+
+def test_version_5_of_gymnasiums_tasks_is_the_suites(capsys, tmp_path):
+    folder = tmp_path / "run"
+    assert cli(*[word.replace("InvertedPendulum", "InvertedPendulum-v5") for word in TINY], f"run_dir={folder}") == 0
+    assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["id"] == "rlsuite/InvertedPendulum"
+    error = refused(capsys, "env=Hopper-v4")
+    assert "env=gymnasium env.id=Hopper-v4" in error
+    assert "env=Hopper" in error
+
+
+def test_a_run_is_resumed_by_its_place(capsys, copied):
+    assert cli("resume", copied, "steps=64") == 0
+    said = capsys.readouterr().out
+    assert str(copied) in said
+    assert said.endswith(f"finished at step 64; next:\n  python scripts/evaluate_agent.py {copied}\n")
 
 
 def test_a_run_directory_holds_what_was_promised(run_dir):
@@ -284,6 +331,40 @@ def test_a_sweep_makes_a_run_for_each_value(in_folder):
     assert sorted(config["seed"] for config in configs) == [0, 1]
     assert {config["steps"] for config in configs} == {8}
     assert len(list((in_folder / "sweep").glob("*/checkpoints/8/agent.safetensors"))) == 2
+
+
+def test_members_of_a_sweep_run_side_by_side_and_end_in_a_table(in_folder, capsys):
+    assert cli("-m", *TINY, "seed=0,1", "run_dir=sweep", "jobs=2") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "a sweep over seed=0,1, sweep"
+    assert [line.partition(",")[0] for line in said[1:3]] == ["1 of 2", "2 of 2"]
+    assert "0m00s left: 00" in said[2]
+    assert said[3].split() == ["task", "agent", "seeds", "return", "95", "%", "interval"]
+    assert said[4].split()[:3] == ["InvertedPendulum", "ddpg", "2"]
+    assert "finished at step 48" in (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1.log").read_text()
+    assert "jobs=0" in refused(capsys, "-m", *TINY, "seed=0,1", "jobs=0")
+
+
+def test_one_bad_member_costs_no_other(in_folder, capsys):
+    (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0").mkdir(parents=True)
+    (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0" / "config.yaml").write_text("")
+    assert cli("-m", *TINY, "seed=0,1", "run_dir=sweep", "jobs=2") == 2
+    found = capsys.readouterr()
+    assert "holds a run without any checkpoint" in found.err
+    assert (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1" / "checkpoints" / "48").is_dir()
+
+
+def test_a_key_that_one_agent_lacks_makes_no_run_of_that_agent():
+    combinations = [
+        [f"agent={agent}", f"agent.policy_delay={delay}", "steps=8"] for agent in ("ddpg", "ppo") for delay in (1, 2)
+    ]
+    assert train_sweep.scoped(combinations) == [
+        ["agent=ddpg", "agent.policy_delay=1", "steps=8"],
+        ["agent=ddpg", "agent.policy_delay=2", "steps=8"],
+        ["agent=ppo", "steps=8"],
+    ]
+    wrong = [["agent=ppo", "agent.nonsense=1"]]  # a key that nobody has is refused later, and not left out
+    assert train_sweep.scoped(wrong) == wrong
 
 
 def test_sigterm_ends_the_whole_sweep(tmp_path):
