@@ -35,13 +35,14 @@ class ScreenshotConfig:
         seconds: how long a page may take to draw itself.
     """
 
-    runs: str = "runs"
+    runs: tuple[str, ...] = ("runs",)
     output: str = "pictures"
     width: int = 1400
     height: int = 900
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
+        require(len(self.runs) == 1, f"runs={','.join(self.runs)}: name one directory; TensorBoard looks below it")
         for name in ("width", "height"):
             require(200 <= getattr(self, name) <= 8000, f"{name}={getattr(self, name)}: use 200 to 8000")
         require(0 < self.seconds <= 600, f"seconds={self.seconds}: use more than 0, up to 600")
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
     browser = find_browser()
     folder = Path(script.output)
     require_writable(folder / "cards.png")
-    address = launch(Path(script.runs), 0)
+    address = launch(Path(script.runs[0]), 0)
     pages = {"cards": pinned(address), "interval": f"{address}#custom_scalars", "hparams": f"{address}#hparams"}
     for name, page in pages.items():
         take(browser, page, folder / f"{name}.png", script)
@@ -82,7 +83,14 @@ def take(browser: str, page: str, path: Path, script: ScreenshotConfig) -> None:
     """
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as profile:
-        flags = ["--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}", "--no-first-run"]
+        flags = [
+            "--headless=new",
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+            "--hide-scrollbars",
+            f"--user-data-dir={profile}",
+            "--no-first-run",
+        ]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to be run by root
         flags += [f"--window-size={script.width},{script.height}", f"--screenshot={path.resolve()}"]
         # Time that the page believes to pass: it draws as soon as its data have come.

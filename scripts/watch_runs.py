@@ -30,10 +30,11 @@ class WatchConfig:
         port: where the browser finds it on this machine; 0 takes a free one.
     """
 
-    runs: str = "runs"
+    runs: tuple[str, ...] = ("runs",)
     port: int = 6006
 
     def __post_init__(self) -> None:
+        require(len(self.runs) == 1, f"runs={','.join(self.runs)}: name one directory; TensorBoard looks below it")
         require(0 <= self.port < 65536, f"port={self.port}: use 0 (any free one) to 65535")
 
 
@@ -41,7 +42,7 @@ class WatchConfig:
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C."""
     script = script_config(WatchConfig, arguments)
-    print(pinned(launch(Path(script.runs), script.port)), flush=True)
+    print(pinned(launch(Path(script.runs[0]), script.port)), flush=True)
     try:
         while True:
             time.sleep(3600)

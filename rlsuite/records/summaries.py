@@ -50,12 +50,12 @@ def layout() -> Any:
     found = layout_pb2.Layout(
         category=[
             layout_pb2.Category(
-                title="return", chart=[evaluation, lines("evaluation and training", FIRST, "return/training")]
+                title="return", chart=[evaluation, lines("training and evaluation", FIRST, "return/training")]
             ),
-            layout_pb2.Category(title="success", chart=[lines("success", "success/.*")]),
             layout_pb2.Category(title="reward terms", chart=[lines("mean a step", "episode/reward_.*")]),
             layout_pb2.Category(title="losses", chart=[lines("losses", "losses/.*")]),
             layout_pb2.Category(title="speed", chart=[lines("environment steps per second", "speed/.*ing")]),
+            layout_pb2.Category(title="success, of tasks with goals", chart=[lines("success", "success/.*")]),
         ]
     )
     value = Summary.Value(tag=LAYOUT_TAG, metadata=custom_scalar_metadata.create_summary_metadata())
@@ -78,6 +78,8 @@ def about_run(config: Mapping[str, Any], command: str, commits: Sequence[str]) -
     """
     flat = dict(flattened(config))
     lines = "\n".join(f"{name}={shown(value)}" for name, value in flat.items())
+    # TensorBoard shows those columns first that are said to differ between runs: what the command line chose.
+    said = {"agent.name", "env.id", "seed", *(word.partition("=")[0] for word in command.split())}
     start = plugin_data_pb2.SessionStartInfo()
     infos = []
     for name, value in flat.items():
@@ -89,7 +91,7 @@ def about_run(config: Mapping[str, Any], command: str, commits: Sequence[str]) -
         else:
             start.hparams[name].string_value = shown(value)
         kind = api_pb2.DATA_TYPE_FLOAT64 if numeric else api_pb2.DATA_TYPE_STRING
-        infos.append(api_pb2.HParamInfo(name=name, type=kind))
+        infos.append(api_pb2.HParamInfo(name=name, type=kind, differs=name in said))
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=FIRST), display_name="evaluation return")]
     experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
     return [
