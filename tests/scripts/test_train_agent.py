@@ -333,25 +333,24 @@ def test_a_sweep_makes_a_run_for_each_value(in_folder):
     assert len(list((in_folder / "sweep").glob("*/checkpoints/8/agent.safetensors"))) == 2
 
 
-def test_members_of_a_sweep_run_side_by_side_and_end_in_a_table(in_folder, capsys):
-    assert cli("-m", *TINY, "seed=0,1", "run_dir=sweep", "jobs=2") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a sweep over seed=0,1, sweep"
-    assert [line.partition(",")[0] for line in said[1:3]] == ["1 of 2", "2 of 2"]
-    assert "0m00s left: 00" in said[2]
-    assert said[3].split() == ["task", "agent", "seeds", "return", "95", "%", "interval"]
-    assert said[4].split()[:3] == ["InvertedPendulum", "ddpg", "2"]
-    assert "finished at step 48" in (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1.log").read_text()
-    assert "jobs=0" in refused(capsys, "-m", *TINY, "seed=0,1", "jobs=0")
-
-
-def test_one_bad_member_costs_no_other(in_folder, capsys):
+def test_members_of_a_sweep_run_side_by_side_and_a_bad_one_costs_no_other(in_folder, capsys):
     (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0").mkdir(parents=True)
     (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0" / "config.yaml").write_text("")
-    assert cli("-m", *TINY, "seed=0,1", "run_dir=sweep", "jobs=2") == 2
+    assert cli("-m", *TINY, "seed=0,1,2", "run_dir=sweep", "jobs=3") == 2
     found = capsys.readouterr()
-    assert "holds a run without any checkpoint" in found.err
-    assert (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1" / "checkpoints" / "48").is_dir()
+    assert "s0: run_dir=sweep/000-InvertedPendulum-ddpg-s0 holds a run without any checkpoint" in found.err
+    said = found.out.splitlines()
+    assert said[0] == "a sweep over seed=0,1,2, sweep"
+    assert [line.partition(",")[0] for line in said[1:4]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "0m00s left: 00" in said[3]
+    assert said[4].split() == ["task", "agent", "seeds", "return", "95", "%", "interval"]
+    assert said[5].split()[:3] == ["InvertedPendulum", "ddpg", "2"]
+    assert "finished at step 48" in (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1.log").read_text()
+
+
+def test_how_many_at_a_time_is_a_whole_number(capsys):
+    for jobs in ("0", "1.5", "many"):
+        assert f"jobs={jobs}: use a whole number" in refused(capsys, "-m", *TINY, "seed=0,1", f"jobs={jobs}")
 
 
 def test_a_key_that_one_agent_lacks_makes_no_run_of_that_agent():
