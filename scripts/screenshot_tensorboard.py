@@ -39,7 +39,7 @@ class ScreenshotConfig:
     output: str = "pictures"
     width: int = 1400
     height: int = 900
-    seconds: float = 30.0
+    seconds: float = 20.0
 
     def __post_init__(self) -> None:
         require(len(self.runs) == 1, f"runs={','.join(self.runs)}: name one directory; TensorBoard looks below it")
@@ -93,8 +93,8 @@ def take(browser: str, page: str, path: Path, script: ScreenshotConfig) -> None:
         ]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to be run by root
         flags += [f"--window-size={script.width},{script.height}", f"--screenshot={path.resolve()}"]
-        # Time that the page believes to pass: it draws as soon as its data have come.
-        flags.append(f"--virtual-time-budget={round(script.seconds * 1000)}")
+        # Charts are drawn by threads of their own, which a page's virtual time does not wait for: a real pause.
+        flags.append(f"--timeout={round(script.seconds * 1000)}")
         try:
             limit = 60 + 4 * script.seconds
             said = subprocess.run([browser, *flags, page], capture_output=True, text=True, timeout=limit).stderr
