@@ -39,7 +39,7 @@ class ScreenshotConfig:
     output: str = "pictures"
     width: int = 1400
     height: int = 900
-    seconds: float = 20.0
+    seconds: float = 30.0
 
     def __post_init__(self) -> None:
         require(len(self.runs) == 1, f"runs={','.join(self.runs)}: name one directory; TensorBoard looks below it")
@@ -83,18 +83,12 @@ def take(browser: str, page: str, path: Path, script: ScreenshotConfig) -> None:
     """
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as profile:
-        flags = [
-            "--headless=new",
-            "--use-angle=swiftshader",
-            "--enable-unsafe-swiftshader",
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-            "--no-first-run",
-        ]
+        flags = ["--headless=new", "--hide-scrollbars", "--no-first-run", f"--user-data-dir={profile}"]
+        flags.append("--disable-3d-apis")  # charts are then drawn by the page itself, not by a thread it does not await
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to be run by root
         flags += [f"--window-size={script.width},{script.height}", f"--screenshot={path.resolve()}"]
-        # Charts are drawn by threads of their own, which a page's virtual time does not wait for: a real pause.
-        flags.append(f"--timeout={round(script.seconds * 1000)}")
+        # Time that the page believes to pass: it draws as soon as its data have come.
+        flags.append(f"--virtual-time-budget={round(script.seconds * 1000)}")
         try:
             limit = 60 + 4 * script.seconds
             said = subprocess.run([browser, *flags, page], capture_output=True, text=True, timeout=limit).stderr
