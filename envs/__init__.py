@@ -62,6 +62,7 @@ def make_vector(
     num_threads: int = 0,
     dtype: torch.dtype = torch.float32,
     render_mode: str | None = None,
+    render_size: tuple[int, int] | None = None,
     flat: bool = False,
     **options: Any,
 ) -> Any:
@@ -75,6 +76,7 @@ def make_vector(
         num_threads: Threads that step the environments; 0 takes all CPUs.
         dtype: Of observations and rewards, torch.float32 or torch.float64.
         render_mode: "rgb_array" to allow rendering.
+        render_size: height and width of the pictures of the suite's simulated bodies; None: theirs.
         flat: Give a goal task's observations as one tensor, [observation, desired goal, achieved goal], as training
             wants them, instead of a dict; the others' are one tensor always.
         **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit).
@@ -110,6 +112,8 @@ def make_vector(
         return task.make_vector(num_envs, max_episode_steps=limit, **common)
     from envs.mujoco_vector import MujocoVectorEnv
 
+    if render_size is not None:
+        common["render_size"] = render_size
     env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
     if env.goals is None or flat:
         return env

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from rlsuite.errors import NonFiniteActionError, UserError, printable
 
+# Arguments that name a module of the user's, which may lie in the current folder.
+_NAMES_MODULE = re.compile(r"imports=|(agent|env\.id)=.*\w:\w")
 OUT_OF_MEMORY = ("bad_alloc", "can't allocate", "not enough memory", "out of memory", "storage size calculation")
 
 
@@ -85,7 +87,10 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
             stream.reconfigure(errors="backslashreplace")  # a file's name need be no text in any encoding
     try:
         check_packages()
-        return main(list(sys.argv[1:] if arguments is None else arguments)) or 0
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if any(_NAMES_MODULE.match(argument) for argument in given) and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # the last place that is searched: it hides no installed module
+        return main(given) or 0
     except (UserError, NonFiniteActionError) as error:
         return refuse(str(error))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
@@ -99,6 +104,13 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def positional(arguments: Sequence[str], key: str) -> list[str]:
+    """Return the arguments with the first one read as the value of `key` where it is no key=value and no flag."""
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        return [f"{key}={arguments[0]}", *arguments[1:]]
+    return list(arguments)
 
 
 def refuse(message: str) -> int:

@@ -120,6 +120,7 @@ def evaluate(
     seed: int,
     max_steps: int = 100_000,
     on_frame: Callable[[Any], None] | None = None,
+    frame_steps: range | None = None,
     count_only: Callable[[Tensor | None], None] | None = None,
 ) -> Evaluation:
     """Run one episode in every environment.
@@ -131,6 +132,7 @@ def evaluate(
         max_steps: the evaluation's own time limit, for episodes that never end: they count as far as they went, as
             every policy's do.
         on_frame: called with a picture of environment 0 before each of its steps.
+        frame_steps: before which of them, counted from 0; None: all.
         count_only: told before each step which environments (E,) bool are still in their episode, so that what an agent
             gathers of its decisions is of the episodes alone; told None at the end.
 
@@ -147,8 +149,8 @@ def evaluate(
     successes: Tensor | None = None
     told = torch.zeros((), dtype=torch.bool, device=device)
     limits = ActionLimits(env.single_action_space, device)
-    for _ in range(max_steps):
-        if on_frame is not None and running[0]:
+    for step in range(max_steps):
+        if on_frame is not None and (frame_steps is None or step in frame_steps) and running[0]:
             on_frame(env.render(0))
         if count_only is not None:
             count_only(running.clone())

@@ -1,4 +1,4 @@
-"""Evaluate a trained agent: ``python scripts/evaluate_agent.py run=RUN_DIR episodes=20 seed=0``.
+"""Evaluate a trained agent: ``python scripts/evaluate_agent.py RUN_DIR episodes=20 seed=0``; also ``run=RUN_DIR``.
 
 The last line printed is JSON: mean, std, interval (95 %, of the mean over starts) and interval_kind (how it was made:
 docs/statistics.md), returns, lengths; for tasks with goals also success_rate, the share of episodes whose goal is
@@ -28,7 +28,7 @@ from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from agents.policy_file import is_policy_file, load_policy_file
 from agents.subject import JudgeConfig
-from rlsuite.cli import command
+from rlsuite.cli import command, positional
 from rlsuite.config.compose import plain_values, script_config
 from rlsuite.config.schema import build
 from rlsuite.errors import require
@@ -72,6 +72,7 @@ class EvaluateScriptConfig(PolicyConfig):
 @command(EvaluateScriptConfig)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
+    arguments = positional(arguments, "run")
     if any(argument.partition("=")[0] == judging.KEY for argument in arguments):
         return judge_policy(arguments)
     script = script_config(EvaluateScriptConfig, arguments)

@@ -28,10 +28,10 @@ from rlsuite.errors import UserError, printable, require, require_choice
 from rlsuite.extras import import_extra
 from rlsuite.statistics.curves import Curve, left_out, make_curves
 from rlsuite.statistics.digits import shown
-from rlsuite.statistics.estimates import performance_profile
+from rlsuite.statistics.estimates import interquartile_mean, performance_profile
 from rlsuite.statistics.improvement import FEWEST_RUNS, improvement
 from rlsuite.statistics.means import BOOTSTRAP, FEWEST_FOR_BOOTSTRAP, NONE, STUDENT, expanded_level
-from rlsuite.statistics.runs import METRICS, read_runs, write_data
+from rlsuite.statistics.runs import METRICS, Run, read_runs, write_data
 
 AXES = {"steps": "environment steps", "minutes": "minutes of training"}
 MAX_COLUMNS = 4
@@ -74,7 +74,7 @@ class PlotConfig:
 def main(arguments: list[str]) -> int:
     """Read, plot, write."""
     script = script_config(PlotConfig, arguments)
-    runs = read_runs(script.runs, script.by)
+    runs = with_metric(read_runs(script.runs, script.by), script.y)
     curves = make_curves(runs, script.y)
     lines = [*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]
     print("\n".join(map(printable, lines)))
@@ -91,6 +91,20 @@ def main(arguments: list[str]) -> int:
     write_data(runs, data)
     print(f"{output} and {data}")
     return 0
+
+
+def with_metric(runs: list[Run], metric: str) -> list[Run]:
+    """Return the runs that have a metric, unless none has it; name the tasks whose panels are left out."""
+    kept = [run for run in runs if run.has(metric)]
+    if not kept:
+        return runs  # to be refused with the name of one
+    empty = sorted({run.task for run in runs} - {run.task for run in kept})
+    if empty:
+        print(printable(f"no panel for {', '.join(empty)}: no run there has {metric} in its evaluations"))
+    short = [run.name for run in runs if run.task not in empty and not run.has(metric)]
+    if short:
+        print(printable(f"left out, without {metric} in their evaluations: {', '.join(short)}"))
+    return kept
 
 
 def table(curves: Sequence[Curve], digits: int = 1) -> list[str]:
@@ -195,15 +209,19 @@ def draw_task(axis: Any, curves: Sequence[Curve], colors: Mapping[str, str], x: 
     """Draw a task's curves with their bands, and where seeds are few each of them as a thin line."""
     for curve in curves:
         color, places = colors[curve.label], getattr(curve, x)
-        axis.plot(places, curve.center, color=color)
+        marker = "o" if len(places) == 1 else ""  # a line through one evaluation is nothing to see
+        axis.plot(places, curve.center, color=color, marker=marker)
         if curve.kind != BOOTSTRAP:
-            axis.plot(places, curve.returns.T, color=color, linewidth=0.5, alpha=0.6)
+            axis.plot(places, curve.returns.T, color=color, linewidth=0.5, alpha=0.6, marker=marker, markersize=3)
     # The bands of two or three seeds are as wide as these know little: they may leave the picture.
     low, high = axis.get_ylim()
     room = (high - low) / 4
     for curve in curves:
         places = getattr(curve, x)
-        axis.fill_between(places, curve.low, curve.high, color=colors[curve.label], alpha=0.15, linewidth=0)
+        if len(places) == 1:
+            axis.vlines(places, curve.low, curve.high, color=colors[curve.label], alpha=0.4)
+        else:
+            axis.fill_between(places, curve.low, curve.high, color=colors[curve.label], alpha=0.15, linewidth=0)
     axis.set_ylim(low - room, high + room)
     kinds = {curve.kind for curve in curves}
     names = [name for kind, name in BANDS.items() if kind in kinds]
@@ -235,7 +253,11 @@ def profile_scores(curves: Sequence[Curve]) -> dict[str, dict[str, np.ndarray]]:
     lacking = sorted({curve.label for curve in curves} - set(whole))
     if lacking:
         print(f"not in the performance profile, as they did not run on every task: {printable('; '.join(lacking))}")
-    return {label: {task: ends[task][label] / best[task] for task in tasks} for label in whole}
+    scores = {label: {task: ends[task][label] / best[task] for task in tasks} for label in whole}
+    for label, of in scores.items():
+        middle = shown(float(interquartile_mean(np.concatenate(list(of.values())))), 3)
+        print(printable(f"{label}: interquartile mean {middle} of the best group's, over all tasks and seeds"))
+    return scores
 
 
 def draw_profiles(axis: Any, scores: Mapping[str, Mapping[str, np.ndarray]], colors: Mapping[str, str], y: str) -> None:

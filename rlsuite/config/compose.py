@@ -62,6 +62,7 @@ def parse(
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
     """
+    arguments = [own_task(argument) for argument in arguments]
     for argument in arguments:
         if argument.partition("=")[0] in ("", argument):
             raise UserError(f"'{argument}' is not key=value; for example: {example}")
@@ -83,8 +84,19 @@ def parse(
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
                     foreign = key == "env" and re.search(r"-v\d+$", name)
                     hint = f"; for Gymnasium's own write env=gymnasium env.id={name}" if foreign else ""
+                    if foreign and (own := re.sub(r"-v\d+$", "", name)) in group_options(key):
+                        hint += f", for the suite's env={own}"
                     raise UserError(f"unknown {kind} '{name}'{hint or near_matches(name, group_options(key))}")
     return overrides
+
+
+def own_task(argument: str) -> str:
+    """Return env=Hopper for env=Hopper-v5: the suite's tasks of Gymnasium's names are those of its version 5."""
+    if not argument.startswith("env="):
+        return argument
+    known = group_options("env")
+    words = [(word, word.removesuffix("-v5")) for word in argument[4:].split(",")]
+    return f"env={','.join(short if short in known else word for word, short in words)}"
 
 
 def quote_path(argument: str) -> str:

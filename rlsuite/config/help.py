@@ -1,15 +1,80 @@
-"""The text of ``--help``: agents, tasks, and every key with its default and meaning, read from the dataclasses."""
+"""The texts of ``--help``: in short, of one agent, and everything; keys, defaults and meanings from the dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from rlsuite.config.compose import compose_train, group_options
-from rlsuite.config.schema import EnvConfig, TrainConfig, differences, to_plain
+from rlsuite.config.schema import EnvConfig, EvaluateConfig, TrainConfig, differences, to_plain
+from rlsuite.errors import UserError
 
+_USUAL = ("steps", "seed", "num_envs", "device", "evaluate.every", "run_dir")
+_TASK_LINES = 4
 _AGENT, _TASK = "ace", "Hopper"  # no file of its own: the general recipe
+
+
+def short_help(width: int = 79) -> str:
+    """Return what fits on a screen of 24 lines: how it is called, the names, and the keys that are used most."""
+    begin = "python scripts/train_agent.py"
+    parts = [
+        f"train:     {begin} agent=td3 env=Hopper steps=300000",
+        f"try it:    {begin} agent=ddpg preset=debug",
+        f"sweep:     {begin} -m agent=td3,sac seed=0,1,2 jobs=2",
+        f"continue:  {begin} resume runs/NAME",
+        "watch:     python scripts/watch_runs.py runs=runs",
+        "",
+        *_names("agents", group_options("agent"), width),
+        *_names("presets", group_options("preset"), width),
+        *_names("tasks", group_options("env"), width, _TASK_LINES),
+        "",
+        "keys used most, with their defaults (an agent or task may have others):",
+    ]
+    meanings = attribute_docs(TrainConfig) | {"evaluate.every": attribute_docs(EvaluateConfig)["every"]}
+    meanings["run_dir"] = "where the run is kept; default runs/<task>-<agent>-s<seed>-<time>"
+    values: dict[str, Any] = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
+    values |= {"evaluate.every": EvaluateConfig.every, "run_dir": "..."}
+    for name in _USUAL:
+        line = f"  {f'{name}={_text(values[name])}':22} {meanings[name]}"
+        parts.append(line if len(line) <= width else f"{line[: width - 3]}...")
+    parts += ["", "more:  --help agent=td3 (its keys)    --help all (every agent, task and key)"]
+    return "\n".join(parts)
+
+
+def _names(kind: str, names: list[str], width: int, lines: int = 3) -> list[str]:
+    """Return names on a few lines; what does not fit is counted."""
+    wrapped = textwrap.wrap(", ".join(names), width - 11)
+    if len(wrapped) > lines:
+        shown = wrapped[:lines]
+        left = len(names) - sum(line.count(",") for line in shown)
+        while len(shown[-1]) + len(f" and {left} more") > width - 11:
+            shown[-1] = shown[-1].rstrip(",").rpartition(", ")[0] + ","
+            left += 1
+        wrapped = [*shown[:-1], f"{shown[-1]} and {left} more"]
+    return [f"{f'{kind}:' if not place else '':10} {line}" for place, line in enumerate(wrapped)]
+
+
+def agent_help(arguments: Sequence[str]) -> str:
+    """Return the keys of an agent with the defaults that it has for a task: ``agent=td3 env=Hopper``.
+
+    Raises:
+        UserError: if the arguments make no run.
+    """
+    if not any(argument.startswith("agent=") for argument in arguments):
+        raise UserError("--help takes agent=<name>, with env=<task> if you like, or all; or nothing, for the short one")
+    config = compose_train(arguments)[0]
+    return "\n".join(
+        [
+            f"keys of agent={config.agent_name}, with their defaults for {config.env.name}:",
+            *describe(type(config.agent), "agent.", values=config.agent),
+            "",
+            "keys of a run:",
+            *describe(TrainConfig, skip=("agent", "agent_name", "env"), values=config),
+        ]
+    )
 
 
 def help_text() -> str:

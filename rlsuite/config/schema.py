@@ -36,10 +36,13 @@ class EvaluateConfig:
     Attributes:
         every: environment steps between evaluations; 0 never.
         episodes: episodes each, one environment an episode.
+        clip_every: evaluations between two whose first episode is shown in TensorBoard as a clip, where the task can be
+            drawn; 0 never.
     """
 
     every: int = 25_000
     episodes: int = 10
+    clip_every: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,8 @@ class TrainConfig:
         require(self.checkpoint.keep >= 1, f"checkpoint.keep={self.checkpoint.keep}: use 1 or more")
         require(self.evaluate.every >= 0, f"evaluate.every={self.evaluate.every}: use 0 (never) or more")
         require(self.evaluate.episodes >= 1, f"evaluate.episodes={self.evaluate.episodes}: use 1 or more")
+        clip_every = self.evaluate.clip_every
+        require(clip_every >= 0, f"evaluate.clip_every={clip_every}: use 0 (never) or more")
         require(self.log.every >= 1, f"log.every={self.log.every}: use 1 or more")
         require(bool(self.env.id), "env.id is missing; say which, for example env=gymnasium env.id=Pendulum-v1")
 

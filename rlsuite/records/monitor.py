@@ -2,8 +2,9 @@
 
 A line of metrics.jsonl is ``{"step": int, "time_s": float, "kind": str, <name>: number, ...}``: environment
 steps, wall-clock seconds of the run (continued over a resume), "train", "evaluate" or another kind, and the
-numbers. A number that is not finite is null, and the list ``nonfinite`` names it. In TensorBoard the same
-number is the curve ``<kind>/<name>``.
+numbers. A number that is not finite is null, and the list ``nonfinite`` names it. On which card of TensorBoard the
+same number is shown, `rlsuite.records.cards` says. Its event file lies in the run's directory itself, so that the run
+is called by that directory's name there; older runs have it in ``tensorboard/``, and keep to that when they go on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.errors import UserError
+from rlsuite.records.cards import card
 from rlsuite.records.files import open_unlinked, read_text, require_inside, write_atomically
 from rlsuite.records.progress import Progress
 from rlsuite.records.tensorboard import EventFile
@@ -63,6 +65,9 @@ class Monitor:
             raise UserError(f"{path} is the log of an earlier run; choose another run_dir= or continue it with resume=")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
+            events = self.run_dir
+            if resume_step is not None and os.path.lexists(self.run_dir / "tensorboard"):
+                events = self.run_dir / "tensorboard"
             for name in (path.name, f"{path.name}.abandoned", "tensorboard"):
                 require_inside(self.run_dir / name, self.run_dir)
             if resume_step is not None and path.exists():
@@ -74,7 +79,7 @@ class Monitor:
             ) from error
         if console:
             self._progress = Progress(total_steps, start_step=resume_step or 0, start_elapsed_s=elapsed_s)
-        self._events = EventFile(self.run_dir / "tensorboard", resume_step=resume_step, note=self.note)
+        self._events = EventFile(events, resume_step=resume_step, note=self.note)
 
     def __enter__(self) -> Monitor:
         return self
@@ -122,11 +127,11 @@ class Monitor:
             self._file.flush()
         except OSError as error:
             raise self._write_failure(error) from error
-        self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+        self._events.scalars(step, {card(kind, name): value for name, value in values.items()})
         for name, tensor in (histograms or {}).items():
             finite = tensor.detach()[torch.isfinite(tensor)].double().cpu().numpy()
             if finite.size:
-                self._events.histogram(step, f"{kind}/{name}", finite)
+                self._events.histogram(step, card(kind, name), finite)
         if self._progress is not None:
             self._progress.update(int(step), elapsed_s, kind, values)
         return values
@@ -134,6 +139,25 @@ class Monitor:
     def image(self, step: int, name: str, picture: Tensor | np.ndarray) -> None:
         """Log a picture to TensorBoard: (H, W, 3) or (H, W, 1), uint8 in [0, 255] or float in [0, 1]."""
         self._events.image(step, name, picture)
+
+    def clip(self, step: int, name: str, frames: Sequence[np.ndarray], frames_per_second: float) -> None:
+        """Log a short film to TensorBoard: frames (H, W, 3) uint8."""
+        self._events.clip(step, name, frames, frames_per_second)
+
+    def about_run(self, config: Mapping[str, Any], command: str, commits: Sequence[str], step: int = 0) -> None:
+        """Log to TensorBoard which run this is.
+
+        Args:
+            config: nested plain data, as config.yaml holds it.
+            command: that started or continued it.
+            commits: of the source that has trained it, in turn.
+            step: environment steps so far.
+        """
+        self._events.about_run(step, config, command, commits)
+
+    def run_ended(self, step: int) -> None:
+        """Log to TensorBoard that the run is finished."""
+        self._events.run_ended(step)
 
     def note(self, text: str) -> None:
         """Print one line beside the progress display; nothing without a console."""

@@ -3,7 +3,10 @@
 Records come from `rlsuite.records.monitor.Monitor`. These names of a "train" record have rows of their own:
 ``episodes``, ``return_mean``, ``success_rate``, ``failed_episodes``, and the throughputs ``steps_per_second`` (stepping
 alone), ``steps_per_second_act`` (stepping and acting) and ``steps_per_second_update`` (stepping, acting, updating).
-Names that contain "loss" are listed as losses; every number of an "evaluate" record is shown.
+Names that contain "loss" are listed as losses; every number of an "evaluate" record is shown, and the course of the
+return so far as a line of bars. Nothing that is drawn in place is wider or higher than the terminal.
+
+The time left is told from when learning begins: the steps before the first update are far quicker than those after it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlsuite.errors import printable
+from rlsuite.records.sparkline import BARS, PLAIN, sparkline
 
 _ROWS = {
     "episodes": "episodes",
@@ -31,6 +35,9 @@ _ROWS = {
     "steps_per_second_update": "steps/s: step + act + update",
 }
 _MAX_LOSSES = 12
+_CURVE_WIDTH = 32
+_SPARE_LINES = 4  # of the terminal, for what was printed above the table and the prompt below
+_GAP = 2
 
 
 class _Console(Console):
@@ -65,7 +72,8 @@ class Progress:
         line_interval_s: float = 1.0,
     ) -> None:
         self._total_steps = total_steps
-        self._start = (start_step, start_elapsed_s)
+        self._pace_from: tuple[int, float] | None = (start_step, start_elapsed_s)  # None: learning has not begun
+        self._returns: dict[str, list[float]] = {"evaluate": [], "train": []}
         self._step, self._elapsed_s = start_step, start_elapsed_s
         self._latest: dict[str, dict[str, float]] = {}
         self._console = console if console is not None else _Console(file=sys.stdout)
@@ -83,6 +91,7 @@ class Progress:
         self._step, self._elapsed_s = step, elapsed_s
         # An interval in which no episode ended has no return: the table goes on showing the last one.
         self._latest[kind] = self._latest.get(kind, {}) | dict(values)
+        self._follow(kind, values)
         now = time.monotonic()
         if self._live is not None:
             if now - self._last_draw_s >= 0.25:
@@ -112,9 +121,22 @@ class Progress:
             self._print(self._held_line)
         self._held_line = ""
 
+    def _follow(self, kind: str, values: Mapping[str, float]) -> None:
+        """Take note of the return, and of whether learning has begun."""
+        name = {"evaluate": "mean", "train": "return_mean"}.get(kind, "")
+        if name in values:
+            self._returns[kind].append(values[name])
+        if kind == "train" and "updates" in values:
+            if values["updates"] <= 0:
+                self._pace_from = None
+            elif self._pace_from is None:
+                self._pace_from = (self._step, self._elapsed_s)
+
     def time_left_s(self) -> float | None:
-        """Return the seconds left at the mean pace of this process; None before its first step."""
-        steps, seconds = self._step - self._start[0], self._elapsed_s - self._start[1]
+        """Return the seconds left at the mean pace of this process since learning began; None if that is unknown."""
+        if self._pace_from is None:
+            return None
+        steps, seconds = self._step - self._pace_from[0], self._elapsed_s - self._pace_from[1]
         if steps <= 0 or seconds <= 0:
             return None
         return max(self._total_steps - self._step, 0) * seconds / steps
@@ -125,30 +147,50 @@ class Progress:
         if kind == "train":
             fields += [f"{label} {_number(values[key])}" for key, label in _ROWS.items() if key in values]
             fields += [f"{key} {_number(value)}" for key, value in _losses(values).items()]
-            fields.append(f"left {_duration(self.time_left_s())}")
+            fields.append(f"left {duration(self.time_left_s())}")
         else:
             fields += [f"{key} {_number(value)}" for key, value in values.items()]
         return " | ".join(fields)
 
     def table(self) -> Table:
-        """Return the newest number of every name as a rich table."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold")
-        table.add_column(justify="right")
-        table.add_row("steps", self._steps().removeprefix("step "))
+        """Return the newest number of every name as a rich table, side by side where they are too many."""
+        rows = self._rows()
+        height = max(self._console.height - _SPARE_LINES, 1)
+        rows = rows[: 2 * height]
+        columns = 1 if len(rows) <= height else 2
+        length = -(-len(rows) // columns)
+        table = Table.grid(padding=(0, _GAP))
+        for _ in range(columns):
+            table.add_column(style="bold", no_wrap=True, overflow="ellipsis")
+            table.add_column(justify="right", no_wrap=True, overflow="ellipsis")
+        for place in range(length):
+            cells = [text for row in rows[place::length] for text in row]
+            table.add_row(*(Text(printable(text)) for text in cells))
+        return table
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return names and numbers in the order of the table: what a small terminal has no room for comes last."""
         train = self._latest.get("train", {})
-        for key, label in _ROWS.items():
-            if key in train:
-                table.add_row(label, _number(train[key]))
-        for key, value in _losses(train).items():
-            table.add_row(Text(printable(key)), _number(value))
+        rows = [("steps", self._steps().removeprefix("step "))]
+        rows += [("time", duration(self._elapsed_s)), ("time left", duration(self.time_left_s()))]
+        if curve := self._curve():
+            rows.append(curve)
+        rows += [(label, _number(train[key])) for key, label in _ROWS.items() if key in train]
         for kind, values in self._latest.items():
             if kind != "train":
-                for key, value in values.items():
-                    table.add_row(Text(printable(f"{kind}: {key}")), _number(value))
-        table.add_row("time", _duration(self._elapsed_s))
-        table.add_row("time left", _duration(self.time_left_s()))
-        return table
+                rows += [(f"{kind}: {key}", _number(value)) for key, value in values.items()]
+        return rows + [(key, _number(value)) for key, value in _losses(train).items()]
+
+    def _curve(self) -> tuple[str, str] | None:
+        """Return the course of the return: of the evaluations, and until there are two of them that of training."""
+        kind = "evaluate" if len(self._returns["evaluate"]) > 1 else "train"
+        values = self._returns[kind]
+        if len(values) < 2:
+            return None
+        width = min(_CURVE_WIDTH, self._console.width // 3)
+        bars = BARS if self._console.encoding.lower().startswith("utf") else PLAIN
+        name = {"evaluate": "evaluation return", "train": "training return"}[kind]
+        return name, sparkline(values, width, bars)
 
     def _steps(self) -> str:
         share = 100 * self._step / self._total_steps if self._total_steps else 100.0
@@ -169,7 +211,8 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Return seconds in words, such as 1h02m03s; None is "unknown"."""
     if seconds is None:
         return "unknown"
     minutes, rest = divmod(round(seconds), 60)

@@ -10,15 +10,17 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
+from rlsuite.records import summaries
 from rlsuite.records.files import open_unlinked
 
 _FLUSH_SECONDS = 10
@@ -38,6 +40,7 @@ class EventFile:
         self.folder, self._note = folder, note
         self._file: IO[bytes] | None = None
         self._flushed_s = time.monotonic()
+        self._described: set[str] = set()  # cards whose description is in the file
         try:
             folder.mkdir(parents=True, exist_ok=True)
             name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{id(self):x}"
@@ -49,11 +52,30 @@ class EventFile:
         if resume_step is not None:  # what follows purges its own step, too
             start = SessionLog(status=SessionLog.START)
             self._write(Event(session_log=start, step=resume_step + 1))
+        self._summary(resume_step or 0, summaries.layout)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one point of each curve."""
-        for name, value in values.items():
-            self._summary(step, summary.scalar, name, value)
+        if self._file is not None and values:
+            points = [
+                summaries.number(name, value, described=name not in self._described) for name, value in values.items()
+            ]
+            self._described.update(values)
+            self._write(Event(summary=Summary(value=points), step=int(step)))
+
+    def about_run(self, step: int, config: Mapping[str, Any], command: str, commits: Sequence[str]) -> None:
+        """Write what tells this run from others: see `rlsuite.records.summaries.about_run`."""
+        if self._file is not None:
+            for message in summaries.about_run(config, command, commits):
+                self._write(Event(summary=message, step=int(step)))
+
+    def run_ended(self, step: int) -> None:
+        """Write that the run has come to its end."""
+        self._summary(step, summaries.run_ended)
+
+    def clip(self, step: int, name: str, frames: Sequence[np.ndarray], frames_per_second: float) -> None:
+        """Write a clip, frames (H, W, 3) uint8."""
+        self._summary(step, summaries.clip, name, frames, frames_per_second)
 
     def histogram(self, step: int, name: str, values: np.ndarray) -> None:
         """Write the distribution of finite numbers."""

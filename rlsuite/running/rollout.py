@@ -6,12 +6,14 @@ Shapes: N environments, D observation, A action.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
+from rlsuite.records.cards import is_reward_term
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
 from rlsuite.vector_env import VectorEnv
@@ -44,6 +46,9 @@ class RolloutWorker:
         # simulation went through; number of the others.
         self.ended = torch.zeros(5, dtype=torch.float64, device=device)
         self.tells_success = env.goals is not None  # another library's environment may tell it only in its last info
+        # The reward's terms that the infos tell, since the last drain: number of steps, then each term's sum over them.
+        self.terms: tuple[str, ...] | None = None  # their names; None: not met yet
+        self.term_sums: Tensor | None = None
         self.limits = ActionLimits(env.single_action_space, device)
         self.steps = 0
         self.episodes_before = 0
@@ -86,6 +91,7 @@ class RolloutWorker:
         self.observation = observation
         self.steps += self.env.num_envs
         self._count_episodes(reward, terminated | truncated, info["failed"], info.get("is_success"))
+        self._count_terms(info)
         self.agent.observe(transition)
         return transition
 
@@ -104,6 +110,21 @@ class RolloutWorker:
         self.episode_return.masked_fill_(ended, 0.0)
         self.episode_length.masked_fill_(ended, 0)
 
+    def _count_terms(self, info: dict[str, Any]) -> None:
+        """Add a step's terms of the reward; what another library's infos leave out at times counts as nothing."""
+        if self.terms is None:
+            self.terms = tuple(
+                name
+                for name, value in info.items()
+                if is_reward_term(name) and isinstance(value, Tensor) and value.dim() == 1 and value.is_floating_point()
+            )
+            if self.term_sums is None or len(self.term_sums) != 1 + len(self.terms):  # else it was loaded
+                self.term_sums = torch.zeros(1 + len(self.terms), dtype=torch.float64, device=self.observation.device)
+        if self.terms and self.term_sums is not None and all(name in info for name in self.terms):
+            values = torch.stack([info[name] for name in self.terms])
+            self.term_sums[0] += 1
+            self.term_sums[1:] += values.nan_to_num_(0.0, 0.0, 0.0).mean(dim=1)
+
     @property
     def episodes(self) -> int:
         """Episodes ended so far."""
@@ -112,22 +133,30 @@ class RolloutWorker:
     def drain(self) -> dict[str, float]:
         """Return means over the episodes ended since the last call; also their success rate, where infos tell success.
 
-        Episodes whose simulation failed are in no mean; "failed_episodes" is their number, if there are any. Empty
-        where none ended.
+        Episodes whose simulation failed are in no mean; "failed_episodes" is their number, if there are any. Of the
+        reward's terms, where infos tell them, the means over all steps since the last call, ended episode or not.
         """
+        terms = self._drain_terms()
         number, returns, lengths, successes, failed = self.ended.tolist()
         self.ended.zero_()
         self.episodes_before += int(number)
         counted = {"failed_episodes": failed} if failed else {}
         whole = number - failed
         if whole == 0:
-            return counted
-        means = {"return_mean": returns / whole, "length_mean": lengths / whole} | counted
+            return counted | terms
+        means = {"return_mean": returns / whole, "length_mean": lengths / whole} | counted | terms
         return means | {"success_rate": successes / whole} if self.tells_success else means
+
+    def _drain_terms(self) -> dict[str, float]:
+        if not self.terms or self.term_sums is None:
+            return {}
+        steps, *sums = self.term_sums.tolist()
+        self.term_sums.zero_()
+        return {name: value / steps for name, value in zip(self.terms, sums, strict=True)} if steps else {}
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""
-        return {
+        state = {
             "generator": self.generator.get_state(),
             "observation": self.observation,
             "episode_return": self.episode_return,
@@ -137,6 +166,7 @@ class RolloutWorker:
             "tells_success": torch.tensor(self.tells_success),
             "seconds": torch.tensor([self.step_seconds, self.act_seconds], dtype=torch.float64),
         }
+        return state if self.term_sums is None else state | {"term_sums": self.term_sums}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Put back what state() returned; where the environments cannot be restored, new episodes begin."""
@@ -145,6 +175,8 @@ class RolloutWorker:
         self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
         self.ended[: len(tensors["ended"])] = tensors["ended"]  # it did not count failed episodes apart once
         self.tells_success = bool(tensors.get("tells_success", self.tells_success))  # older checkpoints lack it
+        if "term_sums" in tensors and tensors["term_sums"].dim() == 1:  # checkpoints had none once
+            self.term_sums = tensors["term_sums"].to(self.ended, copy=True)
         if self.env.exact_resume:
             self.observation = tensors["observation"].to(self.observation.device)
             self.episode_return.copy_(tensors["episode_return"])

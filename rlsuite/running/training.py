@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from rlsuite.action_space import ActionLimits
@@ -29,6 +30,8 @@ from rlsuite.scoring import cut_note, evaluate
 from rlsuite.vector_env import VectorEnv
 
 SaveFailure = Callable[[Any, Path], str]
+CLIP_STEPS = range(0, 300, 6)  # of an evaluation's first episode: fifty pictures at most
+SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, clips would hold the training up
 
 
 class Trainer:
@@ -61,6 +64,7 @@ class Trainer:
         self.config, self.run_dir, self.env, self.agent = config, run_dir, env, agent
         self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
         self.evaluation_env: VectorEnv | None = None
+        self._no_clips = False  # this machine cannot draw
         self.worker = RolloutWorker(env, agent, seed=derive_seed(config.seed, "environment"))
         self.replay = self._make_experience()
         self.updates = 0
@@ -271,23 +275,50 @@ class Trainer:
         if self.evaluation_env is None:
             self.evaluation_env = self.make_evaluation_env()
         self.agent.diagnostics()  # what training gathered is not the evaluation's
+        frames: list[np.ndarray] = []
         result = evaluate(
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
             seed=self._evaluation_seed,
+            on_frame=frames.append if self._clip_due(monitor) else None,
+            frame_steps=CLIP_STEPS,
             count_only=self.agent.count_only,
         )
         values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
         monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
+        if frames:
+            rate = getattr(self.evaluation_env, "metadata", {}).get("render_fps", 30) / CLIP_STEPS.step
+            monitor.clip(self.worker.steps, "evaluation/clip", frames, rate)
         gallery = self.evaluation_env.gallery()
         if gallery is not None:
-            monitor.image(self.worker.steps, "evaluate/gallery", gallery)
+            monitor.image(self.worker.steps, "evaluation/gallery", gallery)
         self._note_failures(monitor, self.evaluation_env, "evaluation")
         if result.cut:
             monitor.note(cut_note(result))
         self.evaluation_s += time.perf_counter() - began
         self._leave_out(began)
+
+    def _clip_due(self, monitor: Monitor) -> bool:
+        """Say whether this evaluation is one of those that are filmed, and can be."""
+        every, env = self.config.evaluate.clip_every, self.evaluation_env
+        number = self.worker.steps // self.config.evaluate.every
+        if not every or number % every or not number or self._no_clips or getattr(env, "render_mode", None) is None:
+            return False
+        why = ""
+        try:
+            assert env is not None
+            env.render(0)  # what cannot be drawn is found out before the evaluation
+            began = time.perf_counter()
+            env.render(0)
+            if (seconds := time.perf_counter() - began) > SLOWEST_PICTURE_S:
+                why = f"a picture takes {seconds:.1f} seconds to draw here"
+        except Exception as error:  # drivers of screens raise errors of many kinds
+            why = " ".join(str(error).split())[:160]
+        if why:
+            self._no_clips = True
+            monitor.note(f"no clips: {why}")
+        return not why
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 

@@ -61,6 +61,10 @@ class Run:
     config: str = ""
     unmeasured: int = 0
 
+    def has(self, name: str) -> bool:
+        """Say whether the evaluations hold a key of METRICS."""
+        return name == "return" or METRICS[name] in self.spread
+
     def metric(self, name: str) -> np.ndarray:
         """Return a key of METRICS at every evaluation, (S,).
 
@@ -69,7 +73,7 @@ class Run:
         """
         if name == "return":
             return self.returns
-        if METRICS[name] not in self.spread:
+        if not self.has(name):
             raise UserError(f"{self.name} has no {name} in its evaluations; use y=return")
         return self.spread[METRICS[name]]
 

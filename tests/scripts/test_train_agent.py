@@ -15,7 +15,7 @@ from paths import ROOT
 
 from rlsuite.cli import run_script
 from rlsuite.records.run_lock import RunLock
-from scripts import train_agent
+from scripts import train_agent, train_sweep
 
 TINY = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "num_threads=1", "steps=48", "learning_starts=16"]
 TINY += ["checkpoint.every=16", "evaluate.every=24", "evaluate.episodes=2", "log.every=16"]
@@ -59,7 +59,7 @@ HEADS = "keys of agent=ace:", "agent=td3 has the keys of agent=ddpg; defaults th
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_agents_tasks_and_keys(capsys, flag):
-    assert cli(flag) == 0
+    assert cli(flag, "all") == 0
     text = capsys.readouterr().out
     for word in (
         "ace, ddpg, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
@@ -84,13 +84,60 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
     }
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_the_short_help_fits_on_a_screen_and_nothing_is_trained(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert cli(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 23  # the prompt has the last one
+    assert max(map(len, lines)) < 80
+    text = "\n".join(lines)
+    for word in (
+        "ace, ddpg,",
+        "presets:",
+        "Ant, ",
+        "more",
+        "steps=1000000",
+        "--help agent=td3",
+        "--help all",
+        "resume runs/",
+    ):
+        assert word in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_an_agent_has_its_keys_alone(capsys):
+    assert cli("--help", "agent=td3", "env=Hopper") == 0
+    text = capsys.readouterr().out
+    assert "  agent.policy_delay=2  critic updates" in text
+    assert "agent.gae_lambda" not in text
+    assert "for Hopper:" in text
+    assert "--help takes agent=<name>" in refused(capsys, "--help", "steps=3")
+
+
+def test_version_5_of_gymnasiums_tasks_is_the_suites(capsys, tmp_path):
+    folder = tmp_path / "run"
+    assert cli(*[word.replace("InvertedPendulum", "InvertedPendulum-v5") for word in TINY], f"run_dir={folder}") == 0
+    assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["id"] == "rlsuite/InvertedPendulum"
+    error = refused(capsys, "env=Hopper-v4")
+    assert "env=gymnasium env.id=Hopper-v4" in error
+    assert "env=Hopper" in error
+
+
+def test_a_run_is_resumed_by_its_place(capsys, copied):
+    assert cli("resume", copied, "steps=64") == 0
+    said = capsys.readouterr().out
+    assert str(copied) in said
+    assert said.endswith(f"finished at step 64; next:\n  python scripts/evaluate_agent.py {copied}\n")
+
+
 def test_a_run_directory_holds_what_was_promised(run_dir):
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert config["steps"] == 48
     assert config["agent"]["name"] == "ddpg"
     kinds = [json.loads(line)["kind"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert kinds == ["train", "evaluate", "train", "train", "evaluate"]
-    assert list((run_dir / "tensorboard").glob("events.out.tfevents.*"))
+    assert list(run_dir.glob("events.out.tfevents.*"))
     assert (run_dir / "checkpoints" / "latest").read_text().strip() == "48"
     newest = run_dir / "checkpoints" / "48"
     manifest = json.loads((newest / "manifest.json").read_text())
@@ -284,6 +331,39 @@ def test_a_sweep_makes_a_run_for_each_value(in_folder):
     assert sorted(config["seed"] for config in configs) == [0, 1]
     assert {config["steps"] for config in configs} == {8}
     assert len(list((in_folder / "sweep").glob("*/checkpoints/8/agent.safetensors"))) == 2
+
+
+def test_members_of_a_sweep_run_side_by_side_and_a_bad_one_costs_no_other(in_folder, capsys):
+    (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0").mkdir(parents=True)
+    (in_folder / "sweep" / "000-InvertedPendulum-ddpg-s0" / "config.yaml").write_text("")
+    assert cli("-m", *TINY, "seed=0,1,2", "run_dir=sweep", "jobs=3") == 2
+    found = capsys.readouterr()
+    assert "s0: run_dir=sweep/000-InvertedPendulum-ddpg-s0 holds a run without any checkpoint" in found.err
+    said = found.out.splitlines()
+    assert said[0] == "a sweep over seed=0,1,2, sweep"
+    assert [line.partition(",")[0] for line in said[1:4]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "0m00s left: 00" in said[3]
+    assert said[4].split() == ["task", "agent", "seeds", "return", "95", "%", "interval"]
+    assert said[5].split()[:3] == ["InvertedPendulum", "ddpg", "2"]
+    assert "finished at step 48" in (in_folder / "sweep" / "001-InvertedPendulum-ddpg-s1.log").read_text()
+
+
+def test_how_many_at_a_time_is_a_whole_number(capsys):
+    for jobs in ("0", "1.5", "many"):
+        assert f"jobs={jobs}: use a whole number" in refused(capsys, "-m", *TINY, "seed=0,1", f"jobs={jobs}")
+
+
+def test_a_key_that_one_agent_lacks_makes_no_run_of_that_agent():
+    combinations = [
+        [f"agent={agent}", f"agent.policy_delay={delay}", "steps=8"] for agent in ("ddpg", "ppo") for delay in (1, 2)
+    ]
+    assert train_sweep.scoped(combinations) == [
+        ["agent=ddpg", "agent.policy_delay=1", "steps=8"],
+        ["agent=ddpg", "agent.policy_delay=2", "steps=8"],
+        ["agent=ppo", "steps=8"],
+    ]
+    wrong = [["agent=ppo", "agent.nonsense=1"]]  # a key that nobody has is refused later, and not left out
+    assert train_sweep.scoped(wrong) == wrong
 
 
 def test_sigterm_ends_the_whole_sweep(tmp_path):

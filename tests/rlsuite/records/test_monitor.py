@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import shutil
 import time
 
 import numpy as np
@@ -22,7 +21,7 @@ def lines(run_dir):
 
 
 def curve(run_dir, tag):
-    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
@@ -38,10 +37,10 @@ def test_records_in_jsonl_and_tensorboard(tmp_path):
     assert (first["step"], first["kind"], first["critic_loss"], first["episodes"]) == (10, "train", 0.5, 3.0)
     assert 0 <= first["time_s"] <= second["time_s"] < 60
     assert (second["step"], second["kind"], second["return_mean"]) == (20, "evaluate", 7.25)
-    assert curve(tmp_path / "run", "train/critic_loss") == [(10, 0.5)]
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    assert curve(tmp_path / "run", "losses/critic_loss") == [(10, 0.5)]
+    events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    assert events.Histograms("evaluate/returns")[0].histogram_value.num == 1
+    assert events.Histograms("agent/returns_evaluation")[0].histogram_value.num == 1
     assert (events.Images("frame")[0].width, events.Images("frame")[0].height) == (5, 4)
 
 
@@ -83,7 +82,7 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().splitlines()[:2] == kept
     assert [line["step"] for line in lines(tmp_path)] == [10, 20, 25]
     assert lines(tmp_path)[-1]["time_s"] >= 500
-    assert curve(tmp_path, "train/x") == [(10, 10.0), (20, 20.0), (25, -1.0)]
+    assert curve(tmp_path, "agent/x") == [(10, 10.0), (20, 20.0), (25, -1.0)]
     assert not list(tmp_path.glob("*.tmp"))
     left = (tmp_path / "metrics.jsonl.abandoned").read_text().splitlines()
     assert [json.loads(line)["step"] for line in left] == [30, 40]  # nothing is lost
@@ -103,7 +102,7 @@ def test_records_are_on_disk_at_once_and_events_after_flush(tmp_path):
     monitor.record(1, "train", {"x": 2.0})
     assert len(lines(tmp_path)) == 1
     monitor.flush()
-    assert curve(tmp_path, "train/x") == [(1, 2.0)]
+    assert curve(tmp_path, "agent/x") == [(1, 2.0)]
     monitor.close()
     monitor.close()
 
@@ -157,10 +156,11 @@ def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capsys, writes):
     assert capsys.readouterr().out.count("TensorBoard is off: ") == 1
 
 
-def test_its_folder_removed_ends_tensorboard_and_not_the_run(tmp_path, capsys):
+def test_its_file_removed_ends_tensorboard_and_not_the_run(tmp_path, capsys):
     with Monitor(tmp_path, total_steps=1) as monitor:
         monitor.record(1, "train", {"x": 1.0})
-        shutil.rmtree(tmp_path / "tensorboard")
+        for path in tmp_path.glob("events.*"):
+            path.unlink()
         for step in (2, 3):
             monitor.record(step, "train", {"x": 1.0})
             monitor.flush()
@@ -168,12 +168,12 @@ def test_its_folder_removed_ends_tensorboard_and_not_the_run(tmp_path, capsys):
     assert capsys.readouterr().out.count("TensorBoard is off: ") == 1
     with Monitor(tmp_path, total_steps=1, console=False, resume_step=3) as monitor:  # back with the next process
         monitor.record(4, "train", {"x": 5.0})
-    assert curve(tmp_path, "train/x") == [(4, 5.0)]
+    assert curve(tmp_path, "agent/x") == [(4, 5.0)]
 
 
 def test_a_folder_that_cannot_be_made_ends_tensorboard_and_not_the_run(tmp_path):
-    (tmp_path / "tensorboard").write_text("a file")
-    with Monitor(tmp_path, total_steps=1, console=False) as monitor:
+    (tmp_path / "tensorboard").write_text("a file")  # of an older run, which goes on there
+    with Monitor(tmp_path, total_steps=1, console=False, resume_step=0) as monitor:
         monitor.record(1, "train", {"x": 1.0})
     assert len(lines(tmp_path)) == 1
 

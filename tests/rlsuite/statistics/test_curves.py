@@ -357,3 +357,38 @@ def test_the_interval_of_success_rates_does_not_leave_what_they_can_be(tmp_path)
     (curve,) = make_curves(read_runs([str(tmp_path)]), "success")
     assert (curve.low.tolist(), curve.center.tolist(), curve.high.tolist()) == ([0.0], [0.65], [1.0])
     assert curve.last_interval == (0.0, 1.0, "Student's t")
+
+
+def test_a_single_evaluation_is_a_marker_and_tasks_without_success_have_no_panel(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    from scripts import plot_curves
+
+    for seed, rate in enumerate((0.4, 0.9)):
+        path = write_run(tmp_path / "runs", f"push{seed}", {100: -5.0}, seed=seed, task="FetchPush")
+        log = path / "metrics.jsonl"
+        log.write_text(log.read_text().replace('"length": 7.0', f'"length": 7.0, "success_rate": {rate}'))
+        write_run(tmp_path / "runs", f"hop{seed}", {100: 5.0, 200: 6.0}, seed=seed, task="Hopper")
+    output = tmp_path / "curves.png"
+    assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", f"output={output}", "y=success"]) == 0
+    printed = capsys.readouterr().out
+    assert "no panel for Hopper: no run there has success in its evaluations" in printed
+    picture = np.asarray(Image.open(output).convert("RGB")).astype(int)
+    assert picture.shape[1] < 2 * picture.shape[0]  # one panel
+    blue = (np.abs(picture - [31, 119, 180]).sum(axis=2) < 30)[: picture.shape[0] * 3 // 4]  # above the legend
+    assert blue.sum() > 30  # markers; a line through one point would be none
+
+
+def test_groups_are_summed_up_over_tasks_by_shares_of_the_best(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from scripts import plot_curves
+
+    for task, scale in {"Hopper": 10.0, "Ant": 1000.0}.items():
+        for seed in range(2):
+            write_run(tmp_path / "runs", f"a{task}{seed}", {100: scale}, agent="ace", task=task, seed=seed)
+            write_run(tmp_path / "runs", f"d{task}{seed}", {100: scale / 4}, agent="ddpg", task=task, seed=seed)
+    assert run_script(plot_curves.main, [f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'curves.png'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "ace: interquartile mean 1.000 of the best group's, over all tasks and seeds" in printed
+    assert "ddpg: interquartile mean 0.250 of the best group's, over all tasks and seeds" in printed

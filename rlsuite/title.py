@@ -1,0 +1,65 @@
+"""The first line of a training, said before torch is imported: which agent, which task, where it will lie.
+
+All of it is read from the arguments as they were typed. Nothing here may import torch or Hydra, which take seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+AGENT, TASK = "ace", "Humanoid"  # of conf/train.yaml
+
+
+def value_of(arguments: Sequence[str], key: str, default: str = "") -> str:
+    """Return what the last ``key=value`` says, without quotes."""
+    given = [argument[len(key) + 1 :] for argument in arguments if argument.startswith(f"{key}=")]
+    return given[-1].strip("'\"") if given else default
+
+
+def default_run_dir(arguments: Sequence[str]) -> Path:
+    """Return a new run directory that says task, agent, seed and time: the task first, to filter TensorBoard's runs."""
+    task, agent, seed = names(arguments)
+    name = re.sub(r"[^\w.:,+-]+", "_", f"{task}-{agent}-s{seed}") + time.strftime("-%Y%m%d-%H%M%S")
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def names(arguments: Sequence[str]) -> tuple[str, str, str]:
+    """Return task, agent and seed as the arguments name them."""
+    task = re.sub(r"-v5$", "", value_of(arguments, "env", TASK))
+    task = value_of(arguments, "env.id", task).rpartition("/")[2]
+    return task, value_of(arguments, "agent", AGENT), value_of(arguments, "seed", "0")
+
+
+def title(arguments: Sequence[str], folder: object) -> str:
+    """Return the title of a new run that will lie in `folder`: a line, or two where it is wider than the terminal."""
+    task, agent, seed = names(arguments)
+    return fitted(f"{agent} on {task}, seed {seed}, device {device(value_of(arguments, 'device', 'auto'))}", folder)
+
+
+def title_of_sweep(arguments: Sequence[str], folder: object) -> str:
+    """Return the title of a sweep: what is varied."""
+    varied = [argument for argument in arguments if re.search(r"=.*(,|range\(|choice\()", argument)]
+    return fitted(f"a sweep over {' '.join(varied)}", folder)
+
+
+def fitted(what: str, folder: object) -> str:
+    """Return ``what, folder``, on two lines where one of the terminal does not hold it."""
+    width = shutil.get_terminal_size().columns
+    where = str(folder)
+    if len(what) + 2 + len(where) <= width:
+        return f"{what}, {where}"
+    return f"{what[: width - 1]}\n{where}"
+
+
+def device(asked: str) -> str:
+    """Return the device as far as it can be told without torch: auto is the CPU where there is no other."""
+    return "cpu" if asked == "auto" and not os.path.exists("/dev/nvidiactl") else asked
