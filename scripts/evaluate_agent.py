@@ -51,6 +51,7 @@ class EvaluateScriptConfig(PolicyConfig):
         video: write the first episode as mp4.
         output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4.
         num_threads: threads of simulator and torch; 0 takes all cores.
+        states: with evaluation=, states visited and labelled for each round of learning.
     """
 
     episodes: int = 20
@@ -58,10 +59,12 @@ class EvaluateScriptConfig(PolicyConfig):
     video: bool = False
     output: str = ""
     num_threads: int = 0
+    states: int = JudgeConfig.states
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
+        require(self.states >= 1, f"states={self.states}: use 1 or more")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(
             not self.output or self.video, f"output={self.output}: only the video is written to a file; add video=true"
@@ -129,7 +132,7 @@ def judge_policy(arguments: list[str]) -> int:
         return attacking.attack_policy(methods, rest)
     script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
     require(not script.video and not script.output, "evaluation= writes no video; leave out video= and output=")
-    judged = JudgeConfig(episodes=script.episodes, num_threads=script.num_threads)
+    judged = JudgeConfig(episodes=script.episodes, states=script.states, num_threads=script.num_threads)
     return judging.judge(methods, script, judged, script.seed)
 
 

@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from envs.evaluation.recipe import load_network
+from rlsuite.cli import run_script
 from rlsuite.config.compose import plain_values
 from rlsuite.errors import UserError
 from scripts import evaluate_agent, judging, train_agent
 
-FEW = ["episodes=2", "num_threads=1", "l1.ratio=0.3", "l1.teach.fit.steps=20", "l1.teach.rounds=1"]
+FEW = ["episodes=2", "num_threads=1", "states=300", "l1.ratio=0.3", "l1.teach.fit.steps=20", "l1.teach.rounds=1"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def test_before_control_and_after(judged):
 def test_the_file_returns_what_after_returned(judged, capsys):
     report = json.loads((judged / "report.json").read_text())
     assert evaluate_agent.main([f"run={judged / 'policy.safetensors'}", "episodes=2", "num_threads=1"]) == 0
-    assert told(capsys)["returns"] == report["rows"]["after"]["scores"]
+    found, after = told(capsys), report["rows"]["after"]
+    assert found["mean"] == after["score"]
+    assert found["returns"] == pytest.approx(after["scores"], rel=1e-8)  # printed with nine digits
 
 
 def test_nothing_is_overwritten_and_a_changed_policy_can_be_changed_again(judged, run, capsys):
@@ -57,8 +61,8 @@ def test_nothing_is_overwritten_and_a_changed_policy_can_be_changed_again(judged
     capsys.readouterr()
     assert (judged / "policy.safetensors").read_bytes() == written
     again = run / "evaluations" / "l1-2" / "policy.safetensors"
-    assert again.read_bytes() == written  # the same seeds
-    assert evaluate_agent.main([f"run={again}", "evaluation=random", "random.teach.fit.steps=1", *FEW[:2]]) == 0
+    assert load_network(again)[2] == load_network(judged / "policy.safetensors")[2]  # the same seeds, the same plan
+    assert evaluate_agent.main([f"run={again}", "evaluation=random", "random.teach.fit.steps=1", *FEW[:3]]) == 0
     found = told(capsys)["rows"]
     assert found["after"]["macs"] < found["before"]["macs"]
     assert (again.parent / "evaluations" / "random" / "policy.safetensors").exists()
@@ -84,7 +88,7 @@ WRONG = {
 def test_wrong_input_is_one_line_before_anything_is_written(run, name, capsys):
     arguments, line = WRONG[name]
     before = sorted(run.rglob("*"))
-    assert evaluate_agent.main([f"run={run}", *arguments]) == 2
+    assert run_script(evaluate_agent.main, [f"run={run}", *arguments]) == 2
     found = capsys.readouterr().err.strip().splitlines()
     assert len(found) == 1, found
     assert line in found[0]
@@ -98,7 +102,7 @@ def test_what_is_quantized_is_not_pruned_afterwards(run, monkeypatch, capsys):
 
     monkeypatch.setitem(judging.EVALUATIONS, "toys/quantizer", f"{__name__}:Quantizer")
     monkeypatch.setitem(globals(), "Quantizer", Quantizer)
-    assert evaluate_agent.main([f"run={run}", "evaluation=[toys/quantizer,pruning/l1]"]) == 2
+    assert run_script(evaluate_agent.main, [f"run={run}", "evaluation=[toys/quantizer,pruning/l1]"]) == 2
     assert "prune first, as in evaluation=[pruning/l1,quantization/pams]" in capsys.readouterr().err
 
 
@@ -109,16 +113,16 @@ def test_files_that_are_no_policies_are_refused(judged, run, tmp_path, capsys):
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
         for more in ([], ["evaluation=pruning/l1"]):
-            assert evaluate_agent.main([f"run={path}", *more]) == 2
+            assert run_script(evaluate_agent.main, [f"run={path}", *more]) == 2
             lines = capsys.readouterr().err.strip().splitlines()
             assert len(lines) == 1, lines
             assert str(path) in lines[0]
-    assert evaluate_agent.main([f"run={tmp_path / 'none.safetensors'}", "evaluation=pruning/l1"]) == 2
+    assert run_script(evaluate_agent.main, [f"run={tmp_path / 'none.safetensors'}", "evaluation=pruning/l1"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     bare = tmp_path / "bare"
     shutil.copytree(run, bare)
     shutil.rmtree(bare / "checkpoints")
-    assert evaluate_agent.main([f"run={bare}", "evaluation=pruning/l1"]) == 2
+    assert run_script(evaluate_agent.main, [f"run={bare}", "evaluation=pruning/l1"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "checkpoint" in line
 
