@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
 
 from rlsuite.errors import UserError
+
+SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, clips would hold a training up
 
 
 class VideoWriter:
@@ -64,3 +67,15 @@ class VideoWriter:
         if self._stream is not None and kind is None:
             self._write(None)
         self._container.close()
+
+
+def why_no_clip(env: Any) -> str:
+    """Return why an environment's episodes cannot be filmed while training, or "" where they can."""
+    try:
+        env.render(0)  # what cannot be drawn is found out before the evaluation
+        began = time.perf_counter()
+        env.render(0)
+        seconds = time.perf_counter() - began
+    except Exception as error:  # drivers of screens raise errors of many kinds
+        return " ".join(str(error).split())[:160]
+    return f"a picture takes {seconds:.1f} seconds to draw here" if seconds > SLOWEST_PICTURE_S else ""

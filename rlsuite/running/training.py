@@ -20,6 +20,7 @@ from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
 from rlsuite.records.checkpoint import Checkpoint, save_checkpoint, unusable
 from rlsuite.records.monitor import Monitor, check_finite
 from rlsuite.records.postmortem import save_postmortem
+from rlsuite.records.video import why_no_clip
 from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
@@ -31,7 +32,6 @@ from rlsuite.vector_env import VectorEnv
 
 SaveFailure = Callable[[Any, Path], str]
 CLIP_STEPS = range(0, 300, 6)  # of an evaluation's first episode: fifty pictures at most
-SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, clips would hold the training up
 
 
 class Trainer:
@@ -143,7 +143,7 @@ class Trainer:
         if config.evaluate.every:
             began = time.perf_counter()
             self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
-            self.evaluation_env.reset(seed=self._evaluation_seed)
+            self.evaluation_env.reset(seed=derive_seed(self.config.seed, WATCHED_ON))
             self.evaluation_s += time.perf_counter() - began
         self._begin_interval()
         was_busy = self.busy
@@ -266,10 +266,6 @@ class Trainer:
             f" look at them with: python scripts/replay_failure.py {path}"
         )
 
-    @property
-    def _evaluation_seed(self) -> int:
-        return derive_seed(self.config.seed, WATCHED_ON)
-
     def _evaluate(self, monitor: Monitor) -> None:
         began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
         if self.evaluation_env is None:
@@ -279,7 +275,7 @@ class Trainer:
         result = evaluate(
             lambda observation: self.agent.act(observation, False),
             self.evaluation_env,
-            seed=self._evaluation_seed,
+            seed=derive_seed(self.config.seed, WATCHED_ON),
             on_frame=frames.append if self._clip_due(monitor) else None,
             frame_steps=CLIP_STEPS,
             count_only=self.agent.count_only,
@@ -305,17 +301,7 @@ class Trainer:
         number = self.worker.steps // self.config.evaluate.every
         if not every or number % every or not number or self._no_clips or getattr(env, "render_mode", None) is None:
             return False
-        why = ""
-        try:
-            assert env is not None
-            env.render(0)  # what cannot be drawn is found out before the evaluation
-            began = time.perf_counter()
-            env.render(0)
-            if (seconds := time.perf_counter() - began) > SLOWEST_PICTURE_S:
-                why = f"a picture takes {seconds:.1f} seconds to draw here"
-        except Exception as error:  # drivers of screens raise errors of many kinds
-            why = " ".join(str(error).split())[:160]
-        if why:
+        if why := why_no_clip(env):
             self._no_clips = True
             monitor.note(f"no clips: {why}")
         return not why
