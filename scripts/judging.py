@@ -7,6 +7,7 @@ policy.safetensors, which run= takes again; a second evaluation of the same name
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -98,7 +99,8 @@ def load_subject(
     found = load_policy_file(path, device=script.device, imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=judging.num_threads))
     make_env = functools.partial(make_evaluation_env, found.config, num_threads=judging.num_threads, device="cpu")
-    task = PolicyTask(make_env, found.module, episodes=judging.episodes, states=judging.states, seed=seed)
+    teacher = copy.deepcopy(found.module)  # it learns no more; the subject's copies do
+    task = PolicyTask(make_env, teacher, episodes=judging.episodes, states=judging.states, seed=seed)
     example = task.source("test").tensors["input"][:1].clone()
     given = frozenset(trait for method in from_recipe(found.recipe) for trait in method.kind.gives)
     subject = Subject(found.module, example, task, found.base, found.recipe, given | {"policy"})

@@ -132,6 +132,6 @@ def test_arguments_are_split_between_methods_and_the_script():
     methods, rest = judging.split_arguments(values)
     assert [method.name for method in methods] == ["pruning/hrank", "pruning/l1"]
     assert methods[0].config.ratio == 0.5
-    assert rest == {"run": "a", "episodes": 3}
+    assert rest == {"run": ["a"], "episodes": 3}
     with pytest.raises(UserError, match="unknown method"):
         judging.split_arguments({"evaluation": "l3"})
