@@ -43,7 +43,7 @@ from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from scripts import judging
 
 BESIDE = ("attacks/noise", "attacks/fgsm")
-OBJECTIVES = ("action", "value")
+OBJECTIVES = ("auto", "action", "value")
 UNBOUNDED = 10.0  # standard deviations: more than any state is away from the mean
 SAME = 1e-3  # actions that differ by less are the agent's own
 DRAWS = 8  # over which the objective of a policy that draws random numbers is averaged
@@ -58,14 +58,15 @@ class AttackScriptConfig(PolicyConfig):
         seed: of the episodes' starts and of the attacks' draws.
         num_threads: threads of simulator and torch; 0 takes all cores.
         eps: how far any feature of an observation moves at most, in standard deviations; rising.
-        objective: action (move the action as far as possible) or value (lower what the agent's critics expect).
+        objective: value (lower what the agent's critics expect), action (move the action as far as possible), or auto:
+            value where the agent has critics. A large change of the action need not be a costly one.
     """
 
     episodes: int = 20
     seed: int = 0
     num_threads: int = 0
     eps: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3)
-    objective: str = "action"
+    objective: str = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,7 +119,7 @@ def attack_policy(methods: Sequence[Method], rest: Mapping[str, Any]) -> int:
     report = Report(title, task.unit, task.floor, tuple(rows), notes=notes)
     plain = report.plain() | {
         "eps": list(script.eps),
-        "objective": script.objective,
+        "objective": curve.aim,
         "unit_of_eps": "standard deviations" if curve.of_states else "share of the pictures' range",
         "curve": {name: [float(row.scores.mean()) for row in rows if row.name.startswith(f"{name} ")] for name in arms},
         "flags": [asdict(flag) for flag in flags],
@@ -151,10 +152,12 @@ class Curve:
         self.feature_units = feature_units(self.policy, states) if self.of_states else torch.ones(())
         self.random = is_random(self.policy, states)
         self.apart = largest_difference(self.policy, task.teacher, states)
+        critics = isinstance(task.teacher, Teacher) and task.teacher.has_values
+        self.aim = ("value" if critics else "action") if script.objective == "auto" else script.objective
         self.objective = self._objective()
 
     def _objective(self) -> ObjectiveAt:
-        if self.script.objective == "value":
+        if self.aim == "value":
             teacher = self.task.teacher
             if not (isinstance(teacher, Teacher) and teacher.has_values):
                 raise UserError("objective=value: there are no critics to ask; use objective=action")
@@ -171,7 +174,7 @@ class Curve:
     @property
     def note(self) -> str:
         """A sentence about the attacks."""
-        wanted = "a large change of the action" if self.script.objective == "action" else "a low value by the critics"
+        wanted = "a large change of the action" if self.aim == "action" else "a low value by the critics"
         shares = "kept: (return - random actions') / (no attack's - theirs)."
         said = f"{self.unit}; the attacks look for {wanted}. {shares}"
         if self.apart < SAME:

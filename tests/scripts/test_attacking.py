@@ -24,7 +24,7 @@ def attack(run, *arguments):
 
 
 def test_a_curve_is_written_and_nothing_overwritten(run, capsys):
-    arguments = attack(run, "evaluation=attacks/pgd", "pgd.steps=3", "eps=[0.5,5]", "objective=value")
+    arguments = attack(run, "evaluation=attacks/pgd", "pgd.steps=3", "eps=[0.5,5]")
     for place in range(2):
         assert main(arguments) == 0
         out = run / "evaluations" / ("pgd" if place == 0 else "pgd-2")
