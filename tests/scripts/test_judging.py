@@ -80,7 +80,6 @@ WRONG = {
         "the network is not convolutional; it has no feature maps; use prun",
     ),
     "video": (["evaluation=pruning/l1", "video=true"], "evaluation= writes no video; leave out video="),
-    "ensemble": (["evaluation=pruning/l1", "source=snapshots"], "source="),
 }
 
 
