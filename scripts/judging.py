@@ -1,7 +1,7 @@
 """What ``evaluate_agent.py evaluation=[...]`` does: before, control and after in one table.
 
 Every transform is applied to the agent's policy in the order given. The control is the same policy after the same
-learning with nothing else done to it. Written to RUN/evaluations/<names>/: report.json, report.md, tensorboard/ and
+learning with nothing else done to it. Written to RUN/evaluations/<names>/: report.json, report.md and
 policy.safetensors, which run= takes again; a second evaluation of the same name gets a number.
 """
 
