@@ -87,7 +87,8 @@ def scoped(combinations: Sequence[list[str]]) -> list[list[str]]:
     known: dict[str, set[str]] = {}
 
     def agent_of(combination: list[str]) -> str:
-        name = "".join(argument[6:] for argument in combination if argument.startswith("agent=")) or "ace"
+        named = [argument[6:] for argument in combination if argument.startswith("agent=")]
+        name = named[-1] if named else "ace"  # the last one counts, as Hydra has it
         if name not in known:
             known[name] = {entry.name for entry in dataclasses.fields(agent_class(name).Config)}
         return name

@@ -1,4 +1,4 @@
-"""Where TensorBoard shows a number: its card's name, what stands on the card, and which cards make one chart.
+"""Where TensorBoard shows a number: the tag of its chart, what stands beside it, and which numbers share one.
 
 metrics.jsonl names a number by its record's kind and its own name ("evaluate", "mean"); a card has a group and a name
 ("return/evaluation"). The groups: return, success, episode, losses, speed, agent, ensemble; and return_interval, the
@@ -68,7 +68,7 @@ def is_reward_term(name: str) -> bool:
 
 
 def card(kind: str, name: str) -> str:
-    """Return the card, "group/name", of a number called `name` in a record of a kind such as "train"."""
+    """Return the tag, "group/name", of a number called `name` in a record of a kind such as "train"."""
     if (kind, name) in _CARDS:
         return _CARDS[kind, name]
     ending = _OF_KIND.get(kind, f"_{kind}")

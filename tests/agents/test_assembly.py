@@ -59,7 +59,7 @@ def check(arguments, env):
         (
             ["agent=ddpg", "env=Hopper"],
             {"action_space": gymnasium.spaces.Discrete(4)},
-            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); use a task of bounded",
+            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); agent=ddpg is for continuous actions; use agent=ppo or dqn",
         ),
         (
             ["agent=ppo", "env=Hopper"],
@@ -69,7 +69,7 @@ def check(arguments, env):
         (
             ["agent=ace", "env=Hopper"],
             {"observation_space": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)},
-            "agent=ace cannot read env=Hopper: its observations are Box(0, 255, (8, 8, 3), uint8); use a task of flat",
+            "agent=ace cannot read env=Hopper: its observations are pictures (8, 8, 3); use agent=ppo",
         ),
         (
             ["agent=pombu", "env=Hopper"],

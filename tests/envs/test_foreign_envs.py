@@ -183,7 +183,6 @@ class TestEnvPool:
         ("env_id", "options", "message"),
         [
             ("HalfCheeta-v5", {}, "did you mean 'HalfCheetah-v5'"),
-            ("CartPole-v1", {}, "action space is Discrete"),
             ("Hopper-v5", {"frameskip": 2}, "frameskip"),
             ("Hopper-v5", {"render_mode": "rgb_array"}, "cannot be rendered"),
         ],

@@ -8,8 +8,8 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hostile_files import BOMBS, NO_PICTURES, POSTSCRIPT, chunk, png
+from paths import ROOT
 from PIL import Image, ImageCms
 
 from envs.painting.pictures import picture_pool

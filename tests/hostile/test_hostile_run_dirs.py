@@ -88,7 +88,7 @@ def test_the_command_line_names_it_and_printed_commands_do(tmp_path, package, ca
     new = [*TINY, "env=gymnasium", f"env.id={name}:Task-v0", f"run_dir={folder}"]
     assert run_script(train_agent.main, new) == 0
     assert mark.exists()
-    assert f"next: python scripts/evaluate_agent.py run={folder} imports={name}\n" in capsys.readouterr().out
+    assert f"next:\n  python scripts/evaluate_agent.py {folder} imports={name}\n" in capsys.readouterr().out
     mark.unlink()
     assert run_script(evaluate_agent.main, [f"run={folder}", f"imports=another,{name}", *EVALUATE]) == 0
     assert run_script(train_agent.main, [f"resume={folder}", "steps=96", f"imports={name}"]) == 0

@@ -4,7 +4,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from rlsuite.errors import UserError
 from rlsuite.extras import EXTRAS, import_extra, require_extras

@@ -118,7 +118,7 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
         ([f"run={runs / 'a'}", "num_members=2"], "source=latest is one checkpoint; add source=snapshots"),
         ([f"run={runs / 'a'}", "epsiodes=3"], "episodes"),
         ([f"run={runs / 'a'}", "output=film.mp4"], "add video=true"),
-        ([str(runs / "a")], "is not key=value; for example: run=..."),
+        (["runs/nowhere/at/all"], "no run or checkpoint directory"),
         (["--run=a"], "write run=a"),
     ):
         assert run_script(evaluate_agent.main, arguments) == 2

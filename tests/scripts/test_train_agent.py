@@ -62,7 +62,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag, "all") == 0
     text = capsys.readouterr().out
     for word in (
-        "ace, ddpg, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
+        "ace, ddpg, dqn, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3",
         "Humanoid",
         "Walker2d",
         "debug, long, none, paper",
@@ -151,8 +151,8 @@ def test_a_run_directory_holds_what_was_promised(run_dir):
 
 def test_the_last_line_names_the_next_command(tmp_path, capsys):
     assert cli(*TINY, f"run_dir={tmp_path / 'run'}") == 0
-    last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert last == f"finished at step 48; next: python scripts/evaluate_agent.py run={tmp_path / 'run'}"
+    said = capsys.readouterr().out
+    assert said.endswith(f"finished at step 48; next:\n  python scripts/evaluate_agent.py {tmp_path / 'run'}\n")
 
 
 def test_the_default_run_directory_says_what_it_is(tmp_path, monkeypatch):
@@ -456,7 +456,7 @@ def test_sigterm_saves_exits_0_and_resumes_to_the_same_bytes(uninterrupted, tmp_
     assert process.wait(60) == 0
     step = int((folder / "checkpoints" / "latest").read_text())
     assert 360 <= step < 1200
-    assert f"saved at step {step}; next: python scripts/train_agent.py resume={folder}" in (
+    assert f"saved at step {step}; next:\n  python scripts/train_agent.py resume={folder}" in (
         folder.with_suffix(".log").read_text()
     )
     assert cli(f"resume={folder}") == 0

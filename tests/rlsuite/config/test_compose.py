@@ -110,6 +110,7 @@ def test_agents_for_goals_share_their_recipe():
         "ddpg",
         "sac",
         "td3",
+        "dqn",
         "flash_sac",
         "sher",
         "her",
