@@ -59,8 +59,8 @@ def check(arguments, env):
         (
             ["agent=ddpg", "env=Hopper"],
             {"action_space": gymnasium.spaces.Discrete(4)},
-            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); agent=ddpg is for continuous actions; use "
-            "agent=ppo or dqn",
+            "agent=ddpg cannot act in env=Hopper: its actions are Discrete(4); agent=ddpg is for continuous actions; "
+            "use agent=ppo or dqn",
         ),
         (
             ["agent=ppo", "env=Hopper"],
