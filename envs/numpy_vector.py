@@ -1,4 +1,4 @@
-"""The suite's vectorized environments for Gymnasium's vector wrappers, which reckon in numpy.
+"""The suite's vectorized environments for Gymnasium's vector wrappers, which compute in numpy.
 
 Shapes: N environments.
 """

@@ -168,6 +168,6 @@ def painting_bytes(pixels: int) -> int:
     """Return about how much memory painting a picture of so many pixels takes: maps of its pairs of strokes and tiles.
 
     A pair has seven maps (renderers/sparse.py). Strokes lie about 20 deep, 40 with their edges' tiles; twice that is
-    reckoned with.
+    allowed for.
     """
     return 80 * pixels * 4 * 9

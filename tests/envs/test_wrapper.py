@@ -90,7 +90,8 @@ def test_dropping_a_view_leaves_the_environment_open():
     env.reset(seed=0)
     view = VectorWrapper(env)
     del view
-    env.step(actions(1)[0])
+    observation, *_ = env.step(actions(1)[0])
+    assert observation.isfinite().all()
     env.close()
 
 
