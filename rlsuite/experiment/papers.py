@@ -76,6 +76,8 @@ def state(name: str, results: Path, *, built: bool) -> str:
 def document(papers: Iterable[Paper], results: Path) -> str:
     """Return docs/papers.md: a row for each paper, from docs/papers.yaml and the result files alone.
 
+    A paper whose page docs/methods/<name>.md is there is linked to it.
+
     Raises:
         UserError: if a result file is damaged.
     """
@@ -102,7 +104,9 @@ def document(papers: Iterable[Paper], results: Path) -> str:
             cells = [verdict, f"{held} of {len(found['claims'])}", f"{minutes:.0f}"]
         counts["papers"] += 1
         title = f"[{paper.title}](https://arxiv.org/abs/{paper.arxiv})"
-        lines.append(f"| {' | '.join([f'`{paper.name}`', title, f'`{paper.room}`', *cells])} |")
+        page = results.parent / "methods" / f"{paper.name}.md"
+        name = f"[`{paper.name}`](methods/{page.name})" if page.is_file() else f"`{paper.name}`"
+        lines.append(f"| {' | '.join([name, title, f'`{paper.room}`', *cells])} |")
     total = counts.pop("papers")
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (HOLDS, FAILS))
     return "\n".join([*lines, "", f"Of {total} papers {sum(counts.values())} have been run: {verdicts}."]) + "\n"
