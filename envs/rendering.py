@@ -10,6 +10,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+import torch
 
 from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
@@ -30,7 +31,7 @@ class Camera:
     """
 
     def __init__(self, simulation: CpuSimulation, task: Task, size: tuple[int, int]) -> None:
-        self._task, self._memory = task, simulation.memory
+        self._task, self._memory, self._facts = task, simulation.memory, simulation.facts
         self._batch = simulation.batch
         self._model = simulation.model
         self._data = mujoco.MjData(self._model)
@@ -56,7 +57,7 @@ class Camera:
         track = mujoco.mj_name2id(self._model, int(mujoco.mjtObj.mjOBJ_CAMERA), "track")
         if track >= 0:
             camera.type, camera.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), track
-        elif camera.trackbodyid >= 0:
+        elif camera.trackbodyid > 0:  # 0 is the world, which stays
             camera.type = int(mujoco.mjtCamera.mjCAMERA_TRACKING)
         return camera
 
@@ -64,9 +65,21 @@ class Camera:
         """Return a picture of simulation `index`, (height, width, 3) uint8."""
         self._batch.get_data(index, self._data)
         mujoco.mj_forward(self._model, self._data)
-        self._task.show(self._data, {name: value[index] for name, value in self._memory.items()})
+        self._show(index)
         self._renderer.update_scene(self._data, self._camera)
         return self._renderer.render()
+
+    def _show(self, index: int) -> None:
+        """Put into the picture what the physics does not know."""
+        data, memory = self._data, {name: value[index : index + 1] for name, value in self._memory.items()}
+        before = torch.tensor(data.qpos)[None]
+        qpos, places = self._task.shown(self._facts, before, memory)
+        if not torch.equal(qpos, before):
+            data.qpos[:] = qpos[0]
+            mujoco.mj_forward(self._model, data)
+        free = iter(places[0])
+        for marker in self._task.markers:
+            data.site(marker.site).xpos = data.site(marker.upon).xpos if marker.upon else next(free)
 
     def close(self) -> None:
         """Free the OpenGL context."""
