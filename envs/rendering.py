@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import mujoco
 import numpy as np
 import torch
 
+from envs.scene import free_view
 from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
 from rlsuite.errors import UserError
@@ -44,21 +42,13 @@ class Camera:
             raise UserError(
                 f"cannot render: {error}; set MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
             ) from error
-        self._camera = self._viewpoint(task.default_camera_config)
+        self._camera = self._viewpoint()
 
-    def _viewpoint(self, config: Mapping[str, Any] | None) -> mujoco.MjvCamera:
-        camera = mujoco.MjvCamera()
-        mujoco.mjv_defaultFreeCamera(self._model, camera)
-        for name, value in (config or {}).items():
-            if name == "lookat":
-                camera.lookat[:] = value
-            else:
-                setattr(camera, name, value)
+    def _viewpoint(self) -> mujoco.MjvCamera:
+        camera = free_view(self._model, self._task.default_camera_config)
         track = mujoco.mj_name2id(self._model, int(mujoco.mjtObj.mjOBJ_CAMERA), "track")
         if track >= 0:
             camera.type, camera.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), track
-        elif camera.trackbodyid > 0:  # 0 is the world, which stays
-            camera.type = int(mujoco.mjtCamera.mjCAMERA_TRACKING)
         return camera
 
     def picture(self, index: int) -> np.ndarray:

@@ -58,6 +58,7 @@ class Task:
         normal_start_velocity: Start velocities have normal instead of uniform noise.
         angles: Entries of the observation that are angles, in radians, for model-based agents.
         markers: Sites that pictures show.
+        pixel_view: Attributes of the camera that an agent sees through, where it needs another view than an onlooker.
         other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
@@ -70,6 +71,7 @@ class Task:
     normal_start_velocity: ClassVar[bool] = False
     angles: ClassVar[tuple[int, ...]] = ()
     markers: ClassVar[tuple[Marker, ...]] = ()
+    pixel_view: ClassVar[ViewConfig] = None
     other_fields: ClassVar[tuple[str, ...]] = ()
 
     xml_file: str = ""

@@ -31,6 +31,7 @@ class InvertedPendulum(Task):
 
     name: ClassVar[str] = "InvertedPendulum"
     max_episode_steps: ClassVar[int] = 1000
+    pixel_view: ClassVar[ViewConfig] = {"lookat": (0.0, 0.0, 0.25), "distance": 2.5, "elevation": 0.0}
 
     xml_file: str = "inverted_pendulum.xml"
     frame_skip: int = 2

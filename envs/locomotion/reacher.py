@@ -35,6 +35,7 @@ class Reacher(Task):
 
     name: ClassVar[str] = "Reacher"
     max_episode_steps: ClassVar[int] = 50
+    pixel_view: ClassVar[ViewConfig] = {"lookat": (0.0, 0.0, 0.0), "distance": 0.56, "elevation": -90.0}
 
     xml_file: str = "reacher.xml"
     frame_skip: int = 2
