@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.subject import Base, Step
-from rlsuite.config.schema import build as build_config
+from rlsuite.config.build import build as build_config
 from rlsuite.errors import UserError, near_matches
 from rlsuite.methods import find_class, from_plain
 from rlsuite.nn.plain import PlainPolicyConfig, build_plain_policy
