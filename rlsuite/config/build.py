@@ -76,3 +76,21 @@ def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
         except UserError as refused:
             error = refused
     raise error
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of dotted keys ("fit.steps") as nested mappings.
+
+    Raises:
+        UserError: if a key is said to be a value and a group.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{key}={value}: {parent} is a value, not a group of keys")
+        node[last] = value
+    return found

@@ -145,14 +145,19 @@ def psnr_where(one, other, mask):
     return float(-10 * torch.log10(error.clamp_min(1e-12)))
 
 
+def pure(ids):
+    """Return (n, 1, H, W) bool: pixels one or more off any edge, which show one thing with all of their samples."""
+    return torch.stack([off_edges(picture[0]) for picture in ids]).unsqueeze(1)
+
+
 def warped(name, size=96):
-    """Return (PSNR warped, PSNR as it was) over visible pixels that move, of all and of bodies."""
-    env, before, now = positions(name, 4, steps=20)
+    """Return (PSNR warped, PSNR as it was) a step of random actions apart, off edges, of all and of bodies."""
+    env, before, now = positions(name, 4, steps=20, scale=1.0)
     cameras = Cameras(env.task, CameraConfig(size=size, samples=3), fields=("rgb", "depth", "ids"))
     memory = env.simulation.memory
     here, there = cameras.frames(now, memory), cameras.frames(before, memory)
     moved: Motion = cameras.motion(now, before, memory)
-    clear = visible(moved, there["depth"], here["ids"], there["ids"])
+    clear = visible(moved, there["depth"], here["ids"], there["ids"].where(pure(there["ids"]), -2)) & pure(here["ids"])
     body = (torch.from_numpy(cameras.model.geom_bodyid)[here["ids"].clamp_min(0)] > 0) & (here["ids"] >= 0)
     rgb, old = here["rgb"] / 255.0, there["rgb"] / 255.0
     guess = sample(old, moved.flow)
