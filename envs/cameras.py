@@ -56,6 +56,9 @@ class Cameras:
 
     Attributes:
         model: The mujoco.MjModel that is drawn (`envs.scene`); "ids" are its geoms.
+        facts: As `Task.shown` wants them.
+        view: Index of the view among the model's cameras.
+        mocap: (m,) int64, which of its mocap bodies are the markers that the task places.
         rays: (H, W, 3), directions through the pixels in the camera's axes, unit length; of several samples, the first.
 
     Raises:
@@ -75,8 +78,8 @@ class Cameras:
         self._warp, self._mujoco_warp = _import()
         self.task, self.config, self.fields, self.device = task, config, tuple(fields), torch.device(device)
         scene = compile_scene(task, config.view)
-        self.model, self._facts, self._camera = scene.model, scene.facts, scene.camera
-        self._mocap = torch.from_numpy(scene.mocap).to(self.device)
+        self.model, self.facts, self.view = scene.model, scene.facts, scene.camera
+        self.mocap = torch.from_numpy(scene.mocap).to(self.device)
         self._chunks: dict[int, _Chunk] = {}
         self._kernel: Any = None
         with self._on_device():
@@ -141,26 +144,26 @@ class Cameras:
                 render_rgb=True,
                 render_depth=True,
                 render_seg=True,
-                cam_active=[self._camera],
+                cam_active=[self.view],
                 render_skybox=True,
                 samples_per_pixel=self.config.samples,
             )
             context._megakernel = self._kernel  # building it takes longer than launching it, and it knows no counts
-            view, camera = self._warp.to_torch, self._camera
+            tensor, camera = self._warp.to_torch, self.view
             chunk = _Chunk(
                 data,
                 context,
-                view(data.qpos),
-                view(data.mocap_pos),
+                tensor(data.qpos),
+                tensor(data.mocap_pos),
                 Poses(
-                    view(data.geom_xpos),
-                    view(data.geom_xmat),
-                    view(data.cam_xpos)[:, camera],
-                    view(data.cam_xmat)[:, camera],
+                    tensor(data.geom_xpos),
+                    tensor(data.geom_xmat),
+                    tensor(data.cam_xpos)[:, camera],
+                    tensor(data.cam_xmat)[:, camera],
                 ),
-                view(context.rgb_data).view(torch.uint8).view(count, side, side, 4),
-                view(context.depth_data).view(count, 1, side, side),
-                view(context.seg_data)[..., 0].view(count, 1, side, side),
+                tensor(context.rgb_data).view(torch.uint8).view(count, side, side, 4),
+                tensor(context.depth_data).view(count, 1, side, side),
+                tensor(context.seg_data)[..., 0].view(count, 1, side, side),
             )
         return self._chunks.setdefault(count, chunk)
 
@@ -182,11 +185,11 @@ class Cameras:
 
     def _pose(self, qpos: Tensor, memory: Mapping[str, Tensor]) -> _Chunk:
         """Put as many worlds as there are positions into them."""
-        qpos, places = self.task.shown(self._facts, qpos, memory)
+        qpos, places = self.task.shown(self.facts, qpos, memory)
         chunk = self._chunk(len(qpos))
         chunk.qpos.copy_(qpos)
         if places.shape[1]:
-            chunk.mocap[:, self._mocap] = places.to(chunk.mocap)
+            chunk.mocap[:, self.mocap] = places.to(chunk.mocap)
         for compute in (self._mujoco_warp.kinematics, self._mujoco_warp.com_pos, self._mujoco_warp.camlight):
             compute(self._model, chunk.data)
         return chunk

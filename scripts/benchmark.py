@@ -5,12 +5,14 @@ Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient 
 Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
 plain loops over the models and the bare matrix products. what=painting agent=painter
 env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
-written plainly. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. Peers that are not
+written plainly. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. what=cameras env=<Task>
+size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer. Peers that are not
 installed are left out (extra: bench). The last line printed is JSON with medians and ratios.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -20,6 +22,7 @@ from rlsuite.cli import command
 from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.errors import require
+from scripts.benchmarks.drawing import measure_cameras
 from scripts.benchmarks.fitting import measure_fit
 from scripts.benchmarks.imagination import measure_imagination
 from scripts.benchmarks.painting import measure_painting
@@ -33,7 +36,7 @@ IMAGINATION = {
     "agent.trajectories": 200,
     "agent.dynamics.hidden_sizes": [512, 512],
 }
-WHAT = ("stepping", "updates", "imagination", "painting", "fit")
+WHAT = ("stepping", "updates", "imagination", "painting", "fit", "cameras")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +44,11 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping, updates, imagination, painting or fit.
+        what: stepping, updates, imagination, painting, fit or cameras.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
-        num_envs: environments, for what=stepping.
+        num_envs: environments, for what=stepping and what=cameras.
+        size: pixels a side, for what=cameras.
         num_threads: threads; 0 takes all cores.
     """
 
@@ -52,6 +56,7 @@ class BenchmarkConfig:
     rounds: int = 5
     seconds: float = 2.0
     num_envs: int = 256
+    size: int = 64
     num_threads: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +70,7 @@ class BenchmarkConfig:
 def main(arguments: list[str]) -> int:
     """Measure and print."""
     own = plain_values(arguments)
-    names = ("what", "rounds", "seconds", "num_envs")
+    names = ("what", "rounds", "seconds", "num_envs", "size")
     chosen = {name: own[name] for name in (*names, "num_threads") if name in own}
     script = build(BenchmarkConfig, chosen)
     rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
@@ -84,6 +89,11 @@ def main(arguments: list[str]) -> int:
     elif script.what == "painting":
         require(config.agent_name == "painter", f"agent={config.agent_name}: what=painting measures agent=painter")
         result = measure_painting(config, script.rounds, script.seconds)
+    elif script.what == "cameras":
+        config = dataclasses.replace(
+            config, num_envs=script.num_envs, device="cpu" if config.device == "auto" else config.device
+        )
+        result = measure_cameras(config, script.size, script.rounds, script.seconds)
     elif script.what == "imagination":
         result = measure_imagination(config, script.rounds, script.seconds)
     else:

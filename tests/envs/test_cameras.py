@@ -40,13 +40,13 @@ def reference(cameras, env, qpos, index):
     """Return (rgb (H, W, 3), depth (H, W), ids (H, W)) of MuJoCo's OpenGL renderer for the same model and camera."""
     data, size = mujoco.MjData(cameras.model), cameras.config.size
     memory = {name: value[index : index + 1] for name, value in env.simulation.memory.items()}
-    shown, places = env.task.shown(cameras._facts, qpos[index : index + 1], memory)
+    shown, places = env.task.shown(cameras.facts, qpos[index : index + 1], memory)
     data.qpos[:] = shown[0].numpy()
-    for mocap, place in zip(cameras._mocap.tolist(), places[0], strict=True):
+    for mocap, place in zip(cameras.mocap.tolist(), places[0], strict=True):
         data.mocap_pos[mocap] = place.numpy()
     mujoco.mj_forward(cameras.model, data)
     with mujoco.Renderer(cameras.model, size, size) as renderer:
-        renderer.update_scene(data, cameras._camera)
+        renderer.update_scene(data, cameras.view)
         rgb = renderer.render()
         renderer.enable_segmentation_rendering()
         segments = renderer.render()
