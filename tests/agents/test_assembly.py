@@ -68,9 +68,14 @@ def check(arguments, env):
             "agent=ppo cannot act in env=Hopper",
         ),
         (
-            ["agent=ace", "env=Hopper"],
+            ["agent=pombu", "env=Hopper"],
             {"observation_space": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)},
-            "agent=ace cannot read env=Hopper: its observations are pictures (8, 8, 3); use agent=ppo",
+            "agent=pombu cannot read env=Hopper: its observations are pictures (8, 8, 3); use agent=ppo, sac or td3",
+        ),
+        (
+            ["agent=sher", "env=Hopper"],
+            {"observation_space": gymnasium.spaces.Box(0, 255, (3, 8, 8), np.uint8)},
+            "replay.hindsight.strategy=future is for tasks with goals",
         ),
         (
             ["agent=pombu", "env=Hopper"],

@@ -17,7 +17,7 @@ from paths import ROOT
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.weights import choose_perceivers, save_perceiver
 from rlsuite.cli import run_script
-from scripts import clone_policy, evaluate_agent, train_agent
+from scripts import benchmark, clone_policy, evaluate_agent, train_agent
 
 pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed (extra: cameras)")
 
@@ -90,6 +90,9 @@ def test_a_killed_run_resumes_to_the_same_bytes_and_other_weights_are_refused(tm
     assert kept["camera"]["every"] == 2
     assert [entry["name"] for entry in kept["perception"]] == ["toy/gain", "toy/late"]
     assert "toy_perceivers" not in (killed / "config.yaml").read_text()  # names, no import paths
+    capsys.readouterr()
+    assert cli(killed, "episodes=2", "num_threads=1", main=evaluate_agent.main) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["returns"]) == 2
     assert "camera.every= cannot change" in refused(capsys, f"resume={killed}", "camera.every=3", "steps=200")
 
 
@@ -132,3 +135,14 @@ def test_a_student_of_pixels_is_a_file_that_can_be_evaluated(tmp_path, capsys):
         capsys, run, *small[:6], "network=u_net", "overwrite=true", "num_threads=1", main=clone_policy.main
     )
     torch.set_flush_denormal(False)
+
+
+def test_cameras_are_measured(capsys):
+    arguments = ["what=cameras", "env=Reacher", "size=16", "num_envs=9", "rounds=1", "seconds=0.01"]
+    try:
+        assert benchmark.main(arguments) == 0
+    except Exception as error:
+        pytest.skip(f"no OpenGL here: {error}")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["processor_ratio_mujoco"] > 0
+    assert found["cost_of_8"] > 0
