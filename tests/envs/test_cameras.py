@@ -22,8 +22,8 @@ from envs.motion import Motion, sample, visible
 SIZE = 48
 
 
-def positions(name, num_envs=5, steps=10, scale=0.3, seed=1):
-    """Return the environments, and their positions before and after a step of random actions."""
+def positions(name, num_envs=5, steps=10, scale=0.3, seed=1, gap=1):
+    """Return the environments, and their positions `gap` steps of random actions apart."""
     env = envs.make_vector(name, num_envs, num_threads=1, flat=True)
     env.reset(seed=seed)
     generator = torch.Generator().manual_seed(0)
@@ -33,7 +33,7 @@ def positions(name, num_envs=5, steps=10, scale=0.3, seed=1):
         share = torch.rand(num_envs, len(low), generator=generator)
         env.step((high + low) / 2 + scale * (share - 0.5) * (high - low))
         seen.append(env.simulation.field("qpos").clone())
-    return env, seen[-2], seen[-1]
+    return env, seen[-1 - gap], seen[-1]
 
 
 def reference(cameras, env, qpos, index):
@@ -65,7 +65,7 @@ def off_edges(ids):
 
 
 FAST = ("Reacher", "HalfCheetah")
-SLOW = ("FetchPush", "HandReach", "HandManipulateBlockFull", "Humanoid", "InvertedPendulum", "Point3D")
+SLOW = ("FetchPush", "HandReach", "HandManipulateBlockFull", "Humanoid", "InvertedPendulum")
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
@@ -150,9 +150,9 @@ def pure(ids):
     return torch.stack([off_edges(picture[0]) for picture in ids]).unsqueeze(1)
 
 
-def warped(name, size=96):
-    """Return (PSNR warped, PSNR as it was) a step of random actions apart, off edges, of all and of bodies."""
-    env, before, now = positions(name, 4, steps=20, scale=1.0)
+def warped(name, gap, size=96):
+    """Return (PSNR warped, PSNR as it was) `gap` steps of random actions apart, off edges, of all and of bodies."""
+    env, before, now = positions(name, 4, steps=20, scale=1.0, gap=gap)
     cameras = Cameras(env.task, CameraConfig(size=size, samples=3), fields=("rgb", "depth", "ids"))
     memory = env.simulation.memory
     here, there = cameras.frames(now, memory), cameras.frames(before, memory)
@@ -169,14 +169,49 @@ def warped(name, size=96):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["InvertedPendulum", "FetchPush", "HalfCheetah", "Hopper", "Humanoid"])
-def test_warping_by_the_exact_flow_gives_the_picture(name):
-    kind, bar = ("all", 35.0) if name in ("InvertedPendulum", "FetchPush") else ("bodies", 30.0)
-    found = warped(name)
-    print(name, found)
-    after, before = found[kind]
-    assert after >= bar
+@pytest.mark.parametrize("name", ["InvertedPendulum", "FetchPush"])
+def test_from_a_fixed_view_warping_by_the_exact_flow_gives_the_picture(name):
+    after, before = warped(name, gap=4)["all"]
+    assert after >= 35.0
     assert after >= before + 8.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gain"), [("HalfCheetah", 8.0), ("Hopper", None), ("Humanoid", None)])
+def test_from_a_moving_view_bodies_are_carried_along(name, gain):
+    """A step apart. Off edges a hopper and a humanoid move too little in it for warping to win much, and over four
+    steps the light on turning bodies changes, which no warp knows: docs/perception.md has the figures."""
+    after, before = warped(name, gap=1)["bodies"]
+    assert after >= 30.0
+    if gain is not None:
+        assert after >= before + gain
+
+
+def test_flow_of_a_running_body_by_brute_force():
+    """Point by point, from MuJoCo's own poses of bodies and of a camera that moves."""
+    env, before, now = positions("HalfCheetah", 1, steps=20, scale=1.0)
+    cameras = Cameras(env.task, CameraConfig(size=SIZE), fields=("depth", "ids", "flow"))
+    seen = {name: value[0].numpy() for name, value in cameras.frames(now, previous=before).items()}
+    then, here = mujoco.MjData(cameras.model), mujoco.MjData(cameras.model)
+    for data, qpos in ((then, before), (here, now)):
+        data.qpos[:] = qpos[0].numpy()
+        mujoco.mj_forward(cameras.model, data)
+    tangent = math.tan(math.radians(cameras.model.cam_fovy[cameras.view] / 2))
+    rows, columns = np.nonzero(seen["ids"][0] >= 0)
+    moved = 0.0
+    for row, column in list(zip(rows, columns, strict=True))[::7]:
+        geom, depth = seen["ids"][0, row, column], seen["depth"][0, row, column]
+        across, up = (2 * (column + 0.5) / SIZE - 1) * tangent, (1 - 2 * (row + 0.5) / SIZE) * tangent
+        camera = here.cam_xmat[cameras.view].reshape(3, 3)
+        world = here.cam_xpos[cameras.view] + camera @ (depth * np.array([across, up, -1.0]))
+        local = here.geom_xmat[geom].reshape(3, 3).T @ (world - here.geom_xpos[geom])
+        world = then.geom_xpos[geom] + then.geom_xmat[geom].reshape(3, 3) @ local
+        away = then.cam_xmat[cameras.view].reshape(3, 3).T @ (world - then.cam_xpos[cameras.view])
+        expected = (away[:2] / -away[2] / tangent * np.array([1, -1]) + 1) * SIZE / 2 - 0.5 - np.array([column, row])
+        assert np.abs(seen["flow"][:, row, column] - expected).max() < 0.02
+        moved = max(moved, np.abs(expected).max())
+    assert moved > 1.0
+    env.close()
 
 
 def test_bad_views_and_fields_are_one_line():
