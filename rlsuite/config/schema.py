@@ -62,7 +62,7 @@ class EnvConfig:
 
     Attributes:
         id: environment id, such as rlsuite/Humanoid or, behind an adapter, Pendulum-v1.
-        adapter: "" for the suite's own, "gymnasium" or "envpool".
+        adapter: "" for the suite's own, "gymnasium" or "envpool"; "python" for an object given in Python.
         options: the environment's own options; on the command line env.<option>=<value>.
     """
 
