@@ -26,6 +26,8 @@ from torch import Tensor
 
 import envs
 from agents.assembly import choose_device, load_agent, make_evaluation_env, prepare_torch
+from agents.loading import PRETRAINED
+from agents.pretrained import store
 from agents.training import make_trainer, read_run, refuse_used, write_config
 from envs.adapters import given
 from rlsuite.agent import Agent
@@ -188,11 +190,20 @@ def resume(
         return _run(trainer, stack, callbacks, console, f"resume({', '.join([str(run_dir), *arguments])})")
 
 
-def load(run_dir: str | Path, *, env: Any = None, device: str = "auto", imports: Sequence[str] = ()) -> Trained:
-    """Return the trained agent of a run, or of one of its checkpoints.
+def load(
+    run_dir: str | Path = "",
+    *,
+    pretrained: str = "",
+    env: Any = None,
+    device: str = "auto",
+    imports: Sequence[str] = (),
+) -> Trained:
+    """Return the trained agent of a run, or of one of its checkpoints, or one that comes along with the suite.
 
     Args:
         run_dir: the run (its latest checkpoint) or a checkpoint's directory.
+        pretrained: instead of it, the name of one that comes along, such as "Humanoid"; what only learning needs is
+            untrained in it, and its run_dir is where a run of that name would be kept.
         env: where the run was trained on an object, that object again.
         device: auto, cpu or cuda.
         imports: packages that the run's env.id, such as package:Task-v0, may have imported.
@@ -200,6 +211,10 @@ def load(run_dir: str | Path, *, env: Any = None, device: str = "auto", imports:
     Raises:
         UserError: if there is no intact checkpoint, or it does not fit the config it names.
     """
+    require(bool(run_dir) != bool(pretrained), "load() takes a run's directory, or pretrained= and a name")
+    if pretrained:
+        found = store.load(store.path_of(pretrained), device=device)
+        return Trained(found.agent, found.config, PRETRAINED / pretrained, found.about["steps"])
     _give_again(run_dir, env)
     checkpoint = resolve_checkpoint(run_dir)
     agent, config = load_agent(checkpoint, device=device, imports=imports)

@@ -127,6 +127,8 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"python:Corridor was given as a Python object; give it again"):
         load(tmp_path / "run")
     load(tmp_path / "run", env=Corridor)
+    with pytest.raises(UserError, match="or pretrained= and a name"):
+        load()
     with pytest.raises(UserError, match="already holds a run"):
         trained(Corridor, tmp_path / "run")
     with pytest.raises(UserError, match="give the class or function"):

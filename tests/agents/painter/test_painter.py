@@ -244,8 +244,8 @@ def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message
 def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
     import contextlib
 
-    from agents.assembly import make_evaluation_env
     from agents import training
+    from agents.assembly import make_evaluation_env
 
     arguments = ["agent=painter", "env=Painting", "preset=debug", "device=cpu", "env.start=mixed"]
     config, _ = compose_train(arguments)
