@@ -1,5 +1,6 @@
 """The examples run as they stand; the one of exported policies is run with their test."""
 
+import re
 import runpy
 import sys
 
@@ -42,6 +43,19 @@ def test_paint_a_picture(example, tmp_path):
     assert said.startswith("12 strokes, ")
     assert float(said.split()[2]) > 18.0
     assert (tmp_path / "strokes.svg").read_text().startswith("<svg")
+
+
+def test_the_readmes_python_runs_as_written(monkeypatch, tmp_path, capsys):
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), found := {})
+    assert found["run"].steps == 8_000
+    assert found["observation"].shape == (1, 4)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) < 700
 
 
 def test_every_example_is_short_and_run_by_a_test():
