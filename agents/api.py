@@ -250,6 +250,7 @@ def _run(
         console=console,
         resume_step=trainer.resume_step,
         elapsed_s=trainer.elapsed_s,
+        wandb=config.log.project if config.log.wandb else "",
     )
     stack.enter_context(monitor)
     monitor.callbacks = callbacks

@@ -18,7 +18,9 @@ EXTRAS = {
     "onnxscript": ("onnxscript", "export"),
     "skimage": ("scikit-image", "vision"),
     "sklearn": ("scikit-learn", "vision"),
+    "optuna": ("optuna", "tune"),
     "stable_baselines3": ("stable-baselines3", "bench"),
+    "wandb": ("wandb", "wandb"),
 }
 
 

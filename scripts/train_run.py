@@ -70,6 +70,7 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop, com
         total_steps=config.steps,
         resume_step=trainer.resume_step,
         elapsed_s=trainer.elapsed_s,
+        wandb=config.log.project if config.log.wandb else "",
     )
     stack.enter_context(monitor)
     monitor.note(as_started(f"to watch: python scripts/watch_runs.py runs={shlex.quote(str(trainer.run_dir.parent))}"))
