@@ -11,7 +11,7 @@ from agents.assembly import prepare_torch
 from agents.training import make_trainer, read_run, refuse_used, write_config
 from rlsuite.cli import as_started
 from rlsuite.config.compose import compose_train, merge, parse
-from rlsuite.config.imports import imports_argument
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import require
 from rlsuite.records.monitor import Monitor
@@ -83,7 +83,7 @@ def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop, com
     if finished:
         monitor.run_ended(trainer.worker.steps)
     monitor.close()  # before the last word, so that the table does not stand below it
-    path = shlex.quote(str(trainer.run_dir)) + imports_argument(config.env)
+    path = shlex.quote(str(trainer.run_dir)) + trusted_arguments(config)
     if finished and trainer.updates == 0:
         steps = trainer.worker.steps  # of whole steps of all environments
         print(f"no update was made: the agent is as it was drawn; use more than steps={steps}{earlier(config)}")
