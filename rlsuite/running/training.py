@@ -129,10 +129,8 @@ class Trainer:
         if steps != (self.resume_step or 0):
             self._log(monitor)
             self._save(monitor)
-        if steps == 0:
-            return ""
         path = shlex.quote(str(self.run_dir)) + trusted_arguments(self.config)
-        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})"
+        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})" if steps else ""
 
     @property
     def busy(self) -> bool:
