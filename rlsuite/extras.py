@@ -16,6 +16,7 @@ EXTRAS = {
     "onnx": ("onnx", "export"),
     "onnxruntime": ("onnxruntime", "export"),
     "onnxscript": ("onnxscript", "export"),
+    "sb3_contrib": ("sb3-contrib", "bench"),
     "skimage": ("scikit-image", "vision"),
     "sklearn": ("scikit-learn", "vision"),
     "optuna": ("optuna", "tune"),
