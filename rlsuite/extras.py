@@ -21,7 +21,10 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "vision"),
     "optuna": ("optuna", "tune"),
     "stable_baselines3": ("stable-baselines3", "bench"),
+    "starlette": ("starlette", "studio"),
+    "uvicorn": ("uvicorn", "studio"),
     "wandb": ("wandb", "wandb"),
+    "websockets": ("websockets", "studio"),
 }
 
 

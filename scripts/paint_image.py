@@ -27,9 +27,9 @@ from agents.painter.joint import painting_bytes
 from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, PolicyPainter, load_painter
-from agents.painter.whole import Seen, WholeConfig, paint_whole
+from agents.painter.whole import Clock, Report, Seen, WholeConfig, paint_whole
 from agents.painter.windows import guessed_and_random, random_shapes
-from renderers.free_strokes import MIXED, free_drawing_bytes
+from renderers.free_strokes import MIXED, FreeStrokes, free_drawing_bytes
 from renderers.paints import print_pixels, read_colour, read_mask, read_palette
 from renderers.photo import read_photo
 from renderers.sparse import BLACK
@@ -256,6 +256,22 @@ def require_memory(picture: Tensor, config: PaintConfig) -> None:
 
 def paint(picture: Tensor, config: PaintConfig, began: float, folder: Path | None = None) -> Painting:
     """Return the painting of a picture (3, H, W), showing a progress bar."""
+    painter, brush, limits = tools(picture, config)
+    if config.tiled:
+        painting = paint_tiles(picture, config, painter, brush, limits, began)
+    else:
+        painting = paint_anywhere(picture, config, painter, brush, limits, began, folder)
+    say_how(painting, config)
+    return painting
+
+
+def say_how(painting: Painting, config: PaintConfig) -> None:
+    """Note with a painting how it was made."""
+    painting.about |= {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
+
+
+def tools(picture: Tensor, config: PaintConfig) -> tuple[PolicyPainter, str, Limits]:
+    """Return the painter, the brush and what strokes may be."""
     painter = load_painter(config.weights or SHIPPED)
     brush = config.brush or painter.brush
     palette = read_palette(config.palette, picture) if config.palette else None
@@ -263,12 +279,7 @@ def paint(picture: Tensor, config: PaintConfig, began: float, folder: Path | Non
     if brush == "triangle":
         unused = config.smallest_stroke > 0.0 or config.largest_stroke < 1.0
         require(not unused, "smallest_stroke, largest_stroke: triangles have no radius; leave them out")
-    if config.tiled:
-        painting = paint_tiles(picture, config, painter, brush, limits, began)
-    else:
-        painting = paint_anywhere(picture, config, painter, brush, limits, began, folder)
-    painting.about |= {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
-    return painting
+    return painter, brush, limits
 
 
 def paint_anywhere(
@@ -280,16 +291,7 @@ def paint_anywhere(
     began: float,
     folder: Path | None,
 ) -> Painting:
-    """Paint with strokes that may lie anywhere."""
-    few = round(WHOLE_STEPS * max(1.0, (5000 / config.strokes) ** 0.5))
-    steps = config.refine_steps or (0 if config.seconds else min(MOST_STEPS, few))
-    ground = read_colour(config.canvas) if config.canvas else BLACK
-    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr, ground=ground)
-    importance = read_mask(config.mask, *picture.shape[1:]) if config.mask else None
-    propose = random_shapes(torch.Generator().manual_seed(whole.seed))
-    if config.guess:
-        whole = replace(whole, canvas=painter.size)
-        propose = guessed_and_random(policy(painter, None, limits), whole.seed)
+    """Paint with strokes that may lie anywhere, showing a progress bar."""
     shown = time.perf_counter()
     with progress_bar("% done") as progress:
         task = progress.add_task("painting", total=100)
@@ -304,14 +306,38 @@ def paint_anywhere(
                 write_preview(seen.painting(), folder / PREVIEW)
                 shown = time.perf_counter()
 
-        painting = paint_whole(
-            picture, propose, whole, brush, limits, importance=importance, report=report, began=began
-        )
+        painting = strokes_anywhere(picture, config, painter, brush, limits, report=report, began=began)
     if painting.about["steps"] < FEW_STEPS:
         print(
             f"only {painting.about['steps']} steps of refinement fitted in; more seconds= paint better", file=sys.stderr
         )
     return painting
+
+
+def strokes_anywhere(
+    picture: Tensor,
+    config: PaintConfig,
+    painter: PolicyPainter,
+    brush: str,
+    limits: Limits,
+    *,
+    report: Report,
+    began: float,
+    clock: Clock = time.perf_counter,
+) -> FreeStrokes:
+    """Paint with strokes that may lie anywhere; the studio does, too. See `paint_whole`."""
+    few = round(WHOLE_STEPS * max(1.0, (5000 / config.strokes) ** 0.5))
+    steps = config.refine_steps or (0 if config.seconds else min(MOST_STEPS, few))
+    ground = read_colour(config.canvas) if config.canvas else BLACK
+    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr, ground=ground)
+    importance = read_mask(config.mask, *picture.shape[1:]) if config.mask else None
+    propose = random_shapes(torch.Generator().manual_seed(whole.seed))
+    if config.guess:
+        whole = replace(whole, canvas=painter.size)
+        propose = guessed_and_random(policy(painter, None, limits), whole.seed)
+    return paint_whole(
+        picture, propose, whole, brush, limits, importance=importance, report=report, clock=clock, began=began
+    )
 
 
 def paint_tiles(

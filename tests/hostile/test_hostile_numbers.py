@@ -24,6 +24,7 @@ NEEDED = {
     "scripts.export_policy": ["run=x"],
     "scripts.paint_image": ["image=x"],
     "scripts.plot_curves": ["runs=x"],
+    "scripts.screenshot_studio": ["image=x"],
     "scripts.screenshot_tensorboard": ["runs=x"],
     "scripts.painter.compare_svg": ["runs=x", "images=x"],
     "scripts.painter.export_painter": ["run=x", "output=x"],
