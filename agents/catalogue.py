@@ -20,6 +20,7 @@ AGENTS = {
     "sac": "agents.actor_critic:ActorCritic",
     "sher": "agents.sher:SHER",
     "td3": "agents.actor_critic:ActorCritic",
+    "trpo": "agents.trpo:TRPO",
 }
 
 # What runs recorded beside these names before agents were known by name alone.

@@ -8,9 +8,12 @@ from typing import Any
 
 from agents.assembly import load_agent
 from agents.members import SOURCES, load_ensemble, member_checkpoints
+from agents.pretrained import store as pretrained
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import resolve_checkpoint
+
+PRETRAINED = Path("runs/pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,7 @@ class PolicyConfig:
 
     Attributes:
         run: run directory or checkpoint directory; several, with commas, for an ensemble.
+        pretrained: instead of run=, an agent that comes along: evaluate_agent.py pretrained=list names them.
         source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
         num_members: checkpoints taken into an ensemble (not with source=latest); 0 means all found.
         num_actors: actors of the ensemble that propose (x of AxCy); 0 means all, and so does leaving it out, but for
@@ -31,6 +35,7 @@ class PolicyConfig:
     """
 
     run: tuple[str, ...] = ()
+    pretrained: str = ""
     source: str = "latest"
     num_members: int = 0
     num_actors: int | None = None
@@ -41,7 +46,15 @@ class PolicyConfig:
     imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(bool(self.run), "run= is missing; name a run directory, such as run=runs/...")
+        require(
+            bool(self.run) or bool(self.pretrained),
+            "run= is missing; name a run directory, such as run=runs/..., or one that comes along: pretrained=list",
+        )
+        alone = not self.run and self.source == "latest" and self._as_it_is
+        require(
+            not self.pretrained or alone,
+            f"pretrained={self.pretrained}: it is one agent as it was trained; leave out run=, source= and num_...=",
+        )
         require(self.source in SOURCES, f"source={self.source}: use {', '.join(SOURCES)}")
         require(self.num_members >= 0, f"num_members={self.num_members}: use 0 (all found) or more")
         require(
@@ -52,9 +65,14 @@ class PolicyConfig:
             self.source == "latest" or all(run for run in self.run), "run= holds an empty name; leave out the comma"
         )
         require(
-            self.source != "latest" or len(self.run) == 1,
+            self.source != "latest" or len(self.run) <= 1,
             "several runs make an ensemble; add source=runs or source=mixed",
         )
+
+    @property
+    def _as_it_is(self) -> bool:
+        """Whether nothing is asked of an ensemble's parts."""
+        return (self.num_actors, self.num_critics, self.normalize_scores) == (None, None, None)
 
 
 def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
@@ -72,9 +90,13 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
 
 
 def _load(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
+    if config.pretrained:
+        found = pretrained.load(pretrained.path_of(config.pretrained), device=config.device)
+        # It has no run directory: what is written goes where one of its name would be.
+        return found.agent, found.config, PRETRAINED / config.pretrained / "checkpoints" / str(found.about["steps"])
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
-        if (config.num_actors, config.num_critics, config.normalize_scores) == (None, None, None):
+        if config._as_it_is:
             return *load_agent(checkpoint, device=config.device, imports=config.imports), checkpoint
         checkpoints = [checkpoint]  # another AxCy of the run's own pairs
     else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from agents.ace import ACE
 from agents.actor_critic import ActorCritic
-from agents.ppo import PPO
+from agents.on_policy import OnPolicyAgent
 from rlsuite.agent import Agent
 from rlsuite.errors import UserError
 from rlsuite.nn.plain import PlainPolicy, PlainPolicyConfig, build_plain_policy, plain_mlp
@@ -66,7 +66,7 @@ def plain_policy(agent: Agent) -> Plain:
         raise UserError("the agent sees pictures, which plain layers do not; teach a pixel policy with clone_policy.py")
     if isinstance(agent, ActorCritic):
         return _of_actor_critic(agent)
-    if isinstance(agent, PPO):
+    if isinstance(agent, OnPolicyAgent):
         config = agent.config
         return _built(
             agent, agent.actor, tuple(config.hidden_sizes), config.activation, layer_norm=False, squash="none"

@@ -76,7 +76,7 @@ def make_vector(
 
     Args:
         env_id: "rlsuite/<Task>" or "<Task>"; "gymnasium:<id>" for any Gymnasium task of continuous
-            actions; "envpool:<id>" for EnvPool's.
+            actions; "envpool:<id>" for EnvPool's; "python:<name>" for a given object (envs/adapters/given.py).
         num_envs: Number of environments.
         device: Where the returned tensors live.
         num_threads: Threads that step the environments; 0 takes all CPUs.
@@ -111,6 +111,10 @@ def make_vector(
         from envs.adapters.envpool_adapter import EnvPoolVectorEnv
 
         return EnvPoolVectorEnv(name, num_envs, num_threads=num_threads, **common, options=options)
+    if colon and library == "python":
+        from envs.adapters import given
+
+        return given.make(name, num_envs, **common, options=options)
     if colon or ("/" in env_id and not env_id.startswith(_PREFIX)):
         raise UserError(f"unknown environment '{env_id}'; write a task name, gymnasium:<id> or envpool:<id>")
     name = env_id.removeprefix(_PREFIX)

@@ -1,7 +1,7 @@
 """A painting whose strokes may lie anywhere in the picture, drawn again at any size by the exact rasterizer.
 
-Strokes are painted one after the other on black. Their numbers are shares of a square whose side is the picture's
-longer one and whose first corner is the picture's; what lies beyond the picture is not seen.
+Strokes are painted one after the other, on black unless said. Their numbers are shares of a square whose side is the
+picture's longer one and whose first corner is the picture's; what lies beyond the picture is not seen.
 
 Shapes: N strokes, H, W sides of the picture in its own pixels.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from renderers.boxes import draw_boxes, finer_at, paint_boxes
+from renderers.sparse import BLACK, Colour
 from renderers.stroke_list import Layer
 from renderers.strokes import SHAPE_SIZE
 
@@ -34,6 +35,7 @@ class FreeStrokes:
         kinds: (N,) int64, each stroke's brush, its number in renderers.strokes.BRUSHES.
         brush: that of all strokes, or "mixed".
         about: how it was made; any JSON.
+        ground: the colour that is painted on; red, green and blue in [0, 1].
     """
 
     height: int
@@ -42,6 +44,7 @@ class FreeStrokes:
     kinds: Tensor
     brush: str = "bezier"
     about: dict[str, Any] = field(default_factory=dict)
+    ground: Colour = BLACK
 
     def __len__(self) -> int:
         """Return the number of strokes."""
@@ -54,20 +57,21 @@ class FreeStrokes:
 
     def draw(self, scale: float = 1.0) -> Tensor:
         """Return the picture (3, H', W') in [0, 1], drawn by the exact rasterizer at `scale` times its size."""
-        canvas = self._black(scale)
+        canvas = self._empty(scale)
         for begin in range(0, len(self), _TOGETHER):
             self._paint(canvas, slice(begin, begin + _TOGETHER), scale)
         return canvas
 
     def frames(self, number: int, scale: float = 1.0) -> Iterator[Tensor]:
         """Yield about `number` pictures of the painting as it grows, the last one finished."""
-        canvas, each = self._black(scale), max(1, -(-len(self) // max(1, number)))
+        canvas, each = self._empty(scale), max(1, -(-len(self) // max(1, number)))
         for begin in range(0, max(1, len(self)), each):
             self._paint(canvas, slice(begin, begin + each), scale)
             yield canvas
 
-    def _black(self, scale: float) -> Tensor:
-        return torch.zeros(3, round(self.height * scale), round(self.width * scale))
+    def _empty(self, scale: float) -> Tensor:
+        size = round(self.height * scale), round(self.width * scale)
+        return torch.tensor(self.ground).view(3, 1, 1).expand(3, *size).clone()
 
     def _paint(self, canvas: Tensor, part: slice, scale: float) -> None:
         side = round(max(self.height, self.width) * scale)

@@ -26,6 +26,8 @@ from renderers.soft import STEEPNESS
 from rlsuite.running.threads import in_threads
 
 Part = slice | Tensor
+Colour = tuple[float, float, float]  # red, green, blue in [0, 1]
+BLACK: Colour = (0.0, 0.0, 0.0)
 
 _BLOCK = 512  # pairs at a time
 _GROUP_PIXELS = 600_000  # of the pairs that one thread draws
@@ -63,19 +65,30 @@ class Group:
 
 
 class SparsePicture:
-    """A picture to be painted on black, and the strokes that were last drawn.
+    """A picture to be painted, and the strokes that were last drawn.
 
     Args:
         target: (3, H, W).
         factor: how many times smaller it is than the picture in whose pixels strokes are exact.
         edge: width of the strokes' soft edges, in its own pixels.
+        ground: the colour that is painted on.
+        importance: (1, H, W), what a pixel's squared error counts; None where all count alike.
     """
 
-    def __init__(self, target: Tensor, factor: int = 1, edge: float = 0.5) -> None:
+    def __init__(
+        self,
+        target: Tensor,
+        factor: int = 1,
+        edge: float = 0.5,
+        ground: Colour = BLACK,
+        importance: Tensor | None = None,
+    ) -> None:
         self.height, self.width = target.shape[1:]
         self.factor, self.edge = factor, edge
         self.rows, self.columns = -(-self.height // TILE), -(-self.width // TILE)
-        self.target, self.weight = self.tiled(target), self.tiled(torch.ones(1, self.height, self.width))
+        self.ground, self.even = torch.tensor(ground).view(3, 1), importance is None
+        seen = torch.ones(1, self.height, self.width) if importance is None else importance.sqrt()
+        self.target, self.weight = self.tiled(target), self.tiled(seen)  # the root of what errors count: 0 beyond
         centre = 2.0 * factor * torch.arange(TILE) + (factor - 0.5)
         row, column = torch.meshgrid(centre, centre, indexing="ij")
         self.row, self.column = row.reshape(1, -1), column.reshape(1, -1)
@@ -117,7 +130,7 @@ class SparsePicture:
 
         in_threads(work, len(dealt))
         self.groups = [group for group in made if group is not None]
-        error = (self.weight * self.target.square()).sum(dim=(1, 2))
+        error = (self.weight * (self.target - self.ground)).square().sum(dim=(1, 2))
         self.untouched = float(error.sum() - error[torch.cat([group.pairs.tiles for group in self.groups])].sum())
 
     def pairs_of(self, geometry: Tensor, kinds: Tensor, moves: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -173,9 +186,11 @@ class SparsePicture:
         def work(index: int) -> Tensor:
             group = self.groups[index]
             self.cover(group, geometry)
-            composite(group, colours)
+            composite(group, colours, self.ground)
             gradient = self.missing(group)
             error = gradient.square().sum()
+            if not self.even:
+                gradient.mul_(self.weight[group.pairs.tiles])
             by_alpha, by_colour = composite_back(group, gradient.mul_(2.0))
             found[index] = self.cover_back(group, geometry, by_alpha), by_colour
             return error
@@ -188,7 +203,7 @@ class SparsePicture:
         return float(sum(errors)) + self.untouched, by_geometry, by_colours
 
     def missing(self, group: Group) -> Tensor:
-        """Return (T, 3, P), what was drawn minus what it should be."""
+        """Return (T, 3, P), what was drawn minus what it should be, times the root of what that counts."""
         return (group.canvas - self.target[group.pairs.tiles]).mul_(self.weight[group.pairs.tiles])
 
     def draw(self, geometry: Tensor, colours: Tensor) -> None:
@@ -196,14 +211,14 @@ class SparsePicture:
 
         def work(index: int) -> Tensor:
             self.cover(self.groups[index], geometry)
-            composite(self.groups[index], colours)
+            composite(self.groups[index], colours, self.ground)
             return colours
 
         in_threads(work, len(self.groups))
 
     def picture(self) -> Tensor:
         """Return what was last drawn (3, H, W)."""
-        tiles = torch.zeros_like(self.target)
+        tiles = self.ground.expand_as(self.target).clone()
         for group in self.groups:
             tiles[group.pairs.tiles] = group.canvas
         return self.untiled(tiles)
@@ -290,9 +305,9 @@ def ranks(group: Group) -> list[tuple[int, slice]]:
     return found
 
 
-def composite(group: Group, colours: Tensor) -> None:
-    """Paint the pairs in their order over black: C <- C + A (colour - C)."""
-    canvas, colour = group.canvas.zero_(), colours[group.pairs.stroke].unsqueeze(2)
+def composite(group: Group, colours: Tensor, ground: Tensor) -> None:
+    """Paint the pairs in their order over a ground (3, 1): C <- C + A (colour - C)."""
+    canvas, colour = group.canvas.copy_(ground), colours[group.pairs.stroke].unsqueeze(2)
     for tiles, part in ranks(group):
         step = torch.sub(colour[part], canvas[:tiles], out=group.step[part])
         canvas[:tiles].addcmul_(group.alpha[part].unsqueeze(1), step)

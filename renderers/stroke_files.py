@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from renderers.free_strokes import MIXED, FreeStrokes
+from renderers.sparse import BLACK
 from renderers.stroke_list import Layer, StrokeList
 from renderers.strokes import BRUSHES, STROKE_SIZE
 from rlsuite.errors import UserError
@@ -29,7 +30,8 @@ def save_strokes(painting: Painting, path: Path) -> None:
     whole = {"height": painting.height, "width": painting.width, "brush": painting.brush, "about": painting.about}
     if isinstance(painting, FreeStrokes):
         kinds = {"brushes": [BRUSHES[kind] for kind in painting.kinds.tolist()]} if painting.brush == MIXED else {}
-        entries = {"format": FREE, **whole, **kinds, "strokes": _rounded(painting.strokes)}
+        ground = {} if painting.ground == BLACK else {"ground": [round(part, 6) for part in painting.ground]}
+        entries = {"format": FREE, **whole, **ground, **kinds, "strokes": _rounded(painting.strokes)}
     else:
         entries = {"format": TILED, **whole, "layers": [_entries(layer) for layer in painting.layers]}
     write_atomically(path, json.dumps(entries, separators=(",", ":")) + "\n")
@@ -58,7 +60,10 @@ def load_strokes(path: Path | str) -> Painting:
             kinds = torch.tensor([BRUSHES.index(brush) for brush in brushes], dtype=torch.int64)
             if len(kinds) != len(strokes):
                 raise ValueError(f"it has {len(strokes)} strokes and {len(kinds)} brushes")
-            return FreeStrokes(height, width, strokes[:, 0], kinds, found["brush"], about)
+            red, green, blue = (float(part) for part in found.get("ground", BLACK))
+            if not all(0.0 <= part <= 1.0 for part in (red, green, blue)):
+                raise ValueError("its ground is no colour")
+            return FreeStrokes(height, width, strokes[:, 0], kinds, found["brush"], about, (red, green, blue))
         return StrokeList(height, width, found["brush"], [_layer(layer) for layer in found["layers"]], about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         text = " ".join(str(error).split())[:120]

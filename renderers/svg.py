@@ -24,13 +24,16 @@ _HEAD = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:inkscape="http://www.inkscape.org/namespaces/inkscape" '
     'width="{0}" height="{1}" viewBox="0 0 {0} {1}">\n<title>{2} strokes</title>\n'
     '<clipPath id="picture"><rect width="{0}" height="{1}"/></clipPath>\n<g clip-path="url(#picture)">\n'
-    '<rect width="{0}" height="{1}" fill="#000"/>\n'
+    '<rect width="{0}" height="{1}" fill="{3}"/>\n'
 )
 
 
 def save_svg(strokes: Painting, path: Path) -> None:
     """Write a painting as SVG in its own pixels."""
-    parts = [_HEAD.format(strokes.width, strokes.height, len(strokes))]
+    ground = "#000"
+    if isinstance(strokes, FreeStrokes) and any(strokes.ground):
+        ground = "#" + "".join(f"{round(255 * part):02x}" for part in strokes.ground)
+    parts = [_HEAD.format(strokes.width, strokes.height, len(strokes), ground)]
     for number, layer in enumerate(strokes.layers, start=1):
         label = quoteattr("strokes" if isinstance(strokes, FreeStrokes) else f"{number}: tiles of {layer.side} pixels")
         parts.append(f'<g id="layer{number}" inkscape:groupmode="layer" inkscape:label={label}>\n')

@@ -7,6 +7,8 @@ milliseconds, take the cores from the simulator, and on a machine that runs anyt
 
 import os
 
+__version__ = "0.1.0"
+
 # Matrix products then give the same bits for every number of threads (docs/decisions.md has the price).
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 

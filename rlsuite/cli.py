@@ -45,6 +45,7 @@ def command(
                 return 0
             return main(arguments)
 
+        called.keys = keys  # pyright: ignore[reportAttributeAccessIssue]  (tests try wrong values of all of them)
         return called
 
     return decorate

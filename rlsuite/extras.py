@@ -17,9 +17,15 @@ EXTRAS = {
     "onnx": ("onnx", "export"),
     "onnxruntime": ("onnxruntime", "export"),
     "onnxscript": ("onnxscript", "export"),
+    "sb3_contrib": ("sb3-contrib", "bench"),
     "skimage": ("scikit-image", "vision"),
     "sklearn": ("scikit-learn", "vision"),
+    "optuna": ("optuna", "tune"),
     "stable_baselines3": ("stable-baselines3", "bench"),
+    "starlette": ("starlette", "studio"),
+    "uvicorn": ("uvicorn", "studio"),
+    "wandb": ("wandb", "wandb"),
+    "websockets": ("websockets", "studio"),
     "warp": ("mujoco-warp", "cameras"),  # which brings it
 }
 

@@ -34,6 +34,7 @@ TASKS = {
     "painter": "Painting",
     "pombu": "FixedHorizonHalfCheetah",
     "ppo": "Hopper",
+    "trpo": "Hopper",
     "sac": "Hopper",
     "sher": "FetchReach",
     "td3": "Hopper",

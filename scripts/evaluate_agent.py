@@ -9,6 +9,8 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
 ``num_actors=`` and ``num_critics=`` choose AxCy.
 
+``pretrained=Humanoid video=true`` evaluates an agent that comes along with the suite; ``pretrained=list`` names them.
+
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
 what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
 eps=[0.05,0.1]`` leaves it as it is and attacks what it sees.
@@ -27,6 +29,7 @@ import torch
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from agents.policy_file import is_policy_file, load_policy_file
+from agents.pretrained import store
 from agents.subject import JudgeConfig
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
@@ -79,7 +82,10 @@ def main(arguments: list[str]) -> int:
     if any(argument.partition("=")[0] == judging.KEY for argument in arguments):
         return judge_policy(arguments)
     script = script_config(EvaluateScriptConfig, arguments)
-    if is_policy_file(script.run[0]):
+    if script.pretrained == "list":
+        print("\n".join(store.summaries()))
+        return 0
+    if script.run and is_policy_file(script.run[0]):
         return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))

@@ -89,7 +89,7 @@ def load_subject(
     script: PolicyConfig, judging: JudgeConfig, teaching: TeachConfig, seed: int
 ) -> tuple[Subject, TrainConfig, Path]:
     """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to."""
-    if not is_policy_file(script.run[0]):
+    if not script.run or not is_policy_file(script.run[0]):
         agent, config, checkpoint = load_policy(script)
         prepare_torch(dataclasses.replace(config, num_threads=judging.num_threads))
         return policy_subject(agent, config, judging, teaching, seed), config, checkpoint.parent.parent

@@ -3,7 +3,8 @@
 Writes a folder (output=, default painted/<name>): painting.png, strokes.json, strokes.svg (layered; opens in a browser
 and in Inkscape) and painting.mp4, the painting as it grows. Weights come with the suite; another painter's go in as
 weights=FILE (scripts/painter/export_painter.py). The last line printed is JSON: psnr, mse (of the exact rasterizer's
-picture against the photo, at the size it was painted), strokes, seconds (of painting, without writing the files).
+picture against the photo, at the size it was painted), strokes, seconds (of painting, without writing the files). The
+first Ctrl-C ends the painting and writes what is there.
 """
 
 from __future__ import annotations
@@ -13,16 +14,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
-import numpy as np
 import psutil
 import torch
-from PIL import Image
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
@@ -30,22 +27,24 @@ from agents.painter.joint import painting_bytes
 from agents.painter.paint import divided_plan, paint_picture, plan_for, policy
 from agents.painter.refine import Limits, RefineConfig
 from agents.painter.weights import SHIPPED, PolicyPainter, load_painter
-from agents.painter.whole import WholeConfig, paint_whole
+from agents.painter.whole import Clock, Report, Seen, WholeConfig, paint_whole
 from agents.painter.windows import guessed_and_random, random_shapes
-from renderers.free_strokes import MIXED, free_drawing_bytes
+from renderers.free_strokes import MIXED, FreeStrokes, free_drawing_bytes
+from renderers.paints import print_pixels, read_colour, read_mask, read_palette
 from renderers.photo import read_photo
-from renderers.stroke_files import Painting, save_strokes
+from renderers.sparse import BLACK
+from renderers.stroke_files import Painting
 from renderers.stroke_list import drawing_bytes
 from renderers.strokes import BRUSHES
-from renderers.svg import save_svg
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
-from rlsuite.records.video import VideoWriter
+from scripts.painter.writing import progress_bar, write, write_preview
 
-FRAMES, FRAME_RATE = 240, 30
+PREVIEW = "preview.png"
+FEW_STEPS = 40  # of refinement, with which a painting is hardly begun
 TILE_STEPS = 80  # of refinement, on each level of tiles
 WHOLE_STEPS, MOST_STEPS = 200, 600  # of a whole picture with 5,000 strokes, and with fewer, which cost less
 
@@ -62,8 +61,10 @@ class PaintConfig:
             strokes lie anywhere and are refined all together. divide=, smallest_tile= and refine=false do so too.
         divide: d paints as the paper does, the whole picture and then each square tile of a d-th of its longer side:
             d x d tiles, or fewer where the picture is no square; 0 does not.
-        long_side: pixels of the picture's longer side while it is painted; smaller pictures are not enlarged.
-        output_size: pixels of the longer side of painting.png and the video; 0 for long_side's.
+        long_side: pixels of the picture's longer side while it is painted; smaller ones are enlarged, to eight times
+            their size at most.
+        output_size: pixels of the longer side of painting.png; 0 for long_side's. The film has at most 1280.
+        print: instead of output_size, a paper and dots an inch, such as A3@300.
         smallest_tile: side of the finest tiles, in pixels; 0 for half the side of the painter's canvas, 16 for the
             suite's own.
         guess: the trained painter proposes most of the candidates for a new stroke, instead of chance; in tiles it
@@ -71,6 +72,11 @@ class PaintConfig:
         brush: bezier, opaque, circle, triangle, line, or mixed (all but opaque ones, not in tiles); without it the one
             that the painter learned to paint with.
         opaque: strokes hide what is under them.
+        canvas: the colour that is painted on, a name or #rrggbb; black without. Not in tiles.
+        palette: the colours strokes may have: a number, for so many of the picture's own, or a text file with one a
+            line. Not in tiles.
+        mask: a picture, white where detail matters and black where it hardly does. Not in tiles.
+        preview: write preview.png into the folder every second while painting. Not in tiles.
         smallest_stroke: thinnest radius, 0 to 1 of the largest there is: a quarter of a tile, or of the picture.
         largest_stroke: thickest radius.
         refine: improve the painter's strokes by gradient through the soft rasterizer.
@@ -90,10 +96,15 @@ class PaintConfig:
     divide: int = 0
     long_side: int = 512
     output_size: int = 0
+    print: str = ""
     smallest_tile: int = 0
     guess: bool = False
     brush: str = ""
     opaque: bool = False
+    canvas: str = ""
+    palette: str = ""
+    mask: str = ""
+    preview: bool = False
     smallest_stroke: float = 0.0
     largest_stroke: float = 1.0
     refine: bool = True
@@ -109,6 +120,9 @@ class PaintConfig:
         require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
+        if self.print:
+            print_pixels(self.print)
+            require(self.output_size == 0, f"output_size={self.output_size}: print={self.print} says it already")
         require(0 <= self.output_size <= 16384, f"output_size={self.output_size}: use 0 to 16384")
         require(
             self.smallest_tile == 0 or self.smallest_tile >= 4,
@@ -138,11 +152,21 @@ class PaintConfig:
                 not self.guess, "guess=true: strokes in tiles are the trained painter's already; leave out guess=true"
             )
             require(self.psnr == 0, f"psnr={self.psnr}: strokes in tiles follow a plan; leave out {which}=")
+            for name in ("canvas", "palette", "mask", "preview"):
+                value = getattr(self, name)
+                require(not value, f"{name}={value}: it is for strokes that lie anywhere; leave out {which}=")
+        if self.canvas:
+            read_colour(self.canvas)
         require(
             self.divide == 0 or self.smallest_tile == 0,
             f"smallest_tile={self.smallest_tile}: divide={self.divide} names the tiles already; leave one of them out",
         )
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+
+    @property
+    def output_side(self) -> int:
+        """Pixels of the longer side of painting.png; 0 for that at which it was painted."""
+        return print_pixels(self.print) if self.print else self.output_size
 
     @property
     def tiled(self) -> bool:
@@ -171,7 +195,7 @@ def main(arguments: list[str]) -> int:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     torch.set_flush_denormal(True)
-    picture = read_photo(image, config.long_side)
+    picture = read_photo(image, config.long_side, enlarge=True)
     folder = Path(config.output) if config.output else unused(Path("painted") / image.stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,10 +204,10 @@ def main(arguments: list[str]) -> int:
     for name in config.names:
         require_writable(folder / name)
     require_memory(picture, config)
-    painting = paint(picture, config, began)
+    painting = paint(picture, config, began, folder)
     seconds = time.perf_counter() - began
     try:
-        drawn = write(painting, folder, config)
+        drawn = write(painting, folder, side=config.output_side, video=config.video, seconds=seconds)
         for name in {"painting.mp4", "painting.gif"}.difference(config.names):
             if (folder / name).is_file():  # of the painting that was here before
                 (folder / name).unlink()
@@ -214,8 +238,8 @@ def _is_option(argument: str) -> bool:
 def require_memory(picture: Tensor, config: PaintConfig) -> None:
     """Raise UserError where painting, or drawing painting.png, would not fit into memory, before anything is done."""
     free, longer = psutil.virtual_memory().available, max(picture.shape[1:])
-    key = "output_size" if config.output_size else "long_side"
-    needs = [(key, config.output_size or longer, drawing_bytes if config.tiled else free_drawing_bytes)]
+    key = "print" if config.print else "output_size" if config.output_size else "long_side"
+    needs = [(key, config.output_side or longer, drawing_bytes if config.tiled else free_drawing_bytes)]
     if not config.tiled:
         share = picture[0].numel() / longer**2
         needs.append(("long_side", longer, lambda side: painting_bytes(round(share * side * side))))
@@ -230,38 +254,90 @@ def require_memory(picture: Tensor, config: PaintConfig) -> None:
         )
 
 
-def paint(picture: Tensor, config: PaintConfig, began: float) -> Painting:
+def paint(picture: Tensor, config: PaintConfig, began: float, folder: Path | None = None) -> Painting:
     """Return the painting of a picture (3, H, W), showing a progress bar."""
-    painter = load_painter(config.weights or SHIPPED)
-    brush = config.brush or painter.brush
-    limits = Limits(config.smallest_stroke, config.largest_stroke, config.opaque)
-    if brush == "triangle":
-        unused = config.smallest_stroke > 0.0 or config.largest_stroke < 1.0
-        require(not unused, "smallest_stroke, largest_stroke: triangles have no radius; leave them out")
-    how = paint_tiles if config.tiled else paint_anywhere
-    painting = how(picture, config, painter, brush, limits, began)
-    painting.about |= {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
+    painter, brush, limits = tools(picture, config)
+    if config.tiled:
+        painting = paint_tiles(picture, config, painter, brush, limits, began)
+    else:
+        painting = paint_anywhere(picture, config, painter, brush, limits, began, folder)
+    say_how(painting, config)
     return painting
 
 
+def say_how(painting: Painting, config: PaintConfig) -> None:
+    """Note with a painting how it was made."""
+    painting.about |= {"strokes": len(painting), "weights": config.weights or SHIPPED.name, "refined": config.refine}
+
+
+def tools(picture: Tensor, config: PaintConfig) -> tuple[PolicyPainter, str, Limits]:
+    """Return the painter, the brush and what strokes may be."""
+    painter = load_painter(config.weights or SHIPPED)
+    brush = config.brush or painter.brush
+    palette = read_palette(config.palette, picture) if config.palette else None
+    limits = Limits(config.smallest_stroke, config.largest_stroke, config.opaque, palette)
+    if brush == "triangle":
+        unused = config.smallest_stroke > 0.0 or config.largest_stroke < 1.0
+        require(not unused, "smallest_stroke, largest_stroke: triangles have no radius; leave them out")
+    return painter, brush, limits
+
+
 def paint_anywhere(
-    picture: Tensor, config: PaintConfig, painter: PolicyPainter, brush: str, limits: Limits, began: float
+    picture: Tensor,
+    config: PaintConfig,
+    painter: PolicyPainter,
+    brush: str,
+    limits: Limits,
+    began: float,
+    folder: Path | None,
 ) -> Painting:
-    """Paint with strokes that may lie anywhere."""
+    """Paint with strokes that may lie anywhere, showing a progress bar."""
+    shown = time.perf_counter()
+    with progress_bar("% done") as progress:
+        task = progress.add_task("painting", total=100)
+
+        def report(seen: Seen) -> None:
+            nonlocal shown
+            now = time.perf_counter()
+            left = (now - began) * (1.0 - seen.share) / max(seen.share, 1e-3)
+            said = f"painting, {seen.strokes} strokes, {decibels(seen.mse):.1f} dB, {left:.0f} s left,"
+            progress.update(task, completed=int(100 * seen.share), description=said)
+            if config.preview and folder is not None and now - shown >= 1.0:
+                write_preview(seen.painting(), folder / PREVIEW)
+                shown = time.perf_counter()
+
+        painting = strokes_anywhere(picture, config, painter, brush, limits, report=report, began=began)
+    if painting.about["steps"] < FEW_STEPS:
+        print(
+            f"only {painting.about['steps']} steps of refinement fitted in; more seconds= paint better", file=sys.stderr
+        )
+    return painting
+
+
+def strokes_anywhere(
+    picture: Tensor,
+    config: PaintConfig,
+    painter: PolicyPainter,
+    brush: str,
+    limits: Limits,
+    *,
+    report: Report,
+    began: float,
+    clock: Clock = time.perf_counter,
+) -> FreeStrokes:
+    """Paint with strokes that may lie anywhere; the studio does, too. See `paint_whole`."""
     few = round(WHOLE_STEPS * max(1.0, (5000 / config.strokes) ** 0.5))
     steps = config.refine_steps or (0 if config.seconds else min(MOST_STEPS, few))
-    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr)
+    ground = read_colour(config.canvas) if config.canvas else BLACK
+    whole = WholeConfig(strokes=config.strokes, steps=steps, seconds=config.seconds, psnr=config.psnr, ground=ground)
+    importance = read_mask(config.mask, *picture.shape[1:]) if config.mask else None
     propose = random_shapes(torch.Generator().manual_seed(whole.seed))
     if config.guess:
         whole = replace(whole, canvas=painter.size)
         propose = guessed_and_random(policy(painter, None, limits), whole.seed)
-    with progress_bar("% done") as progress:
-        task = progress.add_task("painting", total=100)
-
-        def report(strokes: int, share: float) -> None:
-            progress.update(task, completed=int(100 * share), description=f"painting, {strokes} strokes,")
-
-        return paint_whole(picture, propose, whole, brush, limits, report=report, began=began)
+    return paint_whole(
+        picture, propose, whole, brush, limits, importance=importance, report=report, clock=clock, began=began
+    )
 
 
 def paint_tiles(
@@ -290,49 +366,6 @@ def paint_tiles(
             report=report,
             deadline=began + config.seconds if config.seconds else None,
         )
-
-
-def progress_bar(what: str) -> Progress:
-    """Return a progress bar that counts `what`."""
-    counted = TextColumn(f"{{task.description}} {{task.completed}}/{{task.total}} {what}")
-    return Progress(counted, BarColumn(), TimeElapsedColumn(), transient=True)
-
-
-def write(painting: Painting, folder: Path, config: PaintConfig) -> Tensor:
-    """Write all files; return the picture as it was drawn at the size it was painted, (3, H, W) in [0, 1], in bytes."""
-    longer = max(painting.height, painting.width)
-    scale = config.output_size / longer if config.output_size else 1.0
-    save_strokes(painting, folder / "strokes.json")
-    save_svg(painting, folder / "strokes.svg")
-    drawn = as_bytes(painting.draw(scale))
-    Image.fromarray(drawn).save(folder / "painting.png")
-    if config.video == "mp4":
-        with VideoWriter(folder / "painting.mp4", frames_per_second=FRAME_RATE) as video:
-            for frame in shown_frames(painting, FRAMES, scale):
-                last = frame
-                video.add(last)
-            for _ in range(FRAME_RATE):
-                video.add(last)
-    elif config.video == "gif":
-        frames = (Image.fromarray(frame) for frame in shown_frames(painting, FRAMES // 3, scale))
-        next(frames).save(folder / "painting.gif", save_all=True, append_images=frames, duration=80, loop=0)
-    if scale != 1.0:
-        drawn = as_bytes(painting.draw())
-    return torch.from_numpy(drawn).permute(2, 0, 1) / 255.0
-
-
-def shown_frames(painting: Painting, number: int, scale: float) -> Iterator[np.ndarray]:
-    """Yield a video's frames (H, W, 3) uint8, showing a progress bar."""
-    with progress_bar("frames") as progress:
-        task = progress.add_task("video", total=number)
-        for frame in painting.frames(number, scale):
-            yield as_bytes(frame)
-            progress.advance(task)
-
-
-def as_bytes(picture: Tensor) -> np.ndarray:
-    """Return a picture (3, H, W) in [0, 1] as (H, W, 3) uint8."""
-    return (picture.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 if __name__ == "__main__":

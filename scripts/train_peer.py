@@ -2,13 +2,15 @@
 
 The peer trains as its users run it: on Gymnasium's own environment, one at a time, with the library's default
 hyperparameters; TD3 and DDPG explore with the normal noise of standard deviation 0.1 of its documentation (without
-noise, the bare default, they hardly explore). It is evaluated as our agents are: deterministic policy, one episode in
-each of evaluate.episodes environments of ours, on the seeds train_agent.py uses. The run directory holds config.yaml
-and metrics.jsonl as ours do, so that plot_curves.py draws both. Evaluations do not count in its train_s.
+noise, the bare default, they hardly explore); TRPO is sb3-contrib's. Peers are evaluated as our agents are:
+deterministic policy, one episode in each of evaluate.episodes environments of ours, on the seeds train_agent.py uses.
+The run directory holds config.yaml and metrics.jsonl as ours do, so that plot_curves.py draws both. Evaluations do not
+count in its train_s.
 
-Keys: peer=ddpg|sac|td3, env=, env.<option>=, steps=, seed=, num_threads=, device=, run_dir=, evaluate.every=,
+Keys: peer=ddpg|ppo|sac|td3|trpo, env=, env.<option>=, steps=, seed=, num_threads=, device=, run_dir=, evaluate.every=,
 evaluate.episodes= as in train_agent.py; train_on=gymnasium, or rlsuite for our simulation of the task;
-learning_starts=<steps> (default: the library's, 100; rl-baselines3-zoo uses 10000 on MuJoCo tasks).
+learning_starts=<steps> (default: the library's, 100; rl-baselines3-zoo uses 10000 on MuJoCo tasks; PPO and TRPO have
+none).
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.scoring import evaluate
 
-PEERS = ("ddpg", "sac", "td3")
+PEERS = ("ddpg", "ppo", "sac", "td3", "trpo")
+ON_POLICY = ("ppo", "trpo")
 SIMULATIONS = ("gymnasium", "rlsuite")
 NOISE_STD = 0.1
 OWN_KEYS = ("peer", "train_on", "learning_starts")
@@ -71,6 +74,10 @@ class PeerConfig:
         require(
             start is None or (isinstance(start, int) and not isinstance(start, bool) and start >= 0),
             f"learning_starts={start}: use a whole number of 0 or more",
+        )
+        require(
+            start is None or self.peer not in ON_POLICY,
+            f"learning_starts={start}: peer={self.peer} learns from every rollout; leave it out",
         )
         require(self.run.evaluate.every >= 1, "evaluate.every=0: a peer is trained for its curve; use 1 or more")
         require(self.run.env.adapter != "envpool", "env=envpool: peers train on Gymnasium; use env=<task> of ours")
@@ -150,7 +157,8 @@ def make_peer(config: PeerConfig) -> Any:
     Raises:
         UserError: if the library is not installed, or there is no such environment.
     """
-    peers = import_extra("stable_baselines3", f"peer={config.peer}")
+    library = "sb3_contrib" if config.peer == "trpo" else "stable_baselines3"
+    peers = import_extra(library, f"peer={config.peer}")
     noise = import_extra("stable_baselines3.common.noise", f"peer={config.peer}").NormalActionNoise
     run = config.run
     options = dict(run.env.options)
@@ -163,7 +171,7 @@ def make_peer(config: PeerConfig) -> Any:
     arguments: dict[str, Any] = {"seed": run.seed, "device": choose_device(run.device)}
     if config.learning_starts is not None:
         arguments["learning_starts"] = config.learning_starts
-    if config.peer != "sac":  # SAC's policy is stochastic by itself
+    if config.peer not in ("sac", *ON_POLICY):  # whose policies are stochastic by themselves
         size = env.action_space.shape[-1]  # type: ignore[index]
         arguments["action_noise"] = noise(np.zeros(size), NOISE_STD * np.ones(size))
     return getattr(peers, config.peer.upper())("MlpPolicy", env, **arguments)
@@ -180,9 +188,9 @@ def to_record(config: PeerConfig, model: Any) -> dict[str, Any]:
             "library": f"stable_baselines3 {stable_baselines3.__version__}",
             "trained_on": config.training_id,
             "policy": "MlpPolicy",
-            "action_noise_std": None if model.action_noise is None else NOISE_STD,
+            "action_noise_std": None if getattr(model, "action_noise", None) is None else NOISE_STD,
             "learning_rate": model.learning_rate,
-            "learning_starts": model.learning_starts,
+            "learning_starts": getattr(model, "learning_starts", 0),
             "batch_size": model.batch_size,
             "networks": str(model.policy.net_arch),
         },

@@ -65,6 +65,9 @@ class PainterConfig:
                 len(rates) == len(self.milestones) + 1,
                 f"agent.{name}={list(rates)}: one more than agent.milestones={list(self.milestones)}",
             )
+            for rate in rates:
+                require_finite(f"agent.{name}", rate, low=0.0)
+        require_finite("agent.discriminator_learning_rate", self.discriminator_learning_rate, low=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

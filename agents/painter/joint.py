@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from agents.painter.refine import NO_LIMITS, Limits
 from renderers.boxes import draw_boxes, paint_boxes
 from renderers.geometry import TRIANGLE, geometry_of
-from renderers.sparse import SparsePicture
+from renderers.sparse import BLACK, Colour, SparsePicture
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, control_points
 from rlsuite.errors import require, require_finite
 
@@ -43,16 +43,26 @@ class JointConfig:
 
 
 class JointPainting:
-    """Strokes that paint one picture on black, and Adam's memory of each.
+    """Strokes that paint one picture, and Adam's memory of each.
 
     Args:
         picture: (3, H, W) in [0, 1].
         config: how.
         limits: of the strokes.
+        ground: the colour that is painted on.
+        importance: (1, H, W), above 0 somewhere, what a pixel's squared error counts; None where all count alike.
     """
 
-    def __init__(self, picture: Tensor, config: JointConfig, limits: Limits = NO_LIMITS) -> None:
-        self.picture, self.config, self.limits = picture, config, limits
+    def __init__(
+        self,
+        picture: Tensor,
+        config: JointConfig,
+        limits: Limits = NO_LIMITS,
+        ground: Colour = BLACK,
+        importance: Tensor | None = None,
+    ) -> None:
+        self.picture, self.config, self.limits, self.ground = picture, config, limits, ground
+        self._counts = None if importance is None else importance / importance.mean()
         self.side = max(picture.shape[1:])
         self.strokes, self.kinds = torch.zeros(0, STROKE_SIZE), torch.zeros(0, dtype=torch.int64)
         self.momentum, self.squares = torch.zeros(0, STROKE_SIZE), torch.zeros(0, STROKE_SIZE)
@@ -65,11 +75,12 @@ class JointPainting:
     def _at(self, factor: int) -> SparsePicture:
         if factor not in self._pictures:
             height, width = self.picture.shape[1:]
-            target = self.picture
+            target, counts = self.picture, self._counts
             if factor > 1:
                 size = (max(1, height // factor), max(1, width // factor))
                 target = interpolate(self.picture.unsqueeze(0), size, mode="area")[0]
-            self._pictures[factor] = SparsePicture(target, factor, self.config.edge)
+                counts = None if counts is None else interpolate(counts.unsqueeze(0), size, mode="area")[0]
+            self._pictures[factor] = SparsePicture(target, factor, self.config.edge, self.ground, counts)
         return self._pictures[factor]
 
     def look(self, factor: int) -> None:
@@ -83,6 +94,11 @@ class JointPainting:
     def target(self) -> Tensor:
         """The picture (3, h, w) as it is looked at."""
         return self._sparse.untiled(self._sparse.target)
+
+    @property
+    def importance(self) -> Tensor:
+        """What a pixel's squared error counts (1, h, w), as the picture is looked at."""
+        return self._sparse.untiled(self._sparse.weight.expand(-1, 3, -1))[:1].square()
 
     # -- which strokes there are ------------------------------------------------------------------------------
 
@@ -109,7 +125,7 @@ class JointPainting:
     def drawn(self) -> Tensor:
         """Return the soft picture (3, h, w) as it is looked at."""
         if len(self.strokes) == 0:
-            return torch.zeros_like(self.target)
+            return torch.tensor(self.ground).view(3, 1, 1).expand_as(self.target).clone()
         geometry = geometry_of(self.strokes[:, :SHAPE_SIZE], self.kinds, self.side)
         self._arrange(geometry)
         self._sparse.draw(geometry, self.strokes[:, SHAPE_SIZE:].contiguous())
@@ -117,7 +133,7 @@ class JointPainting:
 
     def exact(self) -> Tensor:
         """Return the picture (3, H, W) by the exact rasterizer."""
-        canvas = torch.zeros_like(self.picture)
+        canvas = torch.tensor(self.ground).view(3, 1, 1).expand_as(self.picture).clone()
         paint_boxes(
             canvas, draw_boxes(self.strokes[:, :SHAPE_SIZE], self.kinds, self.side), self.strokes[:, SHAPE_SIZE:]
         )

@@ -46,11 +46,13 @@ class Limits:
         thinnest: smallest radius, a share of the largest there is.
         thickest: largest radius.
         opaque: opacities are 1.
+        palette: (k, 3), the colours there are; None for all.
     """
 
     thinnest: float = 0.0
     thickest: float = 1.0
     opaque: bool = False
+    palette: Tensor | None = None
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Return the lower and upper bounds (13,) of a stroke's numbers."""
@@ -63,7 +65,12 @@ class Limits:
     def __call__(self, strokes: Tensor) -> Tensor:
         """Return strokes (..., 13) brought within the limits."""
         low, high = self.bounds()
-        return torch.minimum(torch.maximum(strokes, low), high)
+        strokes = torch.minimum(torch.maximum(strokes, low), high)
+        if self.palette is None:
+            return strokes
+        colours = strokes[..., SHAPE_SIZE:]
+        nearest = torch.cdist(colours.reshape(-1, 3), self.palette).argmin(dim=1)
+        return torch.cat([strokes[..., :SHAPE_SIZE], self.palette[nearest].view_as(colours)], dim=-1)
 
 
 NO_LIMITS = Limits()

@@ -12,6 +12,7 @@ quarter.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -24,11 +25,31 @@ from agents.painter.joint import JointConfig, JointPainting
 from agents.painter.refine import NO_LIMITS, Limits
 from agents.painter.windows import Proposal, best_strokes, worst_windows
 from renderers.free_strokes import MIXED, FreeStrokes
+from renderers.sparse import BLACK, Colour
 from rlsuite.errors import require, require_finite
 from rlsuite.metrics.pictures import decibels
 
 Clock = Callable[[], float]
-Report = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a painting has come.
+
+    Attributes:
+        strokes: how many there are.
+        share: of the whole that is done, in steps or seconds.
+        mse: mean squared error before the last step, as the picture is looked at.
+        painting: makes the painting as it is now.
+    """
+
+    strokes: int
+    share: float
+    mse: float
+    painting: Callable[[], FreeStrokes]
+
+
+Report = Callable[[Seen], None]
 
 MIXTURE = ["bezier", "triangle", "circle", "line"]  # what brush=mixed paints with
 _FIRST_STROKES, _FIRST_SHARE = 20, 0.1  # of the first round
@@ -60,6 +81,7 @@ class WholeConfig:
         swapped: share of the strokes that a round of swapping replaces.
         seed: of the windows.
         joint: how strokes are refined.
+        ground: the colour that is painted on; red, green and blue in [0, 1].
     """
 
     strokes: int = 5000
@@ -75,6 +97,7 @@ class WholeConfig:
     swapped: float = 0.1
     seed: int = 0
     joint: JointConfig = field(default_factory=JointConfig)
+    ground: Colour = BLACK
 
     def __post_init__(self) -> None:
         for name in ("strokes", "candidates", "canvas", "rounds"):
@@ -83,6 +106,10 @@ class WholeConfig:
         require_finite("seconds", self.seconds, low=0.0)
         require_finite("psnr", self.psnr, low=0.0)
         require(self.steps > 0 or self.seconds > 0, "steps=0, seconds=0: give one of them, or there is no end")
+        require(
+            len(self.ground) == 3 and all(0.0 <= part <= 1.0 for part in self.ground),
+            f"ground={self.ground}: use red, green and blue from 0 to 1",
+        )
         require(
             0.0 < self.grown <= self.settled < 1.0,
             f"grown={self.grown}, settled={self.settled}: use shares above 0 and below 1, in this order",
@@ -96,11 +123,15 @@ def paint_whole(
     brush: str = "bezier",
     limits: Limits = NO_LIMITS,
     *,
-    report: Report = lambda strokes, progress: None,
+    importance: Tensor | None = None,
+    report: Report = lambda seen: None,
     clock: Clock = time.perf_counter,
     began: float | None = None,
 ) -> FreeStrokes:
     """Paint a picture; a painting that is interrupted (KeyboardInterrupt) is returned as far as it has come.
+
+    Colours are chosen freely while the painting grows, and are the nearest of a palette's (`limits.palette`) from then
+    on, while shapes go on being refined.
 
     Args:
         picture: (3, H, W) in [0, 1].
@@ -108,19 +139,19 @@ def paint_whole(
         config: how, and until when.
         brush: of the strokes, or "mixed".
         limits: of the strokes.
-        report: called with the number of strokes and the share that is done, after every step.
+        importance: (1, H, W), where detail matters: what a pixel's squared error counts; None where all count alike.
+        report: called after every step; it may raise KeyboardInterrupt to end the painting.
         clock: what tells the seconds.
         began: when they began; None for now.
     """
-    artist = _Artist(picture, propose, config, brush, limits, report, clock, clock() if began is None else began)
+    began = clock() if began is None else began
+    artist = _Artist(picture, propose, config, brush, limits, importance, report, clock, began)
     try:
         artist.paint()
     except (_ReachedError, KeyboardInterrupt) as end:
         if isinstance(end, KeyboardInterrupt) and len(artist.painting.strokes) == 0:
             raise
-    strokes, kinds = artist.best()
-    height, width = picture.shape[1:]
-    return FreeStrokes(height, width, strokes, kinds, brush, {"steps": artist.painting.steps})
+    return artist.made(artist.best())
 
 
 class _ReachedError(Exception):
@@ -135,15 +166,18 @@ class _Artist:
         config: WholeConfig,
         brush: str,
         limits: Limits,
+        importance: Tensor | None,
         report: Report,
         clock: Clock,
         began: float,
     ) -> None:
-        self.propose, self.config, self.limits, self.report = propose, config, limits, report
-        self.clock, self.began = clock, began
+        self.propose, self.config, self.report = propose, config, report
+        self.final, self.limits = limits, dataclasses.replace(limits, palette=None)
+        self.brush, self.clock, self.began = brush, clock, began
         self.brushes = MIXTURE if brush == MIXED else [brush]
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.painting = JointPainting(picture, config.joint, limits)
+        self.painting = JointPainting(picture, config.joint, self.limits, config.ground, importance)
+        self.weighted = importance is not None
         self.error, self.least, self.kept = math.inf, math.inf, None
         self.added = 0  # step of the last round
 
@@ -193,7 +227,15 @@ class _Artist:
         )  # strokes, before and after
         largest = min(_LARGEST_WINDOW, _WINDOW / math.sqrt(between))
         sides = largest / _WINDOW_RATIO, largest
-        windows = worst_windows(canvas, painting.target, round(_SPARE * number), sides, config.canvas, self.generator)
+        windows = worst_windows(
+            canvas,
+            painting.target,
+            round(_SPARE * number),
+            sides,
+            config.canvas,
+            self.generator,
+            painting.importance if self.weighted else None,
+        )
         candidates = max(min(_FEWEST, config.candidates), min(config.candidates, _CANDIDATES // len(windows.side)))
         painting.add(*best_strokes(windows, self.propose, candidates, number, self.brushes, self.limits))
         self.added = painting.steps
@@ -205,11 +247,16 @@ class _Artist:
             self.look()
             falling = max(0.0, (progress - config.grown) / (1.0 - config.grown))
             rate = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * falling))
-            before, settling = self.painting.strokes, progress > config.settled
+            settling = progress > config.settled
+            if progress > config.grown and self.painting.limits is not self.final:
+                self.limits = self.painting.limits = self.final
+                self.painting.strokes = self.final(self.painting.strokes)
+            before = self.painting.strokes
             self.error = self.painting.step(rate)
             if settling and self.error < self.least:
                 self.least, self.kept = self.error, before
-            self.report(len(self.painting.strokes), progress)
+            seen = Seen(len(before), progress, self.error, lambda: self.made(self.painting.strokes))
+            self.report(seen)
             if settling and self.painting.steps % _LOOK_EVERY == 0:
                 self.judge()
 
@@ -228,6 +275,12 @@ class _Artist:
             if decibels(float((drawn - self.painting.picture).square().mean())) >= wanted:
                 raise _ReachedError
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Return the best strokes since the rate began to fall, or the last ones, and their brushes."""
-        return self.painting.strokes if self.kept is None else self.kept, self.painting.kinds
+    def best(self) -> Tensor:
+        """Return the best strokes since the painting began to settle, or the last ones."""
+        return self.final(self.painting.strokes) if self.kept is None else self.kept
+
+    def made(self, strokes: Tensor) -> FreeStrokes:
+        """Return the painting of these strokes."""
+        height, width = self.painting.picture.shape[1:]
+        about = {"steps": self.painting.steps}
+        return FreeStrokes(height, width, strokes, self.painting.kinds, self.brush, about, self.config.ground)

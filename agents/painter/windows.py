@@ -48,7 +48,13 @@ class Windows:
 
 
 def worst_windows(
-    canvas: Tensor, target: Tensor, number: int, sides: tuple[float, float], size: int, generator: torch.Generator
+    canvas: Tensor,
+    target: Tensor,
+    number: int,
+    sides: tuple[float, float],
+    size: int,
+    generator: torch.Generator,
+    importance: Tensor | None = None,
 ) -> Windows:
     """Return windows around pixels drawn by their squared error, of sides drawn evenly in their logarithm.
 
@@ -59,10 +65,12 @@ def worst_windows(
         sides: the smallest and the largest.
         size: S.
         generator: of the draws.
+        importance: (1, H, W), what a pixel's error counts; None where all count alike.
     """
     height, width = target.shape[1:]
     longer = max(height, width)
-    error = (canvas - target).square().sum(dim=0).flatten() + 1e-9
+    error = (canvas - target).square().sum(dim=0, keepdim=True)
+    error = (error if importance is None else error * importance).flatten() + 1e-9
     pixel = torch.multinomial(error, number, replacement=number > len(error), generator=generator)
     place = torch.stack([torch.div(pixel, width, rounding_mode="floor"), pixel % width], dim=1)
     centre = (place + torch.rand(number, 2, generator=generator)) / longer

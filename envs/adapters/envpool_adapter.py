@@ -87,7 +87,10 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
 
     def step_envs(self, action: np.ndarray) -> Stepped:
         """Step all without resetting any."""
-        observation, reward, terminated, truncated, info = self._pool.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self._pool.step(action)
+        except Exception as error:  # whatever a stranger's code raises; it does not say in which environment
+            raise self.broken(0, f"EnvPool's step raised {first_line(error)}", error) from None
         order = np.argsort(info["env_id"])
         scalars = {
             name: value[order]

@@ -31,6 +31,8 @@ PRESETS_OF_AGENTS = ("paper", "long")  # all of whose values are an agent's or i
 RUN_KEYS = ("run_dir", "resume")
 MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
 PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
+PATH_KEYS += ("mask", "palette", "canvas", "print")  # a file, a number, a colour with #, a paper with @
+LONG_FOR = {"log=wandb": "log.wandb=true", "log=tensorboard": "log.wandb=false"}
 PATH_LIST_KEYS = ("run", "runs")
 
 
@@ -64,7 +66,7 @@ def parse(
     Raises:
         UserError: for what is not key=value, or an unknown agent, task or preset.
     """
-    arguments = [own_task(argument) for argument in arguments]
+    arguments = [LONG_FOR.get(argument, own_task(argument)) for argument in arguments]
     for argument in arguments:
         if argument.partition("=")[0] in ("", argument):
             raise UserError(f"'{argument}' is not key=value; for example: {example}")

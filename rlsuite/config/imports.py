@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlsuite.config.schema import EnvConfig
+from rlsuite.config.schema import EnvConfig, TrainConfig
 from rlsuite.errors import UserError
 
 
@@ -38,7 +38,7 @@ def require_imports(env: EnvConfig, imports: Sequence[str], where: object) -> No
         )
 
 
-def imports_argument(env: EnvConfig) -> str:
-    """Return what a printed command needs at its end to make the run's environment again: "" or " imports=package"."""
-    module = module_of(env)
-    return f" imports={module}" if module else ""
+def trusted_arguments(config: TrainConfig) -> str:
+    """Return what a printed command that reads the run needs at its end: "", or " agent=... imports=package"."""
+    module, agent = module_of(config.env), config.agent_name
+    return (f" agent={agent}" if ":" in agent else "") + (f" imports={module}" if module else "")

@@ -53,9 +53,16 @@ class LogConfig:
 
     Attributes:
         every: environment steps between records of TensorBoard, metrics.jsonl and the progress table.
+        wandb: whether Weights & Biases is told, too; log=wandb says the same.
+        project: what the run is listed under there.
     """
 
     every: int = 2_000
+    wandb: bool = False
+    project: str = "rlsuite"
+
+    def __post_init__(self) -> None:
+        require(bool(self.project.strip()), "log.project= is empty; name a project of Weights & Biases")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class EnvConfig:
 
     Attributes:
         id: environment id, such as rlsuite/Humanoid or, behind an adapter, Pendulum-v1.
-        adapter: "" for the suite's own, "gymnasium" or "envpool".
+        adapter: "" for the suite's own, "gymnasium" or "envpool"; "python" for an object given in Python.
         options: the environment's own options; on the command line env.<option>=<value>.
     """
 

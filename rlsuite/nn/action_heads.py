@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium
 import torch
@@ -31,6 +31,14 @@ class ActionLaw(Protocol):
 
     def entropy(self) -> Tensor:
         """Return the entropy (R,), or 0-d where it is the same in every row."""
+        ...
+
+    def kept(self) -> ActionLaw:
+        """Return a copy that stays as it is when the network's weights change, without gradients."""
+        ...
+
+    def divergence_from(self, old: Any) -> Tensor:
+        """Return KL(old || this) (R,) of another of the same kind."""
         ...
 
     def mode(self) -> Tensor:
@@ -63,6 +71,15 @@ class Gaussian:
         """Return the entropy, 0-d."""
         return (self.log_std + _LOG_ROOT_TWO_PI + 0.5).sum()
 
+    def kept(self) -> Gaussian:
+        """Return a copy that stays as it is when the network's weights change, without gradients."""
+        return Gaussian(self.mean.detach().clone(), self.log_std.detach().clone())
+
+    def divergence_from(self, old: Gaussian) -> Tensor:
+        """Return KL(old || this) (R,)."""
+        scaled = ((old.mean - self.mean).square() + (2.0 * old.log_std).exp()) * torch.exp(-2.0 * self.log_std)
+        return (self.log_std - old.log_std + 0.5 * scaled - 0.5).sum(dim=-1)
+
     def mode(self) -> Tensor:
         """Return the mean (R, A)."""
         return self.mean
@@ -92,6 +109,17 @@ class Categorical:
         log_probs = self._log_probs()
         # Where there is no choice the probability is 0, and 0 times -inf would be no number.
         return -(log_probs.exp() * log_probs.masked_fill(self.logits == -math.inf, 0.0)).sum(dim=(-2, -1))
+
+    def kept(self) -> Categorical:
+        """Return a copy that stays as it is when the network's weights change, without gradients."""
+        return Categorical(self.logits.detach().clone())
+
+    def divergence_from(self, old: Categorical) -> Tensor:
+        """Return KL(old || this) (R,)."""
+        before = old._log_probs()
+        none = self.logits == -math.inf  # where there is no choice, on either side
+        ratio = before.masked_fill(none, 0.0) - self._log_probs().masked_fill(none, 0.0)
+        return (before.exp() * ratio).sum(dim=(-2, -1))
 
     def mode(self) -> Tensor:
         """Return the likeliest choices (R, A)."""
@@ -126,6 +154,15 @@ class Bernoulli:
         """Return the entropy (R,)."""
         logits = self.logits
         return (functional.softplus(logits) - logits * logits.sigmoid()).sum(dim=-1)
+
+    def kept(self) -> Bernoulli:
+        """Return a copy that stays as it is when the network's weights change, without gradients."""
+        return Bernoulli(self.logits.detach().clone())
+
+    def divergence_from(self, old: Bernoulli) -> Tensor:
+        """Return KL(old || this) (R,)."""
+        rest = functional.softplus(self.logits) - functional.softplus(old.logits)
+        return (old.logits.sigmoid() * (old.logits - self.logits) + rest).sum(dim=-1)
 
     def mode(self) -> Tensor:
         """Return the likelier switches (R, A), int64."""

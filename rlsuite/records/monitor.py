@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from rlsuite.records.cards import card
 from rlsuite.records.files import open_unlinked, read_text, require_inside, write_atomically
 from rlsuite.records.progress import Progress
 from rlsuite.records.tensorboard import EventFile
+from rlsuite.records.weights_and_biases import WandbRun
 
 _RESERVED = ("step", "time_s", "kind", "nonfinite")
 _LARGEST_LOG = 1 << 32  # bytes
@@ -43,6 +44,7 @@ class Monitor:
             after it (by the process that was killed) is dropped, and so is a last line that the kill tore.
             None: a new run.
         elapsed_s: wall-clock seconds of the run before this process (`elapsed_s` of the earlier Monitor).
+        wandb: the project of Weights & Biases that is told, too; "" for none.
 
     Raises:
         UserError: the directory cannot be written, or a new run finds the log of an earlier one.
@@ -56,6 +58,7 @@ class Monitor:
         console: bool = True,
         resume_step: int | None = None,
         elapsed_s: float = 0.0,
+        wandb: str = "",
     ) -> None:
         self.run_dir = Path(run_dir)
         self._origin_s = time.monotonic() - elapsed_s
@@ -79,7 +82,9 @@ class Monitor:
             ) from error
         if console:
             self._progress = Progress(total_steps, start_step=resume_step or 0, start_elapsed_s=elapsed_s)
-        self._events = EventFile(events, resume_step=resume_step, note=self.note)
+        self._writers: list[EventFile | WandbRun] = [EventFile(events, resume_step=resume_step, note=self.note)]
+        if wandb:
+            self._writers.append(WandbRun(self.run_dir, wandb, note=self.note))
 
     def __enter__(self) -> Monitor:
         return self
@@ -127,22 +132,23 @@ class Monitor:
             self._file.flush()
         except OSError as error:
             raise self._write_failure(error) from error
-        self._events.scalars(step, {card(kind, name): value for name, value in values.items()})
+        cards = {card(kind, name): value for name, value in values.items()}
+        self._tell(lambda writer: writer.scalars(step, cards))
         for name, tensor in (histograms or {}).items():
             finite = tensor.detach()[torch.isfinite(tensor)].double().cpu().numpy()
             if finite.size:
-                self._events.histogram(step, card(kind, name), finite)
+                self._tell(lambda writer, name=name, finite=finite: writer.histogram(step, card(kind, name), finite))
         if self._progress is not None:
             self._progress.update(int(step), elapsed_s, kind, values)
         return values
 
     def image(self, step: int, name: str, picture: Tensor | np.ndarray) -> None:
         """Log a picture to TensorBoard: (H, W, 3) or (H, W, 1), uint8 in [0, 255] or float in [0, 1]."""
-        self._events.image(step, name, picture)
+        self._tell(lambda writer: writer.image(step, name, picture))
 
     def clip(self, step: int, name: str, frames: Sequence[np.ndarray], frames_per_second: float) -> None:
         """Log a short film to TensorBoard: frames (H, W, 3) uint8."""
-        self._events.clip(step, name, frames, frames_per_second)
+        self._tell(lambda writer: writer.clip(step, name, frames, frames_per_second))
 
     def about_run(self, config: Mapping[str, Any], command: str, commits: Sequence[str], step: int = 0) -> None:
         """Log to TensorBoard which run this is.
@@ -153,11 +159,11 @@ class Monitor:
             commits: of the source that has trained it, in turn.
             step: environment steps so far.
         """
-        self._events.about_run(step, config, command, commits)
+        self._tell(lambda writer: writer.about_run(step, config, command, commits))
 
     def run_ended(self, step: int) -> None:
         """Log to TensorBoard that the run is finished."""
-        self._events.run_ended(step)
+        self._tell(lambda writer: writer.run_ended(step))
 
     def note(self, text: str) -> None:
         """Print one line beside the progress display; nothing without a console."""
@@ -175,7 +181,7 @@ class Monitor:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._write_failure(error) from error
-        self._events.flush()
+        self._tell(lambda writer: writer.flush())
 
     def close(self) -> None:
         """End the display and close the files. May be called twice.
@@ -185,13 +191,17 @@ class Monitor:
         """
         if self._file.closed:
             return
-        self._events.close()
+        self._tell(lambda writer: writer.close())
         if self._progress is not None:
             self._progress.close()
         try:
             self._file.close()
         except OSError as error:
             raise self._write_failure(error) from error
+
+    def _tell(self, call: Callable[[EventFile | WandbRun], None]) -> None:
+        for writer in self._writers:
+            call(writer)
 
     def _write_failure(self, error: OSError) -> UserError:
         return UserError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
@@ -128,10 +129,8 @@ class Trainer:
         if steps != (self.resume_step or 0):
             self._log(monitor)
             self._save(monitor)
-        if steps == 0:
-            return ""
-        path = shlex.quote(str(self.run_dir))
-        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})"
+        path = shlex.quote(str(self.run_dir)) + trusted_arguments(self.config)
+        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})" if steps else ""
 
     @property
     def busy(self) -> bool:
@@ -261,9 +260,10 @@ class Trainer:
             batch=self.batch,
             config=to_plain(self.config),
         )
+        replay = f"python scripts/replay_failure.py {shlex.quote(str(path))}{trusted_arguments(self.config)}"
         raise UserError(
             f"{', '.join(names)} became non-finite by step {self.worker.steps}; state, batch and seed are in {path}.*;"
-            f" look at them with: python scripts/replay_failure.py {path}"
+            f" look at them with: {replay}"
         )
 
     def _evaluate(self, monitor: Monitor) -> None:

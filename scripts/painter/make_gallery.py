@@ -26,7 +26,8 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
-from scripts.paint_image import PaintConfig, as_bytes, paint
+from scripts.paint_image import PaintConfig, paint
+from scripts.painter.writing import as_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 
 import envs
 from envs.adapters.spaces import usable_action_space
-from rlsuite.errors import UserError
+from rlsuite.errors import BrokenEnvironmentError, UserError
 
 
 class Counting(gymnasium.Env):
@@ -178,6 +178,18 @@ class TestEnvPool:
         short, long = few.reset(seed=3)[0], many.reset(seed=3)[0]
         assert torch.equal(short, long[:2])
         assert not torch.equal(few.reset(seed=4)[0], short)
+
+    def test_a_step_that_raises_is_recorded(self, monkeypatch):
+        env = envs.make_vector("envpool:Hopper-v5", 2)
+        env.reset(seed=0)
+
+        def step(action):
+            raise RuntimeError("the pool has gone")
+
+        monkeypatch.setattr(env._pool, "step", step)
+        with pytest.raises(BrokenEnvironmentError, match="EnvPool's step raised RuntimeError: the pool has gone"):
+            env.step(torch.zeros(2, 3))
+        assert len(env.failures) == 1
 
     @pytest.mark.parametrize(
         ("env_id", "options", "message"),

@@ -153,6 +153,17 @@ def test_no_code_that_a_failure_record_names_is_imported(tmp_path, elsewhere, ca
     assert not (elsewhere / "imported").exists()
 
 
+def test_the_command_line_may_name_a_failure_records_agent(tmp_path, elsewhere, capsys):
+    path = tmp_path / "update-1"
+    config = {"agent": {"name": "elsewhere:Still"}, "env": {"id": "rlsuite/InvertedPendulum"}, "steps": 8}
+    record = {"kind": "update", "step": 1, "seed": 0, "nonfinite": [], "config": config}
+    path.with_suffix(".json").write_text(json.dumps(record))
+    save_file({"batch.reward": torch.zeros(1)}, path.with_suffix(".safetensors"))
+    run_script(replay_failure.main, [str(path), "agent=elsewhere:Still"])  # the record is no real one
+    assert (elsewhere / "imported").exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_what_older_runs_recorded_is_read_over(trained, tmp_path, capsys):
     folder = forged(trained, tmp_path, {"name": "ace", "target": "agents.ace.ACE"})
     arguments = [f"run={folder}", "episodes=2", "num_threads=1"]
@@ -169,6 +180,7 @@ def test_an_agent_of_ones_own_is_named_on_every_command_line(tmp_path, elsewhere
     name = "agent=elsewhere:Still"
     tiny = ["env=InvertedPendulum", "steps=64", "num_envs=2", "learning_starts=8", "evaluate.every=0", "num_threads=1"]
     assert run_script(train_agent.main, [name, *tiny, f"run_dir={folder}"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"evaluate_agent.py {folder} {name}")
     assert (elsewhere / "imported").exists()
     assert yaml.safe_load((folder / "config.yaml").read_text())["agent"]["name"] == "elsewhere:Still"
     agent_registry._trusted.clear()  # another process

@@ -44,7 +44,7 @@ def paint(*arguments):
 
 def test_a_photo_becomes_a_folder_of_files(photo, tmp_path, capsys):
     out = tmp_path / "out"
-    assert paint(photo, f"output={out}", "strokes=300", "refine_steps=5", "num_threads=1") == 0
+    assert paint(photo, f"output={out}", "strokes=300", "refine_steps=5", "num_threads=1", "long_side=90") == 0
     found = last_json(capsys)
     assert sorted(path.name for path in out.iterdir()) == [
         "painting.mp4",
@@ -165,12 +165,12 @@ def test_bad_input_is_refused_in_one_line(photo, tmp_path, capsys, monkeypatch):
 
 
 def test_what_fails_while_files_are_written_is_one_line_too(photo, tmp_path, capsys, monkeypatch):
-    from scripts import paint_image
+    from scripts.painter import writing
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(paint_image, "save_svg", full)
+    monkeypatch.setattr(writing, "save_svg", full)
     options = ["strokes=20", "refine=false", "num_threads=1"]
     assert paint(photo, f"output={tmp_path / 'out'}", *options) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -182,7 +182,7 @@ def test_only_the_files_written_are_listed_and_a_picture_is_drawn_once(photo, tm
     drawn = []
     plain_draw = StrokeList.draw
     monkeypatch.setattr(StrokeList, "draw", lambda self, scale=1.0: drawn.append(scale) or plain_draw(self, scale))
-    options = [f"output={tmp_path}", "strokes=20", "refine=false", "num_threads=1"]
+    options = [f"output={tmp_path}", "strokes=20", "refine=false", "num_threads=1", "long_side=90"]
     (tmp_path / "painting.mp4").write_text("old")
     assert paint(photo, *options, "video=none") == 0
     assert capsys.readouterr().out.splitlines()[-2] == f"{tmp_path}: painting.png, strokes.json, strokes.svg"
@@ -298,3 +298,46 @@ def test_painters_are_compared_on_a_folder(photo, tmp_path, capsys):
     assert found["mean"]["whole"]["psnr"] > found["mean"]["refined"]["psnr"] + 1.0
     assert run_script(compare_painters.main, [f"data={tmp_path}"]) == 2
     assert "holds no picture" in capsys.readouterr().err
+
+
+def test_canvas_palette_mask_print_and_preview(tmp_path, capsys):
+    from scripts import paint_image
+
+    rows = np.linspace(0, 255, 40, dtype=np.uint8)
+    Image.fromarray(np.stack([np.tile(rows, (30, 1))] * 3, axis=-1)).save(tmp_path / "ramp.png")
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:, :20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (tmp_path / "colours.txt").write_text("black\ngrey\nwhite\n")
+    keys = ["strokes=10", "refine_steps=45", "video=gif", "num_threads=1", "long_side=48", "canvas=#808080"]
+    more = [f"palette={tmp_path / 'colours.txt'}", f"mask={tmp_path / 'mask.png'}", "print=A6@30", "preview=true"]
+    folder = tmp_path / "out"
+    assert run_script(paint_image.main, [str(tmp_path / "ramp.png"), *keys, *more, f"output={folder}"]) == 0
+    with Image.open(folder / "painting.png") as painted:
+        assert max(painted.size) == round(148 / 25.4 * 30)
+    strokes = load_strokes(folder / "strokes.json")
+    assert max(strokes.height, strokes.width) == 48  # enlarged
+    assert strokes.ground == pytest.approx((128 / 255,) * 3, abs=1e-5)
+    assert set((strokes.strokes[:, 10:] * 255).round().flatten().tolist()) <= {0.0, 128.0, 255.0}
+    capsys.readouterr()
+    for wrong in ("canvas=ivroy", "palette=1", "print=A9@10", "mask=none.png", "canvas=white tiles=true"):
+        arguments = [str(tmp_path / "ramp.png"), *wrong.split(), f"output={tmp_path / 'wrong'}"]
+        assert run_script(paint_image.main, arguments) == 2, wrong
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_film_leaves_pictures_out_where_it_would_take_too_long(monkeypatch):
+    from scripts.painter import writing
+
+    now = [0.0]
+    monkeypatch.setattr(writing.time, "perf_counter", lambda: now[0])
+
+    def frames():
+        for number in range(10):
+            now[0] += 1.0
+            yield number
+
+    assert list(writing.in_time(frames(), 10, seconds=10.0)) == list(range(10))
+    now[0] = 0.0
+    shown = list(writing.in_time(frames(), 10, seconds=0.0))
+    assert shown == [9]

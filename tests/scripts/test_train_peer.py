@@ -41,6 +41,19 @@ def test_a_peer_leaves_a_run_that_plots_beside_ours(peer, tmp_path):
     assert records(folder) == rows
 
 
+@pytest.mark.parametrize("peer", ["ppo", "trpo"])
+def test_peers_that_learn_from_rollouts(peer, tmp_path):
+    if peer == "trpo":
+        pytest.importorskip("sb3_contrib")
+    folder = tmp_path / peer
+    assert run_script(train_peer.main, [f"peer={peer}", *TINY, f"run_dir={folder}"]) == 0
+    assert [row["step"] for row in records(folder)] == [2048]  # a whole rollout, and it is evaluated at its end
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["agent"]["action_noise_std"] is None
+    assert config["agent"]["learning_starts"] == 0
+    assert run_script(train_peer.main, [f"peer={peer}", *TINY, "learning_starts=3", f"run_dir={tmp_path / 'x'}"]) == 2
+
+
 def test_ours_and_the_peer_are_evaluated_alike_and_drawn_together(tmp_path, monkeypatch):
     asked = {}
 

@@ -244,8 +244,8 @@ def test_agents_and_tasks_that_do_not_go_together_are_refused(arguments, message
 def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
     import contextlib
 
+    from agents import training
     from agents.assembly import make_evaluation_env
-    from scripts import train_run
 
     arguments = ["agent=painter", "env=Painting", "preset=debug", "device=cpu", "env.start=mixed"]
     config, _ = compose_train(arguments)
@@ -254,7 +254,7 @@ def test_painters_are_judged_on_test_pictures_from_black_canvases(tmp_path):
     assert env.options.size == config.env.options["size"]
     assert config.env.options["start"] == "mixed"  # the run's own stay
     with contextlib.ExitStack() as stack:
-        trainer = train_run.make_trainer(config, tmp_path, stack)
+        trainer = training.make_trainer(config, tmp_path, stack)
         assert trainer.env.options.split == "train"
         assert trainer.env.options.start == "mixed"
         judge = trainer.make_evaluation_env()

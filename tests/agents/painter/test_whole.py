@@ -19,6 +19,7 @@ from agents.painter.windows import (
     random_shapes,
     worst_windows,
 )
+from renderers.paints import main_colours
 from renderers.soft import draw_soft
 from renderers.strokes import BRUSHES
 from rlsuite.errors import UserError
@@ -171,7 +172,9 @@ def test_strokes_that_stay_keep_adams_memory():
 @pytest.mark.parametrize("brush", ["bezier", "mixed", "triangle"])
 def test_a_picture_is_painted_with_few_strokes(brush):
     target, reports = picture(), []
-    painting = paint_whole(target, propose(), small(), brush, report=lambda *done: reports.append(done))
+    painting = paint_whole(
+        target, propose(), small(), brush, report=lambda seen: reports.append((seen.strokes, seen.share))
+    )
     assert 36 <= len(painting) <= 40
     assert painting.brush == brush
     assert exact_psnr(painting, target) > 19.0
@@ -209,8 +212,8 @@ def test_seconds_are_used_up_and_not_more():
 
 
 def test_an_interrupted_painting_keeps_what_it_has():
-    def interrupt(strokes, share):
-        if share > 0.6:
+    def interrupt(seen):
+        if seen.share > 0.6:
             raise KeyboardInterrupt
 
     target = picture()
@@ -262,3 +265,45 @@ def test_a_photograph_with_100_strokes_is_ahead_of_shape_search():
     target = read_photo(KODAK / "07.png", 256)
     painting = paint_whole(target, propose(), WholeConfig(strokes=100, steps=400))
     assert exact_psnr(painting, target) > 22.0
+
+
+def test_a_palette_is_kept_to_and_shapes_go_on(tmp_path):
+    target = picture()
+    palette = main_colours(target, 4)
+    painting = paint_whole(target, propose(), small(steps=120), limits=Limits(palette=palette))
+    colours = painting.strokes[:, 10:]
+    assert torch.cdist(colours, palette).amin(dim=1).max() < 1e-3
+    assert len(colours.unique(dim=0)) > 1
+    nearest = palette[torch.cdist(target.flatten(1).T, palette).argmin(dim=1)].T.view_as(target)
+    flat = decibels(float((nearest - target).square().mean()))
+    assert exact_psnr(painting, target) > flat  # strokes let others shine through
+
+
+def test_a_ground_saves_strokes_and_a_mask_draws_them():
+    target = picture()
+    ground = tuple(float(part) for part in target.mean(dim=(1, 2)))
+    few = {"strokes": 20, "steps": 40}
+    on_ground = paint_whole(target, propose(), small(**few, ground=ground))
+    assert exact_psnr(on_ground, target) > exact_psnr(paint_whole(target, propose(), small(**few)), target)
+    half = torch.full((1, *target.shape[1:]), 0.02)
+    half[..., : target.shape[2] // 2] = 1.0
+    masked, even = (
+        paint_whole(target, propose(), small(steps=100), importance=importance).draw() for importance in (half, None)
+    )
+
+    def error(drawn):
+        return float((drawn - target)[..., : target.shape[2] // 2].square().mean())
+
+    assert error(masked) < error(even)
+
+
+def test_what_is_seen_on_the_way_does_not_change_the_painting():
+    target, seen = picture(), []
+
+    def report(now):
+        if len(seen) < 3:
+            seen.append(now.painting().draw())
+
+    looked_at = paint_whole(target, propose(), small(), report=report)
+    assert torch.equal(looked_at.strokes, paint_whole(target, propose(), small()).strokes)
+    assert len(seen) == 3

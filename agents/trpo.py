@@ -1,0 +1,213 @@
+"""TRPO: trust region policy optimization (Schulman et al. 2015, arXiv:1502.05477).
+
+Once a rollout, the policy takes one step along the natural gradient: conjugate gradients solve F x = g with products of
+the divergence's curvature F and vectors, x is scaled so that the divergence would be `max_divergence`, and a
+backtracking line search shortens the step until the divergence is within it and the objective has grown; otherwise the
+policy stays. The value network learns by Adam in several passes. Defaults are sb3-contrib's; what is shared with PPO
+stands in agents/on_policy.py. Divergence is KL(old || new), as in the paper.
+
+Shapes: T steps, N environments, R rows, P numbers of the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.on_policy import Minibatch, OnPolicyAgent, standardized
+from agents.on_policy_config import OnPolicyConfig
+from rlsuite.errors import require, require_finite
+from rlsuite.nn.action_heads import ActionLaw
+from rlsuite.optim.clipping import clip_together
+from rlsuite.optim.state import adam
+from rlsuite.optim.step import take_step
+from rlsuite.replay.buffer import Transition
+from rlsuite.vector_env import EnvironmentFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRPOConfig(OnPolicyConfig):
+    """TRPO; what it shares with PPO stands in OnPolicyConfig.
+
+    Attributes:
+        max_divergence: delta, how far the policy may move in a rollout.
+        gradient_steps: of conjugate gradients.
+        damping: added to the curvature's diagonal.
+        curvature_rows: transitions that the curvature is estimated on; 0 for all of the rollout.
+        line_steps: step lengths that the line search tries.
+        line_shrink: each is this share of the one before.
+        passes: of the value network through each rollout.
+        minibatch_size: of the value network.
+        learning_rate: of the value network.
+        gradient_norm: of the value network; 0 for not.
+    """
+
+    max_divergence: float = 0.01
+    gradient_steps: int = 15
+    damping: float = 0.1
+    curvature_rows: int = 0
+    line_steps: int = 10
+    line_shrink: float = 0.8
+    passes: int = 10
+    minibatch_size: int = 128
+    learning_rate: float = 1e-3
+    gradient_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gradient_steps", "line_steps", "passes"):
+            require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
+        require(self.curvature_rows >= 0, f"agent.curvature_rows={self.curvature_rows}: use 0 (all) or more")
+        require_finite("agent.max_divergence", self.max_divergence, above=0.0)
+        require_finite("agent.damping", self.damping, low=0.0)
+        require(0.0 < self.line_shrink < 1.0, f"agent.line_shrink={self.line_shrink}: use a share between 0 and 1")
+
+
+class TRPO(OnPolicyAgent):
+    """An actor, stepped within a trust region, and a value network.
+
+    Arguments as Agent's.
+    """
+
+    Config: ClassVar[type[TRPOConfig]] = TRPOConfig
+    config: TRPOConfig
+
+    def __init__(
+        self, facts: EnvironmentFacts, config: TRPOConfig, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(facts, config, seed=seed, device=device)
+        self.critic_parameters: list[Tensor] = list(self.critic.parameters())
+        self.optimizers = {"value": adam(self.critic_parameters, config.learning_rate)}
+
+    def update(self, batch: Transition) -> dict[str, Tensor]:
+        """Learn from a rollout, every tensor (T, N, ...).
+
+        Returns:
+            0-d tensors: the objective's gain, the divergence, the share of the full step that was taken, losses.
+
+        Raises:
+            UserError: if every simulation failed at some time in it, so that there is nothing to learn from.
+        """
+        prepared, usable = self.prepare(batch)
+        used = Minibatch(*(tensor.index_select(0, usable) for tensor in prepared))
+        metrics = self._step_policy(used) | self._learn_values(prepared, usable)
+        self.learn_statistics(batch)
+        return metrics if self.log_std is None else metrics | {"std": self.log_std.detach().exp().mean()}
+
+    # -- the policy ---------------------------------------------------------------------------------------
+
+    def _step_policy(self, rollout: Minibatch) -> dict[str, Tensor]:
+        """Take a natural gradient's step as long as the trust region lets it."""
+        config = self.config
+        advantage = standardized(rollout.advantage) if config.standardize_advantages else rollout.advantage
+        rows = self._curvature_rows(rollout.observation)
+        with torch.no_grad():
+            old, old_rows = self._law(rollout.observation).kept(), self._law(rows).kept()
+
+        def objective() -> Tensor:
+            ratio = (self._law(rollout.observation).log_prob(rollout.action) - rollout.log_prob).exp()
+            return (ratio * advantage).mean()
+
+        before = objective()
+        gradient = flat(torch.autograd.grad(before, self.actor_parameters))
+        slope = torch.autograd.grad(
+            self._law(rows).divergence_from(old_rows).mean(), self.actor_parameters, create_graph=True
+        )
+
+        def curvature(vector: Tensor) -> Tensor:
+            along = (flat(slope) * vector).sum()
+            return flat(torch.autograd.grad(along, self.actor_parameters, retain_graph=True)) + config.damping * vector
+
+        direction = conjugate_gradients(curvature, gradient, config.gradient_steps)
+        length = (2.0 * config.max_divergence / (direction @ curvature(direction)).clamp_min(1e-12)).sqrt()
+        return self._search(direction * length, before.detach(), objective, rollout.observation, old)
+
+    @torch.no_grad()
+    def _search(
+        self, step: Tensor, before: Tensor, objective: Callable[[], Tensor], observation: Tensor, old: ActionLaw
+    ) -> dict[str, Tensor]:
+        """Move along a step (P,), shortened until the divergence is small enough and the objective has grown."""
+        config, start = self.config, flat(self.actor_parameters).clone()
+        share, nothing = 1.0, before.new_zeros(())
+        for _ in range(config.line_steps):
+            assign(self.actor_parameters, start + share * step)
+            gain, law = objective() - before, self._law(observation)
+            divergence = law.divergence_from(old).mean()
+            if bool((divergence <= config.max_divergence) & (gain > 0.0)):
+                return {
+                    "policy_gain": gain,
+                    "divergence": divergence,
+                    "step_share": nothing + share,
+                    "entropy": law.entropy().mean(),
+                }
+            share *= config.line_shrink
+        assign(self.actor_parameters, start)
+        entropy = self._law(observation).entropy().mean()
+        return {"policy_gain": nothing, "divergence": nothing, "step_share": nothing, "entropy": entropy}
+
+    def _law(self, observation: Tensor) -> ActionLaw:
+        return self.law(self.mean(observation))
+
+    def _curvature_rows(self, observation: Tensor) -> Tensor:
+        """Return the observations (R, D) that the curvature is estimated on, drawn where it is not all of them."""
+        wanted = self.config.curvature_rows
+        if not 0 < wanted < len(observation):
+            return observation
+        drawn = torch.randperm(len(observation), generator=self.stream.generator, device=observation.device)
+        return observation[drawn[:wanted]]
+
+    # -- the value ----------------------------------------------------------------------------------------
+
+    def _learn_values(self, prepared: Minibatch, usable: Tensor) -> dict[str, Tensor]:
+        config, losses = self.config, []
+        for _ in range(config.passes):
+            losses = []
+            for part in self.shuffled(usable):
+                value = self.value(prepared.observation.index_select(0, part))
+                loss = (value - prepared.value_target.index_select(0, part)).square().mean()
+                gradients = list(torch.autograd.grad(loss, self.critic_parameters))
+                if config.gradient_norm:
+                    clip_together(gradients, config.gradient_norm)
+                take_step(self.optimizers["value"], self.critic_parameters, gradients)
+                losses.append(loss.detach())
+        return {"value_loss": torch.stack(losses).mean()}  # of the last pass
+
+
+@torch.no_grad()
+def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
+    """Return x with A x = right approximately, of a symmetric, positive definite A known by its products alone.
+
+    Args:
+        product: vectors (P,) to A v (P,).
+        right: (P,).
+        steps: of the method; once the residual is nothing, further ones change nothing.
+    """
+    found, residual = torch.zeros_like(right), right.clone()
+    direction, squared = residual.clone(), residual @ residual
+    for _ in range(steps):
+        with torch.enable_grad():
+            image = product(direction)
+        going = squared > 1e-10
+        length = torch.where(going, squared / (direction @ image).clamp_min(1e-20), 0.0)
+        found = found + length * direction
+        residual = residual - length * image
+        following = residual @ residual
+        direction = residual + torch.where(going, following / squared.clamp_min(1e-20), 0.0) * direction
+        squared = following
+    return found
+
+
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors behind each other, (P,)."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+@torch.no_grad()
+def assign(parameters: Sequence[Tensor], values: Tensor) -> None:
+    """Put (P,) into parameters, in their order."""
+    for parameter, part in zip(parameters, values.split([parameter.numel() for parameter in parameters]), strict=True):
+        parameter.copy_(part.view_as(parameter))

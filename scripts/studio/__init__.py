@@ -1,0 +1,1 @@
+"""The painting studio: a page in a browser, served to this machine alone."""
