@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.quantization.codes import LARGEST_BITS, index_bits
+from envs.evaluation.quantization.codes import LARGEST_BITS, index_bits, pack, unpack
 from envs.evaluation.quantization.through import through
 from rlsuite.errors import require
 
@@ -50,6 +50,18 @@ class WeightRule(ABC):
     def quantize(self, weight: Tensor) -> Tensor:
         """Return the quantized weights, with gradients for the weights as if nothing had been done to them."""
         return through(self.values(*self.codes(weight.detach())), weight)
+
+    def pack(self, codes: Tensor) -> Tensor:
+        """Return codes as the bytes that a file holds."""
+        return pack(codes, self.bits)
+
+    def unpack(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return what pack() packed, int32, in its shape."""
+        return unpack(packed, self.bits, shape)
+
+    def fixed(self) -> WeightRule:
+        """Return the rule that a layer keeps which learns no more; this one, where there is nothing to learn in it."""
+        return self
 
 
 class CodebookWeights(WeightRule):

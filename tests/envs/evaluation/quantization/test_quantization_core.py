@@ -25,7 +25,9 @@ from envs.evaluation.quantization.rules import CodebookWeights, MaxAbsInput, Max
 from envs.evaluation.quantization.through import through
 from envs.evaluation.recipe import same_bits
 from rlsuite.errors import UserError
+from rlsuite.nn.ensemble import EnsembleLinear
 from rlsuite.nn.vision.blocks import WeightNormConv2d
+from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 
 def draw(*shape, seed=0):
@@ -207,11 +209,56 @@ def test_bits_by_place_and_by_name():
         bits_of_layers(network, usual, PlacesConfig(first=1), lowest=2)
 
 
-def test_weight_normalized_convolutions_are_not_taken_for_plain_ones():
-    network = nn.Sequential(WeightNormConv2d(1, 1, 3), nn.Linear(2, 2))
+def test_kinds_that_are_not_known_are_left_alone():
+    network = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Linear(2, 2))
     assert list(quantizable(network)) == ["1"]
     with pytest.raises(TypeError, match="no line in OPERATIONS"):
         QuantizedLayer(network[0], MaxAbsWeights(8))
+
+
+def test_a_weight_normalized_convolution_is_quantized_by_what_it_computes_with():
+    torch.manual_seed(0)
+    layer, inputs = WeightNormConv2d(2, 3, 3, padding=1), draw(2, 2, 5, 5)
+    with torch.no_grad():
+        layer.scale.mul_(torch.tensor([1.0, 5.0, 0.2]).view(-1, 1, 1, 1))
+    effective = layer.weight * (layer.scale / layer.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+    rule = MaxAbsWeights(4)
+    expected = functional.conv2d(inputs, rule.values(*rule.codes(effective.detach())), layer.bias, padding=1)
+    learned = QuantizedLayer(layer, rule)
+    torch.testing.assert_close(learned(inputs), expected, rtol=0, atol=0)
+    learned(inputs).square().sum().backward()
+    assert layer.scale.grad.abs().min() > 0  # through the norm, to both parameters
+    assert layer.weight.grad.abs().sum() > 0
+    packed = pack_layers(nn.Sequential(learned))
+    assert same_bits(packed(inputs).detach(), expected.detach())
+    assert sorted(packed.state_dict()) == ["0.codes", "0.layer.bias", "0.scale"]
+
+
+STACKS = {"plain": EnsembleLinear, "weight-normalized": EnsembleWeightNormLinear}
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_stacked_members_are_quantized_each_for_itself(kind):
+    layer, inputs = STACKS[kind](3, 5, 4, generator=torch.Generator().manual_seed(1)), draw(3, 7, 5)
+    with torch.no_grad():
+        (layer.weight if kind == "plain" else layer.scale).mul_(torch.tensor([1.0, 30.0, 0.01]).view(3, 1, 1))
+    weight = (layer.weight if kind == "plain" else layer.weight()).detach()
+    assert list(quantizable(nn.Sequential(layer))) == ["0"]
+    rule, learned = MaxAbsWeights(4), QuantizedLayer(layer, MaxAbsWeights(4), MaxAbsInput(6))
+    outputs = learned(inputs)
+    for member in range(3):
+        own = rule.values(*rule.codes(weight[member]))
+        expected = torch.addmm(layer.bias[member], MaxAbsInput(6)(inputs[member]), own)
+        torch.testing.assert_close(outputs[member], expected)
+    assert same_bits(learned(inputs[1:], slice(1, 3)), outputs[1:])
+    outputs.sum().backward()
+    packed = pack_layers(nn.Sequential(learned))[0]
+    assert same_bits(packed(inputs), outputs.detach())
+    assert same_bits(packed(inputs[:1], slice(0, 1)), outputs[:1].detach())
+    assert packed.codes.numel() == packed_bytes(4, 60)
+    assert packed.scale.shape == (3,)
+    assert (packed.weight_bits, packed.input_bits) == (4, 6)
+    torch.testing.assert_close(QuantizedLayer(layer, None)(inputs), layer(inputs))
 
 
 @pytest.mark.parametrize(
