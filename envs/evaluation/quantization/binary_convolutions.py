@@ -42,7 +42,7 @@ class XnorLayer(nn.Module):
         super().__init__()
         require_choice("scale", scale, SCALES)
         self.layer, weight, self.bias = without_weights(layer)
-        self.weight, self.input_rule, self.shared = nn.Parameter(weight.detach().clone()), input_rule, scale == "layer"
+        self.weight, self.input_rule, self.shared = nn.Parameter(weight), input_rule, scale == "layer"
         self.weight_bits, self.input_bits = 1, FLOAT_BITS if input_rule is None else input_rule.bits
 
     def scale(self) -> Tensor:

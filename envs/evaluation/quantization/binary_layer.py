@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from envs.evaluation.quantization.binary import clipped_sign, sharpened_sign, signs, xnor_conv2d, xnor_linear
 from envs.evaluation.quantization.codes import pack_signs, unpack_signs
-from envs.evaluation.quantization.layer import OPERATIONS
+from envs.evaluation.quantization.layer import EFFECTIVE, OPERATIONS, PLAIN, STACKED, effective_weight
 from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule
 from envs.evaluation.quantization.through import through
+from rlsuite.errors import require
 
 BACKENDS = ("float", "popcount")
 SMALLEST_DEVIATION = 1e-8
@@ -81,17 +82,20 @@ def by_filter(numbers: Tensor, layer: nn.Module) -> Tensor:
 
 
 def without_weights(layer: nn.Module) -> tuple[nn.Module, Tensor, nn.Parameter | None]:
-    """Return a copy of a layer that has neither weights nor bias, what its weights were, and its bias.
+    """Return a copy of a layer that has neither weights nor bias, the weight it computed with, and its bias.
 
     Raises:
+        UserError: for stacked layers, whose members have no weights of their own here.
         TypeError: for a layer that OPERATIONS does not know.
     """
     if type(layer) not in OPERATIONS:
         raise TypeError(f"{type(layer).__name__} has no line in OPERATIONS")
+    require(not isinstance(layer, STACKED), "stacked layers have no binary form; use the plain layers of one policy")
+    weight = effective_weight(layer).detach().clone()
     layer = copy.deepcopy(layer)
-    weight, bias = layer.weight, layer.bias
-    assert isinstance(weight, Tensor)
-    del layer.weight
+    bias = layer.bias
+    for name in EFFECTIVE.get(type(layer), PLAIN).parameters:
+        delattr(layer, name)
     layer.register_parameter("bias", None)
     return layer, weight, bias if isinstance(bias, nn.Parameter) else None
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from envs.evaluation.quantization.binary_convolutions import pack_binary_layers
 from envs.evaluation.quantization.binary_layer import SignInput, StandardizedInput
+from envs.evaluation.quantization.layer import effective_weight
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rotated import CYCLES, RotatedLayer, improve_rotations, sharpen
 from envs.evaluation.quantization.rules import FLOAT_BITS
@@ -110,11 +111,10 @@ class RBNN(Transform):
                 bits.weights == 1 and bits.inputs in (1, FLOAT_BITS),
                 f"bits of {path}: {bits.weights} and {bits.inputs}; RBNN has weights of 1 bit and inputs of 1 or 32",
             )
-            weight = module.get_submodule(path).weight
-            assert isinstance(weight, torch.Tensor)
+            weight = effective_weight(module.get_submodule(path)).detach()
             require(bool(torch.isfinite(weight).all()), f"{path}: its weights are not finite; train the network again")
-            alone = isinstance(module.get_submodule(path), nn.Conv2d) and weight[0, 0].numel() == 1
-            if alone and not self.config.pointwise and not any(fnmatch.fnmatchcase(path, name) for name in named):
+            pointwise = weight.dim() == 4 and weight[0, 0].numel() == 1
+            if pointwise and not self.config.pointwise and not any(fnmatch.fnmatchcase(path, name) for name in named):
                 del found[path]
         require(bool(found), "no layer is left to binarize beside the first, the last and those of 1x1; see places")
         return {"layers": {path: list(bits) for path, bits in found.items()}}

@@ -111,8 +111,8 @@ class RotatedLayer(nn.Module):
         count = weight[0].numel()
         require(count >= 2, "a filter of one weight has no binary form; leave its layer out by layers=")
         self.input_rule, self.rotated, self.detached = input_rule, rotated, detached
-        self.weight, self.bias = nn.Parameter(weight.detach().clone()), bias
-        self.scale = nn.Parameter(weight.detach().abs().flatten(1).mean(1))
+        self.weight, self.bias = nn.Parameter(weight), bias
+        self.scale = nn.Parameter(weight.abs().flatten(1).mean(1))
         self.weight_bits, self.input_bits = 1, input_rule.bits
         self.sharpness: float | None = None
         self.slope = 1.0
