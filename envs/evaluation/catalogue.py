@@ -14,5 +14,6 @@ EVALUATIONS: dict[str, str] = {
     "pruning/random": "envs.evaluation.pruning.random:Random",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+    "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",
     "quantization/rbnn": "envs.evaluation.quantization.rbnn:RBNN",
 }
