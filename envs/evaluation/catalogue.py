@@ -14,4 +14,5 @@ EVALUATIONS: dict[str, str] = {
     "pruning/random": "envs.evaluation.pruning.random:Random",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+    "quantization/sat": "envs.evaluation.quantization.sat:SAT",
 }
