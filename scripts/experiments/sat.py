@@ -61,7 +61,7 @@ class Numbers:
 
     Attributes:
         seeds: how many: 0, 1, ...
-        epochs: passes over the pairs of each imitation.
+        imitation_steps: minibatches of each imitation.
         steps: minibatches of each of an actor's two rounds of learning.
         states: visited for each round.
         episodes: scored.
@@ -72,7 +72,7 @@ class Numbers:
     """
 
     seeds: int = 3
-    epochs: int = 6
+    imitation_steps: int = 210
     steps: int = 400
     states: int = 10_000
     episodes: int = 10
@@ -82,17 +82,17 @@ class Numbers:
     return_bar: float = 0.95
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "steps", "states", "episodes", "training_steps"):
+        for name in ("seeds", "imitation_steps", "steps", "states", "episodes", "training_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 
 
-DEBUG = Numbers(seeds=1, epochs=1, steps=2, states=64, episodes=1, training_steps=300)
+DEBUG = Numbers(seeds=1, imitation_steps=2, steps=2, states=64, episodes=1, training_steps=300)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Imitate, quantize, measure, and test the claims."""
     seeds = tuple(range(numbers.seeds))
-    errors = by_row(jobs.grid(imitate, arms=("pairs",), seeds=seeds, epochs=numbers.epochs)["pairs"])
+    errors = by_row(jobs.grid(imitate, arms=("pairs",), seeds=seeds, steps=numbers.imitation_steps)["pairs"])
     actors, minutes = {}, {}
     for name, run in trained_subjects(TASKS, jobs, steps=numbers.training_steps).items():
         inputs = {key: getattr(numbers, key) for key in ("steps", "states", "episodes")}
@@ -112,7 +112,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
             "costs": {name: found[0]["costs"] for name, found in actors.items()},
             "subject_minutes": minutes,
         },
-        full_scale="python scripts/reproduce.py paper=sat seeds=10 epochs=20 steps=2000 states=20000 episodes=20",
+        full_scale="python scripts/reproduce.py paper=sat seeds=10 imitation_steps=700 steps=2000 states=20000",
     )
 
 
@@ -199,12 +199,12 @@ def pairs(seed: int) -> Pairs:
     return Pairs(train, test)
 
 
-def imitate(arm: str, seed: int, folder: Path, epochs: int) -> dict[str, float]:
+def imitate(arm: str, seed: int, folder: Path, steps: int) -> dict[str, float]:
     """Return the error of every row: bits and arm."""
     task = pairs(seed)
     module = build_plain_policy(STUDENT, seed=derive_seed(seed, "student"))
     subject = Subject(module, task.source("test").tensors["input"][:1], task, policy_base(STUDENT))
-    learning = teaching(epochs * PAIRS // BATCH_SIZE, rounds=1)
+    learning = teaching(steps, rounds=1)
     rows = {f"{bits}-{name}": {"bits": bits, **changes} for bits in WIDTHS for name, changes in ARMS.items()}
     rows[f"4-{PAPERS}"] = {"bits": 4, "fan": "outputs"}
     rows["float"] = {"bits": 32}
@@ -246,7 +246,7 @@ def quantized(subject: Subject, changes: Mapping[str, Any], learning: TeachConfi
 def teaching(steps: int, *, rounds: int) -> TeachConfig:
     """Return how all networks learn here."""
     fit = FitConfig(
-        steps=max(1, steps),
+        steps=steps,
         batch_size=BATCH_SIZE,
         optimizer=OptimizerConfig(learning_rate=1e-3),
         schedule=ScheduleConfig(kind="cosine"),

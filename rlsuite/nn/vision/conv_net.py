@@ -1,6 +1,7 @@
 """A small convolutional network from pictures to numbers: a policy's eye, or a classifier of digits.
 
-    (B, C, H, W) -> [Conv3x3, ReLU] x len(widths) -> flatten -> Linear, ReLU -> Linear -> (B, outputs)
+    (B, C, H, W) -> [Conv3x3, BatchNorm if asked for, ReLU] x len(widths)
+        -> flatten, or the mean over pixels -> Linear, ReLU -> Linear -> (B, outputs)
 
 Shapes: B batch, C channels, H and W sides of a picture, F features.
 """
@@ -24,11 +25,15 @@ class ConvNetConfig:
         widths: channels of each convolution.
         strides: of each convolution; () for 2, which halves the sides, in all.
         hidden: F, units of the layer before the last; 0 for none.
+        batch_norm: batch normalization behind every convolution.
+        pool: the mean over pixels instead of all of them.
     """
 
     widths: tuple[int, ...] = (32, 64, 64)
     strides: tuple[int, ...] = ()
     hidden: int = 128
+    batch_norm: bool = False
+    pool: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -63,10 +68,11 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = [FromBytes()]
         strides = config.strides or (2,) * len(config.widths)
         for wide, stride in zip(config.widths, strides, strict=True):
-            layers += [nn.Conv2d(channels, wide, 3, stride=stride, padding=1), nn.ReLU()]
+            layers.append(nn.Conv2d(channels, wide, 3, stride=stride, padding=1, bias=not config.batch_norm))
+            layers += [*[nn.BatchNorm2d(wide)] * config.batch_norm, nn.ReLU()]
             channels, height, width = wide, -(-height // stride), -(-width // stride)
-        layers.append(nn.Flatten())
-        features = channels * height * width
+        layers += [*[nn.AdaptiveAvgPool2d(1)] * config.pool, nn.Flatten()]
+        features = channels * (1 if config.pool else height * width)
         if config.hidden:
             layers += [nn.Linear(features, config.hidden), nn.ReLU()]
             features = config.hidden
