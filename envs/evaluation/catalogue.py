@@ -16,4 +16,5 @@ EVALUATIONS: dict[str, str] = {
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
     "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",
     "quantization/rbnn": "envs.evaluation.quantization.rbnn:RBNN",
+    "quantization/sat": "envs.evaluation.quantization.sat:SAT",
 }

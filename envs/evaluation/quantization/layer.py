@@ -210,10 +210,14 @@ class PackedLayer(_WithRules):
         """Map what the layer maps; `members` of a stack runs only those."""
         return self.run(inputs, self.weight, members)
 
-    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
-        super()._load_from_state_dict(*arguments, **keywords)
+    def refresh(self) -> None:
+        """Compute the weights anew after codes or scale were changed."""
         assert self.weight_rule is not None
         self.weight = self._values(self.weight_rule)
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*arguments, **keywords)
+        self.refresh()
 
 
 def pack_layers(module: nn.Module) -> nn.Module:

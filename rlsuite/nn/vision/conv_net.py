@@ -1,6 +1,7 @@
 """A small convolutional network from pictures to numbers: a policy's eye, or a classifier of digits.
 
-    (B, C, H, W) -> [Conv3x3, ReLU] x len(widths) -> flatten -> Linear, ReLU -> Linear -> (B, outputs)
+    (B, C, H, W) -> [Conv3x3, BatchNorm if asked for, ReLU] x len(widths)
+        -> flatten, or the mean over pixels -> Linear, ReLU -> Linear -> (B, outputs)
 
 With batch_norm=True every convolution is followed by BatchNorm and has no bias: the painter's actor
 (agents/painter/networks.py, kind "small") is such a network with hidden=0 and squash=sigmoid.
@@ -30,6 +31,7 @@ class ConvNetConfig:
         hidden: F, units of the layer before the last; 0 for none.
         batch_norm: BatchNorm behind every convolution.
         squash: of what comes out: "tanh", "sigmoid" or "none".
+        pool: the mean over pixels instead of all of them.
     """
 
     widths: tuple[int, ...] = (32, 64, 64)
@@ -37,6 +39,7 @@ class ConvNetConfig:
     hidden: int = 128
     batch_norm: bool = False
     squash: str = "none"
+    pool: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -78,8 +81,8 @@ class ConvNet(nn.Module):
                 layers.append(nn.Conv2d(channels, wide, 3, stride=stride, padding=1))
             layers.append(nn.ReLU())
             channels, height, width = wide, -(-height // stride), -(-width // stride)
-        layers.append(nn.Flatten())
-        features = channels * height * width
+        layers += [*[nn.AdaptiveAvgPool2d(1)] * config.pool, nn.Flatten()]
+        features = channels * (1 if config.pool else height * width)
         if config.hidden:
             layers += [nn.Linear(features, config.hidden), nn.ReLU()]
             features = config.hidden
