@@ -12,6 +12,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",
+    "quantization/addernet": "envs.evaluation.quantization.addernet:AdderNet",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
     "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",

@@ -1,11 +1,11 @@
 """Quantization Networks (arXiv:1911.09464), small: soft steps harden while they learn, and nothing is lost by it.
 
 A float network (a convolution, two quantized ones and a quantized layer with BatchNorm and ReLU, a last layer) learns
-scikit-learn's digits of 8x8 pixels. Its weights become ternary, and of five and seven levels, in three ways from the
+scikit-learn's digits of 8x8 pixels. Its weights become ternary, and of seven levels, in three ways from the
 same clusters: rounded and no more, learned straight through the hard steps, and learned as steps that harden (T from 10
-to 250). Over the learning the accuracies with soft and with hard steps are compared. Then TD3's actors of HalfCheetah
-and Hopper (`subjects.py`; their training is not in the minutes) get ternary weights and inputs of 4 bits, and one of
-them, once, every combination of 1, 2 and 3 bits of weights with 1, 2, 4 and 32 of inputs.
+to 250). Over the learning the accuracies with soft and with hard steps are compared. Then TD3's actor of HalfCheetah
+(`subjects.py`; its training is not in the minutes) gets ternary weights and inputs of 4 bits, and once every
+combination of 1, 2 and 3 bits of weights with 1, 2, 4 and 32 of inputs.
 
 Claims: ternary networks are nearly as accurate as float ones, more than rounded ones in every seed and by two points on
 the mean, and not much less than those learned straight through; soft and hard agree at T = 250; actors keep nine tenths
@@ -47,13 +47,11 @@ from rlsuite.methods import choose
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
-from scripts.experiments.subjects import STEPS, TASKS, subject_of, trained_subjects
+from scripts.experiments.subjects import STEPS, subject_of, trained_subjects
 from scripts.experiments.training_runs import training_minutes
 
-GRIDS = ("ternary", "pm2", "pm4")
-WEIGHTS, INPUTS = ("binary", "ternary", "pm4"), (1, 2, 4, 32)
+GRIDS = ("ternary", "pm4")
 WATCHED = (1, 2, 5, 10, 25)  # epochs after which soft and hard are compared
-TABLE = "half_cheetah_td3"
 LAST = "after norms"
 
 
@@ -68,9 +66,12 @@ class Numbers:
         float_epochs: from which the float networks learn.
         epochs: from which each quantized one learns.
         batch_size: pictures of a minibatch.
+        actors: keys of `subjects.TASKS`; the first one's table is made.
         steps: minibatches of each of an actor's two rounds of learning.
         states: visited for each round.
         episodes: scored.
+        table_levels: of the weights in the table, "binary", "ternary", ...
+        table_bits: of the inputs in the table.
         training_steps: of the actors; others than the committed ones are for debugging.
         float_bar: points that ternary networks may lose, in every seed.
         rounding_bar: points above rounded ones on the mean; in every seed they must be above 0.
@@ -85,9 +86,12 @@ class Numbers:
     float_epochs: int = 15
     epochs: int = 25
     batch_size: int = 64
+    actors: tuple[str, ...] = ("half_cheetah_td3",)
     steps: int = 400
     states: int = 10_000
     episodes: int = 10
+    table_levels: tuple[str, ...] = ("binary", "ternary", "pm4")
+    table_bits: tuple[int, ...] = (1, 2, 4, 32)
     training_steps: int = STEPS
     float_bar: float = 1.2
     rounding_bar: float = 2.0
@@ -111,6 +115,8 @@ DEBUG = Numbers(
     steps=2,
     states=64,
     episodes=1,
+    table_levels=("ternary",),
+    table_bits=(4,),
     training_steps=300,
 )
 
@@ -123,12 +129,12 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     accuracy = {row: tuple(one["accuracy"][row] for one in found) for row in found[0]["accuracy"]}
     gaps = {row: tuple(one["gaps"][row] for one in found) for row in found[0]["gaps"]}
     actors, minutes, table = {}, {}, {}
-    for name, run in trained_subjects(TASKS, jobs, steps=numbers.training_steps).items():
+    for name, run in trained_subjects(numbers.actors, jobs, steps=numbers.training_steps).items():
         acting = {key: getattr(numbers, key) for key in ("steps", "states", "episodes")}
         actors[name] = jobs.grid(quantize_actor, arms=(f"{name}-ternary-4",), seeds=seeds, run=str(run), **acting)
         actors[name] = actors[name][f"{name}-ternary-4"]
-        if name == TABLE:
-            arms = tuple(f"{name}-{levels}-{bits}" for levels in WEIGHTS for bits in INPUTS)
+        if name == numbers.actors[0]:
+            arms = tuple(f"{name}-{levels}-{bits}" for levels in numbers.table_levels for bits in numbers.table_bits)
             table = {
                 arm: one[0]
                 for arm, one in jobs.grid(quantize_actor, arms=arms, seeds=(0,), run=str(run), **acting).items()
@@ -150,7 +156,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
         },
         full_scale=(
             "python scripts/reproduce.py paper=quantization_networks seeds=10 epochs=100 steps=2000 states=20000 "
-            "episodes=20"
+            "episodes=20 actors=[half_cheetah_td3,hopper_td3]"
         ),
     )
 
