@@ -25,6 +25,7 @@ QUICK = {
     "rbnn.teach.fit.steps": 30,
     "rbnn.teach.fit.batch_size": 32,
     "rbnn.teach.fit.schedule.warmup": 0,
+    "rbnn.teach.fit.optimizer.name": "adam",  # the network has no normalization
     "rbnn.teach.fit.optimizer.learning_rate": 0.05,
 }
 
