@@ -81,15 +81,15 @@ class Numbers:
     """
 
     seeds: int = 3
-    widths: tuple[int, ...] = (32, 64, 64)
-    hidden: int = 128
+    widths: tuple[int, ...] = (16, 32, 32)
+    hidden: int = 64
     float_epochs: int = 15
     epochs: int = 25
     batch_size: int = 64
     actors: tuple[str, ...] = ("half_cheetah_td3",)
-    steps: int = 400
-    states: int = 10_000
-    episodes: int = 10
+    steps: int = 200
+    states: int = 5_000
+    episodes: int = 5
     table_levels: tuple[str, ...] = ("binary", "ternary", "pm4")
     table_bits: tuple[int, ...] = (1, 2, 4, 32)
     training_steps: int = STEPS
@@ -102,7 +102,7 @@ class Numbers:
     def __post_init__(self) -> None:
         for name in ("seeds", "hidden", "float_epochs", "epochs", "batch_size", "steps", "states", "episodes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
-        require(len(self.widths) == 3, f"widths={list(self.widths)}: give three, such as [32,64,64]")
+        require(len(self.widths) == 3, f"widths={list(self.widths)}: give three, such as [16,32,32]")
 
 
 DEBUG = Numbers(
@@ -155,7 +155,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
             "subject_minutes": minutes,
         },
         full_scale=(
-            "python scripts/reproduce.py paper=quantization_networks seeds=10 epochs=100 steps=2000 states=20000 "
+            "python scripts/reproduce.py paper=quantization_networks seeds=10 widths=[32,64,64] hidden=128 epochs=100 steps=2000 states=20000 "
             "episodes=20 actors=[half_cheetah_td3,hopper_td3]"
         ),
     )
