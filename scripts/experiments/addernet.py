@@ -72,7 +72,7 @@ class Numbers:
     epochs: int = 20
     batch_size: int = 64
     painter_width: int = 32
-    painter_steps: int = 200
+    painter_steps: int = 100
     scenes: int = 32
     states: int = 4096
     product_bar: float = 2.0

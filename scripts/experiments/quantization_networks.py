@@ -155,8 +155,8 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
             "subject_minutes": minutes,
         },
         full_scale=(
-            "python scripts/reproduce.py paper=quantization_networks seeds=10 widths=[32,64,64] hidden=128 epochs=100 steps=2000 states=20000 "
-            "episodes=20 actors=[half_cheetah_td3,hopper_td3]"
+            "python scripts/reproduce.py paper=quantization_networks seeds=10 widths=[32,64,64] hidden=128 epochs=100 "
+            "steps=2000 states=20000 episodes=20 actors=[half_cheetah_td3,hopper_td3]"
         ),
     )
 

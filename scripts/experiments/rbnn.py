@@ -81,7 +81,7 @@ class Numbers:
     epochs: int = 25
     batch_size: int = 64
     learning_rate: float = 0.05
-    painter_steps: int = 400
+    painter_steps: int = 100
     scenes: int = 32
     states: int = 4096
     small_gain_bar: float = 0.025
