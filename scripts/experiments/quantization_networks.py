@@ -87,7 +87,7 @@ class Numbers:
     epochs: int = 25
     batch_size: int = 64
     actors: tuple[str, ...] = ("half_cheetah_td3",)
-    steps: int = 200
+    steps: int = 1500
     states: int = 5_000
     episodes: int = 5
     table_levels: tuple[str, ...] = ("binary", "ternary", "pm4")

@@ -222,7 +222,7 @@ def cluster_thresholds(values: Tensor, levels: Sequence[int]) -> Tensor:
     flat = values.detach().flatten().double().sort().values
     flat = flat[:: -(-len(flat) // CLUSTERED)]
     cut = int(TRIMMED * len(flat))
-    flat = flat[cut : len(flat) - cut]
+    flat = flat[cut : len(flat) - cut].contiguous()
     different = flat.unique()
     if len(different) < len(levels):
         steps = torch.tensor(levels, dtype=torch.float32)
