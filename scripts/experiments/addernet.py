@@ -73,8 +73,8 @@ class Numbers:
     batch_size: int = 64
     painter_width: int = 32
     painter_steps: int = 100
-    scenes: int = 32
-    states: int = 4096
+    scenes: int = 16
+    states: int = 1024
     product_bar: float = 2.0
     other_bar: float = 4.0
     painting_bar: float = 0.9
