@@ -1,7 +1,8 @@
 """Layers of signs: how inputs become signs, what a layer is once it has learned, and the two ways it computes.
 
 Outputs are whole sums of products of signs, times a scale a filter, plus the bias. The sums are exact in float32 as in
-integers (up to 2^24 terms), so both backends, and the layer that learned, give the same bits.
+integers (up to 2^24 terms; of convolutions that multiply and add, as torch's on a CPU do), so both backends, and the
+layer that learned, give the same bits.
 
 Shapes: B batch, O filters, n weights of a filter.
 """
