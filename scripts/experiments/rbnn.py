@@ -81,9 +81,9 @@ class Numbers:
     epochs: int = 25
     batch_size: int = 64
     learning_rate: float = 0.05
-    painter_steps: int = 100
+    painter_steps: int = 50
     scenes: int = 32
-    states: int = 4096
+    states: int = 1024
     small_gain_bar: float = 0.025
     large_gain_bar: float = 0.010
     flips_bar: float = 0.05
