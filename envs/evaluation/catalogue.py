@@ -12,6 +12,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",
+    "quantization/adabits": "envs.evaluation.quantization.adabits:AdaBits",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.quantization.layer import QuantizedLayer, effective_weight, quantizable
+from envs.evaluation.quantization.layer import (
+    EFFECTIVE,
+    OPERATIONS,
+    PLAIN,
+    QuantizedLayer,
+    effective_weight,
+    quantizable,
+)
 from envs.evaluation.quantization.measure import followed_by_normalization, measure_inputs
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule, WeightRule
@@ -31,12 +38,14 @@ class Place:
     """How one layer is quantized.
 
     Attributes:
+        path: of the layer.
         bits: of its weights and inputs.
         fan: what its weights' variance is one over; 0 where they are not rescaled.
         signed: whether it takes in negative numbers.
         pictures: whether its inputs are pictures, which stay as they are.
     """
 
+    path: str
     bits: Bits
     fan: int
     signed: bool
@@ -123,7 +132,9 @@ def places_of(module: nn.Module, plan: Any, *, lowest: int = 1) -> dict[str, Pla
         raise UserError("its plan is damaged: its fans and signs are not said")
     if not all(type(fan) is int and fan >= 1 for fan in fans.values()):
         raise UserError("its plan is damaged: a fan is a whole number")
-    return {path: Place(bits, fans.get(path, 0), path in signed, path in pictures) for path, bits in layers.items()}
+    return {
+        path: Place(path, bits, fans.get(path, 0), path in signed, path in pictures) for path, bits in layers.items()
+    }
 
 
 def require_alpha(alpha: float, subject: Subject) -> None:
@@ -155,13 +166,15 @@ def without_decay(module: nn.Module, config: TeachConfig, *own: GroupConfig) -> 
     """Return the optimizer of a teaching, with no weight decay but on the weights of dense layers.
 
     Args:
-        module: whose biases, normalizations, alphas and depthwise convolutions have none.
+        module: whose biases, normalizations, alphas and grouped convolutions have none.
         config: the teaching.
         own: groups before these.
     """
-    depthwise = [part for part in module.modules() if isinstance(part, CONVOLUTIONS) and part.groups > 1]
-    spared = {id(part.weight) for part in depthwise if isinstance(getattr(part, "weight", None), Tensor)}
-    names = [name for name, value in module.named_parameters() if value.dim() <= 1 or id(value) in spared]
+    decayed = set()
+    for part in module.modules():
+        if type(part) in OPERATIONS and getattr(part, "groups", 1) == 1:
+            decayed |= {id(getattr(part, name, None)) for name in EFFECTIVE.get(type(part), PLAIN).parameters}
+    names = [name for name, value in module.named_parameters() if id(value) not in decayed]
     optimizer = config.fit.optimizer
     groups = (GroupConfig(names=tuple(names), weight_decay=0.0),) if names and optimizer.weight_decay else ()
     return replace(optimizer, groups=(*own, *groups, *optimizer.groups))
