@@ -21,7 +21,7 @@ from envs.evaluation.quantization.measure import followed_by_normalization, meas
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule, WeightRule
 from envs.evaluation.quantization.uniform import calibrating, fan_of, require_finite_weights
-from envs.evaluation.subject import CONVOLUTIONS, Subject
+from envs.evaluation.subject import BATCH_NORMALIZATIONS, CONVOLUTIONS, Subject
 from envs.evaluation.transform import TeachConfig
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError, require
@@ -149,7 +149,8 @@ def require_alpha(alpha: float, subject: Subject) -> None:
 def calibrate(subject: Subject, share: float, batch_size: int, seed: int) -> None:
     """Set every alpha of a subject's network to a share of the largest input of the first batch.
 
-    Layer after layer: a layer's inputs are what it will take in, the layers before it clipped already.
+    Layer after layer: a layer's inputs are what it will take in, the layers before it clipped already, and batch
+    normalizations by the batch: their statistics are of other weights.
 
     Raises:
         UserError: if there are no examples.
@@ -158,8 +159,16 @@ def calibrate(subject: Subject, share: float, batch_size: int, seed: int) -> Non
     require(len(source) >= 1, "there are no examples to measure on; give the task some")
     index = minibatch(derive_seed(seed, "calibration"), 0, len(source), min(batch_size, len(source)), "epochs")
     device = next(subject.module.parameters()).device
-    with calibrating(subject.module.eval(), share):
-        subject.module(source.examples(index)["input"].to(device))
+    module = subject.module.eval()
+    norms = [part for part in module.modules() if isinstance(part, BATCH_NORMALIZATIONS)]
+    statistics = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    with calibrating(module, share):
+        for norm in norms:
+            norm.train()
+        module(source.examples(index)["input"].to(device))
+    for norm, before in zip(norms, statistics, strict=True):
+        norm.load_state_dict(before, strict=False)
+    module.eval()
 
 
 def without_decay(module: nn.Module, config: TeachConfig, *own: GroupConfig) -> OptimizerConfig:

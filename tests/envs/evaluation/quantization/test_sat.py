@@ -11,6 +11,7 @@ from envs.evaluation.quantization.codes import packed_bytes
 from envs.evaluation.quantization.layer import PackedLayer
 from envs.evaluation.quantization.sat import SAT
 from envs.evaluation.quantization.swapping import calibrate, without_decay
+from envs.evaluation.quantization.uniform import ClippedInput
 from envs.evaluation.recipe import load_network, network_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask, DenseTask
@@ -161,6 +162,17 @@ def test_what_it_refuses():
 def test_damaged_plans_are_refused(damage):
     with pytest.raises(UserError, match="its plan is damaged"):
         SAT(config=sat().config).rebuild(classifier().copy(), plan(classifier()) | damage)
+
+
+def test_alphas_are_measured_by_the_batchs_own_statistics():
+    subject = normalized()
+    module = SAT(config=sat().config).rebuild(subject.copy(), plan(subject))
+    before = {name: value.clone() for name, value in module.state_dict().items() if "alpha" not in name}
+    calibrate(Subject(module, subject.example, subject.task, subject.base), 0.7, 64, 0)
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+    alphas = [float(part.alpha.detach()) for part in module.modules() if isinstance(part, ClippedInput)]
+    assert min(alphas) > 0.1  # statistics of the float weights, which these are not, would give next to nothing
+    assert not module.training
 
 
 def test_only_dense_weights_decay():
