@@ -14,6 +14,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/random": "envs.evaluation.pruning.random:Random",
     "quantization/adabits": "envs.evaluation.quantization.adabits:AdaBits",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
+    "quantization/fracbits": "envs.evaluation.quantization.fracbits:FracBits",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
 }
