@@ -73,9 +73,9 @@ class Numbers:
 
     seeds: int = 3
     imitation_steps: int = 210
-    steps: int = 400
+    steps: int = 250
     states: int = 10_000
-    episodes: int = 10
+    episodes: int = 5
     training_steps: int = STEPS
     rescaling_bar: float = 0.1
     clip_bar: float = 1.0
