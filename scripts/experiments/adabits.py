@@ -3,9 +3,9 @@
 Four convolutions (16, 32, 64, 128 filters) with batch normalization tell scikit-learn's digits of 8x8 apart. From the
 float weights learn: a network of each width for itself; all widths together with shared normalizations and clipping
 levels, with switchable normalizations ("vanilla"), and with switchable clipping levels, too ("s-cl", the method); and
-the paper's controls: at 4 bits alone, then at one width after another, down and up, statistics measured anew. Levels
-are "centred". (One width after another is run with one seed.) Then TD3's actor of HalfCheetah learns all of its widths from itself, and runs on a battery that lasts an
-episode at 4 bits, beside fixed 8 and 2 bits on the same battery.
+the paper's controls: at 4 bits alone, and (one seed) at one width after another, down and up, statistics measured anew.
+Levels are "centred". Then TD3's actor of HalfCheetah learns all of its widths from itself, and runs on a battery that
+lasts an episode at 4 bits, beside fixed 8 and 2 bits on the same battery.
 
 Claims: at every width and in every seed each joint network is within 2 points of the one of that width alone; at 2 bits
 the network of 4 bits alone is 20 points below the joint one, in every seed (one seed was known before). What switchable

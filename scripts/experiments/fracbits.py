@@ -81,7 +81,9 @@ class Numbers:
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 
 
-DEBUG = Numbers(seeds=1, float_steps=2, steps=2, actor_steps=2, states=64, episodes=1, training_steps=300)
+DEBUG = Numbers(
+    seeds=1, float_steps=2, steps=2, kilobytes=1.6, actor_steps=2, states=64, episodes=1, training_steps=300
+)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
