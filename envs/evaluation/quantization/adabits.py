@@ -133,7 +133,10 @@ class AdaBits(Transform):
     """Several widths of any network of linear layers or convolutions, in one set of weights."""
 
     Config = AdaBitsConfig
-    refuses: ClassVar = {"quantized": "quantize a network once"}
+    refuses: ClassVar = {
+        "quantized": "quantize a network once",
+        "stacked": "its members cannot share what a width has; quantize a policy of plain layers",
+    }
     gives = frozenset({"quantized"})
 
     config: AdaBitsConfig

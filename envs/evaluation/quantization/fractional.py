@@ -11,7 +11,6 @@ Shapes: O outputs of a layer; L is 1 for one lambda a layer and O for one an out
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,13 +74,13 @@ class _Width(nn.Module):
         self.width.copy_(self.rounded(offset))
         self.hard = True
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return whether it is whole."""
-        return {"hard": self.hard}
+    def get_extra_state(self) -> Tensor:
+        """Return whether it is whole, ()."""
+        return torch.tensor(self.hard)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Set what get_extra_state() returned."""
-        self.hard = bool(state["hard"])
+        self.hard = bool(state)
 
 
 class RowWeights(WeightRule):

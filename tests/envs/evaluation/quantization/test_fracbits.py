@@ -13,12 +13,13 @@ from envs.evaluation.quantization.budget import LearnedCost, nearest_offset, tab
 from envs.evaluation.quantization.fracbits import FracBits
 from envs.evaluation.quantization.fractional import FractionalInput, FractionalWeights, RowWeights, between
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer
+from envs.evaluation.quantization.swapping import calibrate
 from envs.evaluation.quantization.uniform import UniformWeights, clamped, unit_codes, unit_levels
 from envs.evaluation.recipe import load_network, network_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, apply
 from rlsuite.errors import UserError
-from rlsuite.fit import FitConfig
+from rlsuite.fit import FitConfig, fit
 from rlsuite.methods import choose
 from rlsuite.nn.ensemble import EnsembleLinear
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
@@ -216,6 +217,39 @@ def test_widths_learn_until_they_are_whole_and_rest_then():
     again = transform.finish(transform.rebuild(subject.copy(), found))
     again.load_state_dict(module.state_dict())
     assert same_bits(again(inputs).detach(), module(inputs).detach())
+
+
+@pytest.mark.parametrize("killed_at", [7, 15])
+def test_a_learning_that_was_killed_goes_on_to_the_same_widths(killed_at, tmp_path):
+    subject = four_convolutions()
+    transform = FracBits(config=fracbits(average=3.0, harden_at=0.5).config)
+    made = transform.plan(subject)
+    config = FitConfig(steps=20, batch_size=16, check_every=1, save_every=5)
+
+    def learn(folder, stop):
+        module = transform.rebuild(subject.copy(), made)
+        calibrate(Subject(module, subject.example, subject.task, subject.base), 0.7, 64, 0)
+        cost = LearnedCost(module, made, "bit_operations", transform.config)
+
+        def loss(network, batch):
+            return {"loss": subject.task.loss(network, batch).mean() + cost.penalty()}
+
+        def hook(step, share):
+            cost.at_share(step, share)
+            if step == stop:
+                raise KeyboardInterrupt
+
+        fit(module, loss, subject.task.source("train"), config, seed=1, hooks=[hook], run_dir=folder)
+        return module
+
+    whole = learn(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "killed", killed_at)
+    again = learn(tmp_path / "killed", None)
+    assert transform.decided(again, made) == transform.decided(whole, made)
+    state = whole.state_dict()
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, state[name])
 
 
 def test_the_cost_pulls_once_it_counts_and_only_while_widths_are_learned():
