@@ -75,7 +75,7 @@ class Numbers:
     imitation_steps: int = 210
     steps: int = 250
     states: int = 10_000
-    episodes: int = 5
+    episodes: int = 10
     training_steps: int = STEPS
     rescaling_bar: float = 0.1
     clip_bar: float = 1.0
