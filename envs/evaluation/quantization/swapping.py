@@ -72,7 +72,7 @@ def plan_layers(subject: Subject, usual: Bits, places: PlacesConfig, *, rescale:
     normalized = followed_by_normalization(module, subject.example)
     rescaled = {
         "bare": [path for path in layers if path not in normalized],
-        "last": list(paths)[-1:],
+        "last": [path for path in list(paths)[-1:] if path in layers],
         "all": list(layers),
         "none": [],
     }[rescale]
@@ -94,8 +94,6 @@ def put_layers(
     plan: Any,
     weights: Callable[[Place, nn.Module], WeightRule],
     inputs: Callable[[Place], InputRule],
-    *,
-    lowest: int = 1,
 ) -> nn.Module:
     """Put quantized layers in the places of a plan that `plan_layers` made; return the same module.
 
@@ -104,10 +102,9 @@ def put_layers(
         plan: checked here, since it may come from anybody's file.
         weights: (Place, layer) -> a weight rule, asked where weights are quantized.
         inputs: Place -> an input rule, asked where inputs are.
-        lowest: the fewest bits that the method has.
     """
     device = next(module.parameters()).device
-    for path, place in places_of(module, plan, lowest=lowest).items():
+    for path, place in places_of(module, plan).items():
         layer = module.get_submodule(path)
         quantized = QuantizedLayer(
             layer,
@@ -119,13 +116,13 @@ def put_layers(
     return module
 
 
-def places_of(module: nn.Module, plan: Any, *, lowest: int = 1) -> dict[str, Place]:
+def places_of(module: nn.Module, plan: Any) -> dict[str, Place]:
     """Return the places of a plan, checked.
 
     Raises:
         UserError: if it is none, or does not fit the network.
     """
-    layers = bits_of_plan(module, plan, lowest=lowest)
+    layers = bits_of_plan(module, plan)
     fans, signed, pictures = (plan.get(key) for key in ("fans", "signed", "pictures"))
     named = isinstance(fans, dict) and isinstance(signed, list) and isinstance(pictures, list)
     if not (named and {*fans, *signed, *pictures} <= layers.keys()):

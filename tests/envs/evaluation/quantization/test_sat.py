@@ -9,6 +9,7 @@ from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.probes import count_bit_operations
 from envs.evaluation.quantization.codes import packed_bytes
 from envs.evaluation.quantization.layer import PackedLayer
+from envs.evaluation.quantization.places import PlacesConfig
 from envs.evaluation.quantization.sat import SAT
 from envs.evaluation.quantization.swapping import calibrate, without_decay
 from envs.evaluation.quantization.uniform import ClippedInput
@@ -61,6 +62,7 @@ def test_the_plan_has_the_papers_places():
     assert plan(classifier(), fan="outputs")["fans"] == {"body.1": 36, "body.3": 36, "body.6": 8, "head": 2}
     assert list(plan(classifier(), rescale="last")["fans"]) == ["head"]
     assert plan(classifier(), rescale="none")["fans"] == {}
+    assert plan(classifier(), rescale="last", places=PlacesConfig(first=8, last=32))["fans"] == {}
     assert plan(classifier(), bits=3, input_bits=32)["layers"]["body.3"] == [3, 32]
 
 
