@@ -1,8 +1,9 @@
 """What a network weighs and costs: parameters, bytes of its file, multiplications, bit operations.
 
 One multiplication with an addition is a MAC; a MAC of a-bit weights with b-bit inputs is a * b bit operations. Layers
-that compute with fewer bits say so by the attributes `weight_bits` and `input_bits`; all others count 32 and 32. Layers
-that add distances in place of products say by `terms` of how many an output is the sum, of two additions each.
+that compute with fewer bits say so by the attributes `weight_bits` and `input_bits` (and by `mean_weight_bits` where
+outputs differ in them); all others count 32 and 32. Layers that add distances in place of products say by `terms` of
+how many an output is the sum, of two additions each.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def count_bit_operations(module: nn.Module, example: Tensor) -> int:
     total = outside * FLOAT_BITS * FLOAT_BITS
     for path, macs in layers.items():
         layer = module.get_submodule(path)
-        total += macs * getattr(layer, "weight_bits", FLOAT_BITS) * getattr(layer, "input_bits", FLOAT_BITS)
+        weight_bits = getattr(layer, "mean_weight_bits", getattr(layer, "weight_bits", FLOAT_BITS))
+        total += round(macs * weight_bits * getattr(layer, "input_bits", FLOAT_BITS))
     return total
 
 

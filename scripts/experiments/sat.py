@@ -73,7 +73,7 @@ class Numbers:
 
     seeds: int = 3
     imitation_steps: int = 210
-    steps: int = 400
+    steps: int = 250
     states: int = 10_000
     episodes: int = 10
     training_steps: int = STEPS

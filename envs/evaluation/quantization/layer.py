@@ -96,6 +96,11 @@ class _WithRules(nn.Module):
         return FLOAT_BITS if self.weight_rule is None else self.weight_rule.bits
 
     @property
+    def mean_weight_bits(self) -> float:
+        """The mean over outputs of the bits of a weight; 32 of floats."""
+        return FLOAT_BITS if self.weight_rule is None else self.weight_rule.mean_bits
+
+    @property
     def input_bits(self) -> int:
         """Bits of an input; 32 of floats."""
         rule = self.input_rule[0] if isinstance(self.input_rule, nn.ModuleList) else self.input_rule

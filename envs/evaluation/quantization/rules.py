@@ -39,6 +39,11 @@ class WeightRule(ABC):
     def __init__(self, bits: int) -> None:
         self.bits = bits
 
+    @property
+    def mean_bits(self) -> float:
+        """The mean bits of a code over a layer's outputs, which may differ."""
+        return self.bits
+
     @abstractmethod
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes, in the weights' shape, and the scale they need to become values again; without gradients."""

@@ -9,12 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.quantization.layer import QuantizedLayer, effective_weight, quantizable
+from envs.evaluation.quantization.layer import (
+    EFFECTIVE,
+    OPERATIONS,
+    PLAIN,
+    QuantizedLayer,
+    effective_weight,
+    quantizable,
+)
 from envs.evaluation.quantization.measure import followed_by_normalization, measure_inputs
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule, WeightRule
 from envs.evaluation.quantization.uniform import calibrating, fan_of, require_finite_weights
-from envs.evaluation.subject import CONVOLUTIONS, Subject
+from envs.evaluation.subject import BATCH_NORMALIZATIONS, CONVOLUTIONS, Subject
 from envs.evaluation.transform import TeachConfig
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError, require
@@ -31,12 +38,14 @@ class Place:
     """How one layer is quantized.
 
     Attributes:
+        path: of the layer.
         bits: of its weights and inputs.
         fan: what its weights' variance is one over; 0 where they are not rescaled.
         signed: whether it takes in negative numbers.
         pictures: whether its inputs are pictures, which stay as they are.
     """
 
+    path: str
     bits: Bits
     fan: int
     signed: bool
@@ -63,7 +72,7 @@ def plan_layers(subject: Subject, usual: Bits, places: PlacesConfig, *, rescale:
     normalized = followed_by_normalization(module, subject.example)
     rescaled = {
         "bare": [path for path in layers if path not in normalized],
-        "last": list(paths)[-1:],
+        "last": [path for path in list(paths)[-1:] if path in layers],
         "all": list(layers),
         "none": [],
     }[rescale]
@@ -85,8 +94,6 @@ def put_layers(
     plan: Any,
     weights: Callable[[Place, nn.Module], WeightRule],
     inputs: Callable[[Place], InputRule],
-    *,
-    lowest: int = 1,
 ) -> nn.Module:
     """Put quantized layers in the places of a plan that `plan_layers` made; return the same module.
 
@@ -95,10 +102,9 @@ def put_layers(
         plan: checked here, since it may come from anybody's file.
         weights: (Place, layer) -> a weight rule, asked where weights are quantized.
         inputs: Place -> an input rule, asked where inputs are.
-        lowest: the fewest bits that the method has.
     """
     device = next(module.parameters()).device
-    for path, place in places_of(module, plan, lowest=lowest).items():
+    for path, place in places_of(module, plan).items():
         layer = module.get_submodule(path)
         quantized = QuantizedLayer(
             layer,
@@ -110,20 +116,22 @@ def put_layers(
     return module
 
 
-def places_of(module: nn.Module, plan: Any, *, lowest: int = 1) -> dict[str, Place]:
+def places_of(module: nn.Module, plan: Any) -> dict[str, Place]:
     """Return the places of a plan, checked.
 
     Raises:
         UserError: if it is none, or does not fit the network.
     """
-    layers = bits_of_plan(module, plan, lowest=lowest)
+    layers = bits_of_plan(module, plan)
     fans, signed, pictures = (plan.get(key) for key in ("fans", "signed", "pictures"))
     named = isinstance(fans, dict) and isinstance(signed, list) and isinstance(pictures, list)
     if not (named and {*fans, *signed, *pictures} <= layers.keys()):
         raise UserError("its plan is damaged: its fans and signs are not said")
     if not all(type(fan) is int and fan >= 1 for fan in fans.values()):
         raise UserError("its plan is damaged: a fan is a whole number")
-    return {path: Place(bits, fans.get(path, 0), path in signed, path in pictures) for path, bits in layers.items()}
+    return {
+        path: Place(path, bits, fans.get(path, 0), path in signed, path in pictures) for path, bits in layers.items()
+    }
 
 
 def require_alpha(alpha: float, subject: Subject) -> None:
@@ -138,7 +146,8 @@ def require_alpha(alpha: float, subject: Subject) -> None:
 def calibrate(subject: Subject, share: float, batch_size: int, seed: int) -> None:
     """Set every alpha of a subject's network to a share of the largest input of the first batch.
 
-    Layer after layer: a layer's inputs are what it will take in, the layers before it clipped already.
+    Layer after layer: a layer's inputs are what it will take in, the layers before it clipped already, and batch
+    normalizations by the batch: their statistics are of other weights.
 
     Raises:
         UserError: if there are no examples.
@@ -147,21 +156,31 @@ def calibrate(subject: Subject, share: float, batch_size: int, seed: int) -> Non
     require(len(source) >= 1, "there are no examples to measure on; give the task some")
     index = minibatch(derive_seed(seed, "calibration"), 0, len(source), min(batch_size, len(source)), "epochs")
     device = next(subject.module.parameters()).device
-    with calibrating(subject.module.eval(), share):
-        subject.module(source.examples(index)["input"].to(device))
+    module = subject.module.eval()
+    norms = [part for part in module.modules() if isinstance(part, BATCH_NORMALIZATIONS)]
+    statistics = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    with calibrating(module, share):
+        for norm in norms:
+            norm.train()
+        module(source.examples(index)["input"].to(device))
+    for norm, before in zip(norms, statistics, strict=True):
+        norm.load_state_dict(before, strict=False)
+    module.eval()
 
 
 def without_decay(module: nn.Module, config: TeachConfig, *own: GroupConfig) -> OptimizerConfig:
     """Return the optimizer of a teaching, with no weight decay but on the weights of dense layers.
 
     Args:
-        module: whose biases, normalizations, alphas and depthwise convolutions have none.
+        module: whose biases, normalizations, alphas and grouped convolutions have none.
         config: the teaching.
         own: groups before these.
     """
-    depthwise = [part for part in module.modules() if isinstance(part, CONVOLUTIONS) and part.groups > 1]
-    spared = {id(part.weight) for part in depthwise if isinstance(getattr(part, "weight", None), Tensor)}
-    names = [name for name, value in module.named_parameters() if value.dim() <= 1 or id(value) in spared]
+    decayed = set()
+    for part in module.modules():
+        if type(part) in OPERATIONS and getattr(part, "groups", 1) == 1:
+            decayed |= {id(getattr(part, name, None)) for name in EFFECTIVE.get(type(part), PLAIN).parameters}
+    names = [name for name, value in module.named_parameters() if id(value) not in decayed]
     optimizer = config.fit.optimizer
     groups = (GroupConfig(names=tuple(names), weight_decay=0.0),) if names and optimizer.weight_decay else ()
     return replace(optimizer, groups=(*own, *groups, *optimizer.groups))

@@ -9,8 +9,10 @@ from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.probes import count_bit_operations
 from envs.evaluation.quantization.codes import packed_bytes
 from envs.evaluation.quantization.layer import PackedLayer
+from envs.evaluation.quantization.places import PlacesConfig
 from envs.evaluation.quantization.sat import SAT
 from envs.evaluation.quantization.swapping import calibrate, without_decay
+from envs.evaluation.quantization.uniform import ClippedInput
 from envs.evaluation.recipe import load_network, network_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask, DenseTask
@@ -60,6 +62,7 @@ def test_the_plan_has_the_papers_places():
     assert plan(classifier(), fan="outputs")["fans"] == {"body.1": 36, "body.3": 36, "body.6": 8, "head": 2}
     assert list(plan(classifier(), rescale="last")["fans"]) == ["head"]
     assert plan(classifier(), rescale="none")["fans"] == {}
+    assert plan(classifier(), rescale="last", places=PlacesConfig(first=8, last=32))["fans"] == {}
     assert plan(classifier(), bits=3, input_bits=32)["layers"]["body.3"] == [3, 32]
 
 
@@ -161,6 +164,17 @@ def test_what_it_refuses():
 def test_damaged_plans_are_refused(damage):
     with pytest.raises(UserError, match="its plan is damaged"):
         SAT(config=sat().config).rebuild(classifier().copy(), plan(classifier()) | damage)
+
+
+def test_alphas_are_measured_by_the_batchs_own_statistics():
+    subject = normalized()
+    module = SAT(config=sat().config).rebuild(subject.copy(), plan(subject))
+    before = {name: value.clone() for name, value in module.state_dict().items() if "alpha" not in name}
+    calibrate(Subject(module, subject.example, subject.task, subject.base), 0.7, 64, 0)
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+    alphas = [float(part.alpha.detach()) for part in module.modules() if isinstance(part, ClippedInput)]
+    assert min(alphas) > 0.1  # statistics of the float weights, which these are not, would give next to nothing
+    assert not module.training
 
 
 def test_only_dense_weights_decay():

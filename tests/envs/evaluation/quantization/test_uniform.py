@@ -45,6 +45,16 @@ def test_centred_levels_are_the_authors():
     assert levels.tolist() == [step / 16 for step in range(-15, 16, 2)]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_original_levels_are_torchs_off_ties(bits):
+    unit, largest = torch.rand(5000, generator=torch.Generator().manual_seed(bits)), 2**bits - 1
+    theirs = torch.fake_quantize_per_tensor_affine(unit, 1 / largest, 0, 0, largest)
+    off_ties = ((unit * largest) % 1 - 0.5).abs() > 1e-4
+    found = unit_codes(unit, bits, "original")
+    assert torch.equal(found[off_ties], (theirs * largest).round().int()[off_ties])
+    assert off_ties.float().mean() > 0.9
+
+
 @given(bits=st.integers(1, 8), scheme=st.sampled_from(SCHEMES), seed=st.integers(0, 50))
 def test_codes_fit_their_bits_and_levels_stay_inside(bits, scheme, seed):
     unit = torch.rand(200, generator=torch.Generator().manual_seed(seed))
@@ -161,7 +171,7 @@ def test_alphas_are_measured_layer_after_layer_and_asked_for():
         network(inputs)
     require_calibrated(network)
     first, second = network[0].input_rule, network[2].input_rule
-    assert float(first.alpha) == pytest.approx(0.7 * float(inputs.abs().max()))
+    assert float(first.alpha.detach()) == pytest.approx(0.7 * float(inputs.abs().max()))
     with torch.no_grad():
         assert float(second.alpha) == pytest.approx(0.7 * float(network[0](inputs).max()))
 
