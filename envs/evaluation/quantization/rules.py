@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.quantization.codes import LARGEST_BITS
+from envs.evaluation.quantization.codes import LARGEST_BITS, index_bits
 from envs.evaluation.quantization.through import through
 from rlsuite.errors import require
 
@@ -50,6 +50,22 @@ class WeightRule(ABC):
     def quantize(self, weight: Tensor) -> Tensor:
         """Return the quantized weights, with gradients for the weights as if nothing had been done to them."""
         return through(self.values(*self.codes(weight.detach())), weight)
+
+
+class CodebookWeights(WeightRule):
+    """Weights that are entries of a table: codes are indices, and what is kept as the scale is the table itself.
+
+    Args:
+        size: values of the table.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(index_bits(size))
+        self.size = size
+
+    def values(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """Return the entries of the table `scale` (size,) at the codes."""
+        return scale[codes.long()]
 
 
 class InputRule(nn.Module, ABC):
