@@ -12,6 +12,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",
+    "quantization/bn_fixed_point": "envs.evaluation.quantization.bn_fixed_point:BNFixedPoint",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
 }
