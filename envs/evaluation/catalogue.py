@@ -13,6 +13,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",
     "quantization/bn_fixed_point": "envs.evaluation.quantization.bn_fixed_point:BNFixedPoint",
+    "quantization/brelu": "envs.evaluation.quantization.brelu:BReLU",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
 }
