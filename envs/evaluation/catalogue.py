@@ -15,6 +15,8 @@ EVALUATIONS: dict[str, str] = {
     "quantization/adabits": "envs.evaluation.quantization.adabits:AdaBits",
     "quantization/addernet": "envs.evaluation.quantization.addernet:AdderNet",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
+    "quantization/bn_fixed_point": "envs.evaluation.quantization.bn_fixed_point:BNFixedPoint",
+    "quantization/brelu": "envs.evaluation.quantization.brelu:BReLU",
     "quantization/fracbits": "envs.evaluation.quantization.fracbits:FracBits",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
     "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",

@@ -57,6 +57,9 @@ class Transform:
     def __init__(self, *, config: Any) -> None:
         self.config = config
 
+    def examine(self, subject: Subject) -> None:
+        """Raise UserError, naming the part, if a network as it comes is none that this can change: before any work."""
+
     def plan(self, subject: Subject) -> Any:
         """Return what is decided by looking at the network and its data, as plain data; None where there is nothing."""
         return None
