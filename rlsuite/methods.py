@@ -192,7 +192,29 @@ def _put(numbers: dict[str, Any], path: str, value: Any, key: str) -> None:
 
 def _configured(catalogue: Catalogue, name: str, numbers: Mapping[str, Any]) -> Method:
     target = catalogue[name]
-    return Method(name, build_config(find_class(target).Config, numbers, f"{short_name(name)}."), target)
+    kind = find_class(target).Config
+    return Method(name, build_config(kind, _over_defaults(kind, numbers), f"{short_name(name)}."), target)
+
+
+def _over_defaults(kind: Any, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers with what they leave out of a group taken from the method's own default of that group.
+
+    Without it ``pams.teach.fit.steps=500`` would also bring back another optimizer than the method's.
+    """
+    defaults = {
+        entry.name: entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+        for entry in dataclasses.fields(kind)
+        if entry.name in numbers
+    }
+    return {key: _over(defaults.get(key), value) for key, value in numbers.items()}
+
+
+def _over(default: Any, value: Any) -> Any:
+    """Return a group given in part, over an instance of it; anything else as it is."""
+    if not (dataclasses.is_dataclass(default) and isinstance(value, Mapping)):
+        return value
+    own = {entry.name: getattr(default, entry.name) for entry in dataclasses.fields(default)}
+    return own | {key: _over(own.get(key), each) for key, each in value.items()}
 
 
 def find_class(target: str) -> Any:

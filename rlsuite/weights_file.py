@@ -30,6 +30,8 @@ _KINDS = {
     "F16": torch.float16,
     "F32": torch.float32,
     "F64": torch.float64,
+    "I8": torch.int8,
+    "I16": torch.int16,
     "I32": torch.int32,
     "I64": torch.int64,
     "U8": torch.uint8,

@@ -13,7 +13,8 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
 what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
-eps=[0.05,0.1]`` leaves it as it is and attacks what it sees.
+eps=[0.05,0.1]`` leaves it as it is and attacks what it sees. ``evaluation=quantization/brelu output=int8.onnx`` also
+writes the integer network, which check_integers.py looks through.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class EvaluateScriptConfig(PolicyConfig):
         episodes: episodes, one environment each, all from the same seed tree.
         seed: of the episodes' starts, from another branch of the seed tree than any run's own evaluations.
         video: write the first episode as mp4.
-        output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4.
+        output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4. With evaluation= ending in an
+            integer network (quantization/brelu), an ONNX file of it.
         num_threads: threads of simulator and torch; 0 takes all cores.
         states: with evaluation=, states visited and labelled for each round of learning.
     """
@@ -70,7 +72,8 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.states >= 1, f"states={self.states}: use 1 or more")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(
-            not self.output or self.video, f"output={self.output}: only the video is written to a file; add video=true"
+            not self.output or self.video or self.output.endswith(".onnx"),
+            f"output={self.output}: only the video is written to a file; add video=true",
         )
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
@@ -85,6 +88,10 @@ def main(arguments: list[str]) -> int:
     if script.pretrained == "list":
         print("\n".join(store.summaries()))
         return 0
+    require(
+        script.video or not script.output,
+        f"output={script.output}: an ONNX file is written of integer networks; add evaluation=quantization/brelu",
+    )
     if script.run and is_policy_file(script.run[0]):
         return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
@@ -135,11 +142,12 @@ def judge_policy(arguments: list[str]) -> int:
     """Change the policy as evaluation= says, and compare."""
     methods, rest = judging.split_arguments(plain_values(arguments))
     if attacking.are_attacks(methods):
+        require("output" not in rest, "attacks write no file; leave out output=")
         return attacking.attack_policy(methods, rest)
     script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
-    require(not script.video and not script.output, "evaluation= writes no video; leave out video= and output=")
+    require(not script.video, "evaluation= writes no video; leave out video=")
     judged = JudgeConfig(episodes=script.episodes, states=script.states, num_threads=script.num_threads)
-    return judging.judge(methods, script, judged, script.seed)
+    return judging.judge(methods, script, judged, script.seed, script.output)
 
 
 def evaluate_file(script: EvaluateScriptConfig) -> int:

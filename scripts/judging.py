@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,12 +27,14 @@ from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.latency import measure_latency
 from envs.evaluation.policy_task import PolicyTask
 from envs.evaluation.probes import measure_size
+from envs.evaluation.quantization.integer_onnx import onnx_session, run_onnx
 from envs.evaluation.recipe import load_network, same_bits
 from envs.evaluation.report import Report, Row
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, apply, check_traits, teach
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
+from rlsuite.extras import require_extras
 from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
@@ -51,18 +54,31 @@ def split_arguments(values: Mapping[str, Any]) -> tuple[tuple[Method, ...], dict
     return choose(EVALUATIONS, names, own), {key: value for key, value in rest.items() if key != KEY}
 
 
-def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int) -> int:
+def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int, output: str = "") -> int:
     """Apply the transforms to the policy, score all, write and print the report.
+
+    Args:
+        methods: the transforms, in their order.
+        script: whose policy it is.
+        judging: how it is judged.
+        seed: of episodes and of learning.
+        output: an ONNX file for what the last transform leaves of whole numbers alone; "" for none.
 
     Raises:
         UserError: if the policy is not such as a method needs; before anything is learned.
     """
     for method in methods:
         require(issubclass(method.kind, Transform), f"{method.name} is no transform; name transforms alone here")
+    if output:
+        whole = "integer" in methods[-1].kind.gives
+        require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
+        require_extras("output=", "onnx", "onnxruntime")
     teaching: TeachConfig = methods[0].config.teach
     branch = derive_seed(seed, f"{JUDGED_ON} transforms")
     subject, config, folder = load_subject(script, judging, teaching, branch)
     check_traits(methods, subject.traits)
+    for method in methods:
+        method.build().examine(subject)
     control = dataclasses.replace(subject, module=subject.copy())
     teach(control, teaching, derive_seed(branch, "control"))
     after = subject
@@ -79,6 +95,8 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
     report.write(out)
     save_policy(out / "policy.safetensors", after.module, after.base, after.recipe, config, {"report": report.plain()})
     check_file(out / "policy.safetensors", after)
+    if output:
+        write_integers(Path(output), after)
     print(report.markdown())
     print(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={out}/policy.safetensors")
     print(json.dumps(report.plain()))
@@ -133,6 +151,18 @@ def notes(subject: Subject) -> tuple[str, ...]:
 def backend() -> str:
     """Return what milliseconds are of."""
     return f"torch {torch.__version__} on {'CUDA' if torch.cuda.is_available() else 'CPU'}"
+
+
+@torch.no_grad()
+def write_integers(path: Path, subject: Subject) -> None:
+    """Write an integer network as ONNX, and raise RuntimeError unless onnxruntime gives its bytes on test states."""
+    model: Any = subject.module
+    model.write_onnx(path)
+    source = subject.task.source("test")
+    numbers = model.enter(source.examples(torch.arange(min(1000, len(source))))["input"])
+    if not np.array_equal(run_onnx(onnx_session(path.read_bytes()), numbers.numpy()), model.network(numbers).numpy()):
+        raise RuntimeError(f"{path} does not give in onnxruntime what it gives here")
+    print(f"written to {path}; check it with: python scripts/check_integers.py {path}")
 
 
 @torch.no_grad()

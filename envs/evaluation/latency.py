@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from envs.evaluation.quantization.integer_model import IntegerModel
+from envs.evaluation.quantization.integer_onnx import onnx_model
+from envs.evaluation.quantization.integer_onnx import onnx_session as integer_session
+
 WARM_UPS, RUNS = 10, 50
 
 
@@ -23,7 +27,8 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
         threads: of each backend.
 
     Returns:
-        "milliseconds/torch", and "milliseconds/onnxruntime" where it is installed and the network can be exported.
+        "milliseconds/torch", and "milliseconds/onnxruntime" where it is installed and the network can be exported; of
+        an integer model the latter is of what lies between its doors.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -32,7 +37,12 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
             found = {"milliseconds/torch": median_milliseconds(lambda: module(example))}
     finally:
         torch.set_num_threads(before)
-    session = onnx_session(module, example, threads) if find_spec("onnxruntime") and find_spec("onnxscript") else None
+    session = None
+    if find_spec("onnxruntime") and find_spec("onnxscript"):
+        if isinstance(module, IntegerModel):
+            example, session = module.enter(example), integer_session(onnx_model(module.network), threads=threads)
+        else:
+            session = onnx_session(module, example, threads)
     if session is not None:
         feed = {session.get_inputs()[0].name: example.numpy()}
         found["milliseconds/onnxruntime"] = median_milliseconds(lambda: session.run(None, feed))

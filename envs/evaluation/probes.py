@@ -1,7 +1,9 @@
 """What a network weighs and costs: parameters, bytes of its file, multiplications, bit operations.
 
 One multiplication with an addition is a MAC; a MAC of a-bit weights with b-bit inputs is a * b bit operations. Layers
-that compute with fewer bits say so by the attributes `weight_bits` and `input_bits`; all others count 32 and 32.
+that compute with fewer bits say so by the attributes `weight_bits` and `input_bits` (and by `mean_weight_bits` where
+outputs differ in them); all others count 32 and 32. Layers that add distances in place of products say by `terms` of
+how many an output is the sum, of two additions each.
 """
 
 from __future__ import annotations
@@ -82,19 +84,43 @@ def count_bit_operations(module: nn.Module, example: Tensor) -> int:
     total = outside * FLOAT_BITS * FLOAT_BITS
     for path, macs in layers.items():
         layer = module.get_submodule(path)
-        total += macs * getattr(layer, "weight_bits", FLOAT_BITS) * getattr(layer, "input_bits", FLOAT_BITS)
+        weight_bits = getattr(layer, "mean_weight_bits", getattr(layer, "weight_bits", FLOAT_BITS))
+        total += round(macs * weight_bits * getattr(layer, "input_bits", FLOAT_BITS))
     return total
 
 
+@torch.no_grad()
+def count_additions(module: nn.Module, example: Tensor) -> int:
+    """Return the additions and subtractions of a whole network for one example (1, ...): one a MAC, two a distance."""
+    found = [count_macs(module, example)]
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        found.append(2 * int(layer.terms) * output.numel())  # type: ignore[arg-type]
+
+    handles = [part.register_forward_hook(count) for part in module.modules() if hasattr(part, "terms")]
+    try:
+        module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(found)
+
+
 def measure_size(subject: Subject) -> dict[str, float]:
-    """Return "parameters", "bytes", "macs" and "bit_operations" of a subject, for one example."""
+    """Return "parameters", "bytes", "macs" and "bit_operations" of a subject, for one example.
+
+    Of a network that adds distances also "additions", since it has few products.
+    """
     module, example = subject.module, subject.example
-    return {
+    found = {
         "parameters": float(count_parameters(module)),
         "bytes": float(count_bytes(subject)),
         "macs": float(count_macs(module, example)),
         "bit_operations": float(count_bit_operations(module, example)),
     }
+    if any(hasattr(part, "terms") for part in module.modules()):
+        found["additions"] = float(count_additions(module, example))
+    return found
 
 
 def _has_counted_part(path: str, found: dict[str, int]) -> bool:

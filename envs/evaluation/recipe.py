@@ -132,4 +132,4 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors hold the same bits (NaN equal to itself)."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+    return torch.equal(*(tensor.flatten().contiguous().view(torch.uint8) for tensor in (one, other)))

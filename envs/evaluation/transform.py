@@ -37,7 +37,7 @@ class TeachConfig:
 
 
 class Transform:
-    """A change of a network: four steps, of which a concrete one writes those that differ.
+    """A change of a network: five steps, of which a concrete one writes those that differ.
 
     Reading a saved network repeats `rebuild` and `finish` on the untouched one and loads tensors into the result, so
     these two use no data and no random numbers, and work on tensors of torch's device "meta".
@@ -57,6 +57,9 @@ class Transform:
     def __init__(self, *, config: Any) -> None:
         self.config = config
 
+    def examine(self, subject: Subject) -> None:
+        """Raise UserError, naming the part, if a network as it comes is none that this can change: before any work."""
+
     def plan(self, subject: Subject) -> Any:
         """Return what is decided by looking at the network and its data, as plain data; None where there is nothing."""
         return None
@@ -68,6 +71,13 @@ class Transform:
     def train(self, subject: Subject, before: Subject, seed: int) -> None:
         """Let the changed network (subject.module) learn what it is for. `before` is the network as it was."""
         teach(subject, self.config.teach, seed)
+
+    def decided(self, module: nn.Module, plan: Any) -> Any:
+        """Return the plan with what the learned network has decided about its structure, such as widths of layers.
+
+        It is what a file keeps, so `rebuild` must make the structure of both.
+        """
+        return plan
 
     def finish(self, module: nn.Module) -> nn.Module:
         """Return the network as it is kept, such as with codes for float weights."""
@@ -91,6 +101,7 @@ def apply(method: Method, subject: Subject, seed: int) -> Subject:
     module = transform.rebuild(subject.copy(), copy.deepcopy(plan))
     changed = Subject(module, subject.example, subject.task, subject.base, subject.recipe, subject.gained)
     transform.train(changed, subject, seed)
+    plan = transform.decided(module, plan)
     step = Step(method.name, to_plain([method])[0]["config"], plan)
     return Subject(
         transform.finish(module).eval(),

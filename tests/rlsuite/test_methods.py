@@ -1,5 +1,5 @@
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -29,6 +29,21 @@ class Rounded:
         self.value, self.config, self.seed = value, config, seed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Inner = Inner()
+    steps: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNumbers:
+    outer: Outer = field(default_factory=lambda: Outer(inner=Inner(rate=0.25), steps=20))
+
+
+class Own:
+    Config = OwnNumbers
+
+
 HERE = f"{__name__}:Rounded"
 CATALOGUE = {"rounding/near": HERE, "rounding/far": HERE, "other/absent": "no_such_module:Absent"}
 
@@ -40,6 +55,19 @@ def test_a_method_is_chosen_by_either_name_with_its_numbers():
     built = near.build(3, seed=7)
     assert (built.value, built.config.bits, built.seed) == (3, 4, 7)
     assert methods.choose(CATALOGUE, ()) == ()
+
+
+def test_a_group_given_in_part_keeps_the_methods_own_numbers():
+    catalogue = {"own": f"{__name__}:Own"}
+
+    def outer(overrides):
+        return methods.choose(catalogue, ("own",), overrides)[0].config.outer
+
+    assert outer({"own.outer.steps": 3}) == Outer(inner=Inner(rate=0.25), steps=3)
+    assert outer({"own.outer.inner.rate": 0.75}) == Outer(inner=Inner(rate=0.75), steps=20)
+    assert outer({"own.outer": Outer()}) == Outer()
+    with pytest.raises(UserError, match=r"unknown key 'own\.outer\.step'"):
+        outer({"own.outer.step": 3})
 
 
 def test_modules_of_methods_not_named_are_not_imported():

@@ -278,3 +278,14 @@ def test_benchmark_fit_prints_ratios(capsys):
     assert found["renderer_median_ours"] > 0
     assert run_script(benchmark.main, ["what=fit", "env=Hopper"]) == 2
     assert "env=Hopper: what=fit takes" in capsys.readouterr().err
+
+
+def test_benchmark_binary_prints_ratios(capsys):
+    from scripts import benchmark
+
+    assert run_script(benchmark.main, ["what=binary", "rounds=1", "seconds=0.02", "num_threads=1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for rows in (1, 16, 256):
+        assert found[f"rows_{rows}_ratio_float32"] > 0
+    assert run_script(benchmark.main, ["what=binary", "env=Hopper"]) == 2
+    assert "env=Hopper: what=binary takes" in capsys.readouterr().err

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer, pack_layers
+from envs.evaluation.quantization.measure import measure_inputs
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import FLOAT_BITS, RangeInput, WeightRule, require_bits
 from envs.evaluation.subject import Subject
@@ -35,7 +36,6 @@ from rlsuite.fit import FitConfig
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 
 SPLITS = ("mean", "median", "uniform")
-MEASURED_ON = 1024  # examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,33 +184,18 @@ class Balanced(Transform):
         return pack_layers(module)
 
 
-@torch.no_grad()
 def input_ranges(subject: Subject, paths: list[str]) -> dict[str, tuple[float, float]]:
     """Return the range of what some layers take in, by path.
 
     Its end is the mean over examples of each one's largest absolute input; its start is 0, or minus the end where a
     layer takes in negative numbers.
     """
-    source = subject.task.source("train")
-    found: dict[str, tuple[float, float]] = {}
-    handles = []
-    for path in paths:
 
-        def note(_: nn.Module, inputs: tuple[Tensor, ...], path: str = path) -> None:
-            largest = max(float(inputs[0].abs().flatten(1).amax(1).mean()), 1e-6)
-            found[path] = (-largest if float(inputs[0].min()) < 0.0 else 0.0, largest)
+    def span(inputs: Tensor) -> tuple[float, float]:
+        largest = max(float(inputs.abs().flatten(1).amax(1).mean()), 1e-6)
+        return (-largest if float(inputs.min()) < 0.0 else 0.0, largest)
 
-        handles.append(subject.module.get_submodule(path).register_forward_pre_hook(note))
-    try:
-        index = torch.arange(len(source))[:: max(1, len(source) // MEASURED_ON)]
-        device = next(subject.module.parameters()).device
-        subject.module(source.examples(index)["input"].to(device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if missing := [path for path in paths if path not in found]:
-        raise UserError(f"{missing[0]}: the network does not call this layer; leave it out by places.layers")
-    return found
+    return measure_inputs(subject, paths, span)
 
 
 def effective_bits(module: nn.Module) -> dict[str, float]:

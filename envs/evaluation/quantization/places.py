@@ -60,7 +60,15 @@ class PlacesConfig:
         require_bits("last", self.last, 1)
 
 
-def bits_of_layers(module: nn.Module, usual: Bits, places: PlacesConfig, *, lowest: int = 1) -> dict[str, Bits]:
+def bits_of_layers(
+    module: nn.Module,
+    usual: Bits,
+    places: PlacesConfig,
+    *,
+    lowest: int = 1,
+    first_inputs: int = 0,
+    last_inputs: int = 0,
+) -> dict[str, Bits]:
     """Return the bits of every layer that does not stay as it is, by its path.
 
     Args:
@@ -68,14 +76,17 @@ def bits_of_layers(module: nn.Module, usual: Bits, places: PlacesConfig, *, lowe
         usual: of layers that `places` says nothing of.
         places: of the others.
         lowest: the fewest bits that the method has.
+        first_inputs: bits of what the first layer takes in, where its weights have some; 0 for as many.
+        last_inputs: likewise of the last.
 
     Raises:
-        UserError: if a pattern names no layer, a layer would have too few bits, or no layer is left.
+        UserError: if there is no layer, a pattern names none, one would have too few bits, or none is left.
     """
     paths = list(quantizable(module))
+    require(bool(paths), "the network has no layer that can be quantized")
     found = dict.fromkeys(paths, usual)
-    for path, bits in ((paths[-1:], places.last), (paths[:1], places.first)):
-        found.update(dict.fromkeys(path, Bits(bits, bits)))
+    for path, bits, inputs in ((paths[-1], places.last, last_inputs), (paths[0], places.first, first_inputs)):
+        found[path] = Bits(bits, bits if bits == FLOAT_BITS else inputs or bits)
     for entry in reversed(places.layers):
         named = [path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in entry.names)]
         require(

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.quantization.codes import LARGEST_BITS
+from envs.evaluation.quantization.codes import LARGEST_BITS, index_bits, pack, unpack
 from envs.evaluation.quantization.through import through
 from rlsuite.errors import require
 
@@ -39,6 +39,11 @@ class WeightRule(ABC):
     def __init__(self, bits: int) -> None:
         self.bits = bits
 
+    @property
+    def mean_bits(self) -> float:
+        """The mean bits of a code over a layer's outputs, which may differ."""
+        return self.bits
+
     @abstractmethod
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes, in the weights' shape, and the scale they need to become values again; without gradients."""
@@ -50,6 +55,34 @@ class WeightRule(ABC):
     def quantize(self, weight: Tensor) -> Tensor:
         """Return the quantized weights, with gradients for the weights as if nothing had been done to them."""
         return through(self.values(*self.codes(weight.detach())), weight)
+
+    def pack(self, codes: Tensor) -> Tensor:
+        """Return codes as the bytes that a file holds."""
+        return pack(codes, self.bits)
+
+    def unpack(self, packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return what pack() packed, int32, in its shape."""
+        return unpack(packed, self.bits, shape)
+
+    def fixed(self) -> WeightRule:
+        """Return the rule that a layer keeps which learns no more; this one, where there is nothing to learn in it."""
+        return self
+
+
+class CodebookWeights(WeightRule):
+    """Weights that are entries of a table: codes are indices, and what is kept as the scale is the table itself.
+
+    Args:
+        size: values of the table.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(index_bits(size))
+        self.size = size
+
+    def values(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """Return the entries of the table `scale` (size,) at the codes."""
+        return scale[codes.long()]
 
 
 class InputRule(nn.Module, ABC):

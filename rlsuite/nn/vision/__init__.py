@@ -4,6 +4,7 @@
 """
 
 NETWORKS = {
+    "bi_real": "rlsuite.nn.vision.bi_real:BiRealNet",
     "conv": "rlsuite.nn.vision.conv_net:ConvNet",
     "resnet20": "rlsuite.nn.vision.resnet:ResNet20",
     "u_net": "rlsuite.nn.vision.u_net:UNet",

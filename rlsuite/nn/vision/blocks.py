@@ -54,8 +54,11 @@ class WeightNormConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H', W')."""
-        weight = self.weight * (self.scale / _filter_norms(self.weight))
-        return self._conv_forward(input, weight, self.bias)
+        return self._conv_forward(input, self.effective_weight(), self.bias)
+
+    def effective_weight(self) -> Tensor:
+        """Return what the convolution computes with, (outputs, inputs, kernel, kernel)."""
+        return self.weight * (self.scale / _filter_norms(self.weight))
 
 
 def _filter_norms(weight: Tensor) -> Tensor:

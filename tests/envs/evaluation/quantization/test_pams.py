@@ -14,12 +14,12 @@ from toy_environments import PointEnv
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.policy_task import PolicyTask
 from envs.evaluation.probes import count_bit_operations, count_macs, count_parameters, layer_macs
-from envs.evaluation.quantization.integer import IntegerLayer, integer_network
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer
 from envs.evaluation.quantization.max_scale import MaxScale, measuring
 from envs.evaluation.quantization.pams import HUNG, PAMS, PAMSConfig
 from envs.evaluation.quantization.rules import MaxAbsInput, MaxAbsWeights
 from envs.evaluation.quantization.structure import compared_features, structure_loss
+from envs.evaluation.quantization.symmetric_integer import IntegerLayer, integer_network
 from envs.evaluation.recipe import load_network, network_base, policy_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import DenseTask
@@ -313,7 +313,7 @@ def test_the_integer_network_agrees_within_one_level(kind):
     integer, float_ones = seen
     for path, layer in layers.items():
         assert (integer[path] - float_ones[path]).abs().max() <= 1
-        assert layer.weight.dtype == torch.int8
+        assert layer.product.weight.dtype == torch.int8
         assert layer.sums(integer[path]).dtype == torch.int32
     torch.testing.assert_close(integer["out"], float_ones["out"], rtol=1e-3, atol=1e-2)
 

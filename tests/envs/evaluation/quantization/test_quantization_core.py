@@ -9,14 +9,25 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from envs.evaluation.quantization.codes import pack, packed_bytes, unpack
+from envs.evaluation.quantization.codes import (
+    index_bits,
+    pack,
+    pack_rows,
+    pack_signs,
+    packed_bytes,
+    unpack,
+    unpack_rows,
+    unpack_signs,
+)
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer, pack_layers, quantizable
 from envs.evaluation.quantization.places import Bits, LayerBits, PlacesConfig, bits_of_layers, bits_of_plan
-from envs.evaluation.quantization.rules import MaxAbsInput, MaxAbsWeights, RangeInput
+from envs.evaluation.quantization.rules import CodebookWeights, MaxAbsInput, MaxAbsWeights, RangeInput
 from envs.evaluation.quantization.through import through
 from envs.evaluation.recipe import same_bits
 from rlsuite.errors import UserError
+from rlsuite.nn.ensemble import EnsembleLinear
 from rlsuite.nn.vision.blocks import WeightNormConv2d
+from rlsuite.nn.weight_norm import EnsembleWeightNormLinear
 
 
 def draw(*shape, seed=0):
@@ -41,6 +52,57 @@ def test_codes_come_back_from_exactly_as_many_bytes_as_they_need(bits, count, se
     stream = sum(int(code) << (bits * place) for place, code in enumerate(codes))  # one large number, lowest bit first
     assert packed.numpy().tobytes() == stream.to_bytes(len(packed), "little")
     assert torch.equal(unpack(packed, bits, (count,)), codes)
+
+
+@given(widths=st.lists(st.integers(0, 16), min_size=1, max_size=9), numbers=st.integers(1, 7), seed=st.integers(0, 99))
+def test_packed_rows_of_several_widths_leave_no_gaps(widths, numbers, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(2**width, (numbers, 2), generator=generator, dtype=torch.int32) for width in widths]
+    packed = pack_rows(torch.stack(rows), widths)
+    assert len(packed) == -(-2 * numbers * sum(widths) // 8)
+    stream, end = 0, 0  # one large number, lowest bit first
+    for row, width in zip(rows, widths, strict=True):
+        for code in row.flatten().tolist():
+            stream, end = stream + (code << end), end + width
+    assert packed.numpy().tobytes() == stream.to_bytes(len(packed), "little")
+    assert torch.equal(unpack_rows(packed, widths, (len(widths), numbers, 2)), torch.stack(rows))
+    if len(set(widths)) == 1 and widths[0]:
+        assert torch.equal(packed, pack(torch.stack(rows), widths[0]))
+
+
+def test_packed_rows_have_their_size_without_their_numbers():
+    with torch.device("meta"):
+        packed = pack_rows(torch.zeros(3, 5, dtype=torch.int32), [0, 3, 2])
+        assert packed.shape == (4,)  # 25 bits
+        assert unpack_rows(packed, [0, 3, 2], (3, 5)).shape == (3, 5)
+
+
+@given(shape=st.lists(st.integers(1, 6), min_size=1, max_size=3), seed=st.integers(0, 99))
+def test_packed_signs_have_one_bit_each_and_none_is_zero(shape, seed):
+    values = draw(*shape, seed=seed)
+    values.flatten()[0] = 0.0
+    packed = pack_signs(values)
+    assert len(packed) == packed_bytes(1, values.numel())
+    assert torch.equal(unpack_signs(packed, tuple(shape)), torch.where(values < 0, -1.0, 1.0))
+
+
+def test_packed_indices_into_a_table():
+    assert [index_bits(size) for size in (1, 2, 3, 4, 5, 7, 8, 9, 65536)] == [1, 1, 2, 2, 3, 3, 3, 4, 16]
+    for size in (0, 65537):
+        with pytest.raises(ValueError, match=f"not {size}"):
+            index_bits(size)
+
+    class Nearest(CodebookWeights):
+        def codes(self, weight):
+            table = torch.tensor([-4.0, -1.0, 0.0, 1.0, 4.0])
+            return (weight.unsqueeze(-1) - table).abs().argmin(-1).int(), table
+
+    layer = QuantizedLayer(nn.Linear(4, 3), Nearest(5))
+    with torch.no_grad():
+        layer.layer.weight.copy_(torch.tensor([-9.0, -0.9, 0.1, 2.4]).expand(3, 4))
+    packed = pack_layers(nn.Sequential(layer))[0]
+    assert packed.weight.tolist() == [[-4.0, -1.0, 0.0, 1.0]] * 3
+    assert packed.codes.numel() == packed_bytes(3, 12)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -147,11 +209,56 @@ def test_bits_by_place_and_by_name():
         bits_of_layers(network, usual, PlacesConfig(first=1), lowest=2)
 
 
-def test_weight_normalized_convolutions_are_not_taken_for_plain_ones():
-    network = nn.Sequential(WeightNormConv2d(1, 1, 3), nn.Linear(2, 2))
+def test_kinds_that_are_not_known_are_left_alone():
+    network = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Linear(2, 2))
     assert list(quantizable(network)) == ["1"]
     with pytest.raises(TypeError, match="no line in OPERATIONS"):
         QuantizedLayer(network[0], MaxAbsWeights(8))
+
+
+def test_a_weight_normalized_convolution_is_quantized_by_what_it_computes_with():
+    torch.manual_seed(0)
+    layer, inputs = WeightNormConv2d(2, 3, 3, padding=1), draw(2, 2, 5, 5)
+    with torch.no_grad():
+        layer.scale.mul_(torch.tensor([1.0, 5.0, 0.2]).view(-1, 1, 1, 1))
+    effective = layer.weight * (layer.scale / layer.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+    rule = MaxAbsWeights(4)
+    expected = functional.conv2d(inputs, rule.values(*rule.codes(effective.detach())), layer.bias, padding=1)
+    learned = QuantizedLayer(layer, rule)
+    torch.testing.assert_close(learned(inputs), expected, rtol=0, atol=0)
+    learned(inputs).square().sum().backward()
+    assert layer.scale.grad.abs().min() > 0  # through the norm, to both parameters
+    assert layer.weight.grad.abs().sum() > 0
+    packed = pack_layers(nn.Sequential(learned))
+    assert same_bits(packed(inputs).detach(), expected.detach())
+    assert sorted(packed.state_dict()) == ["0.codes", "0.layer.bias", "0.scale"]
+
+
+STACKS = {"plain": EnsembleLinear, "weight-normalized": EnsembleWeightNormLinear}
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_stacked_members_are_quantized_each_for_itself(kind):
+    layer, inputs = STACKS[kind](3, 5, 4, generator=torch.Generator().manual_seed(1)), draw(3, 7, 5)
+    with torch.no_grad():
+        (layer.weight if kind == "plain" else layer.scale).mul_(torch.tensor([1.0, 30.0, 0.01]).view(3, 1, 1))
+    weight = (layer.weight if kind == "plain" else layer.weight()).detach()
+    assert list(quantizable(nn.Sequential(layer))) == ["0"]
+    rule, learned = MaxAbsWeights(4), QuantizedLayer(layer, MaxAbsWeights(4), MaxAbsInput(6))
+    outputs = learned(inputs)
+    for member in range(3):
+        own = rule.values(*rule.codes(weight[member]))
+        expected = torch.addmm(layer.bias[member], MaxAbsInput(6)(inputs[member]), own)
+        torch.testing.assert_close(outputs[member], expected)
+    assert same_bits(learned(inputs[1:], slice(1, 3)), outputs[1:])
+    outputs.sum().backward()
+    packed = pack_layers(nn.Sequential(learned))[0]
+    assert same_bits(packed(inputs), outputs.detach())
+    assert same_bits(packed(inputs[:1], slice(0, 1)), outputs[:1].detach())
+    assert packed.codes.numel() == packed_bytes(4, 60)
+    assert packed.scale.shape == (3,)
+    assert (packed.weight_bits, packed.input_bits) == (4, 6)
+    torch.testing.assert_close(QuantizedLayer(layer, None)(inputs), layer(inputs))
 
 
 @pytest.mark.parametrize(
