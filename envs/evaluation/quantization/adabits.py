@@ -93,7 +93,7 @@ class AdaBitsConfig:
     learning: str = "joint"
     recalibration: int = 20
     rescale: str = "bare"
-    fan: str = "larger"
+    fan: str = "trained"
     alpha: float = 0.0
     alpha_share: float = 0.7
     places: PlacesConfig = field(default_factory=lambda: PlacesConfig(first=8, last=8))

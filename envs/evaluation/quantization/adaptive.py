@@ -35,7 +35,7 @@ class AdaptiveWeights(UniformWeights):
         scheme: likewise; codes can be shifted with "modified" and "centred" alone.
     """
 
-    def __init__(self, widths: Sequence[int], *, fan: int, scheme: str) -> None:
+    def __init__(self, widths: Sequence[int], *, fan: float, scheme: str) -> None:
         super().__init__(widths[0], fan=fan, scheme=scheme)
         self.widths = tuple(widths)
 

@@ -103,7 +103,7 @@ class FracBitsConfig:
     trials: int = 10
     clip: str = "cgpact"
     rescale: str = "bare"
-    fan: str = "larger"
+    fan: str = "trained"
     alpha: float = 0.0
     alpha_share: float = 0.7
     places: PlacesConfig = field(default_factory=lambda: PlacesConfig(first=8, last=8))

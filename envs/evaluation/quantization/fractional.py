@@ -91,7 +91,7 @@ class RowWeights(WeightRule):
         fan: as UniformWeights has it.
     """
 
-    def __init__(self, widths: Sequence[int], *, fan: int) -> None:
+    def __init__(self, widths: Sequence[int], *, fan: float) -> None:
         super().__init__(max(widths))
         self.widths, self.fan = tuple(widths), fan
 
@@ -142,7 +142,7 @@ class FractionalWeights(nn.Module, WeightRule):
         fan: as UniformWeights has it.
     """
 
-    def __init__(self, outputs: int, count: int, start: float, low: int, high: int, *, fan: int) -> None:
+    def __init__(self, outputs: int, count: int, start: float, low: int, high: int, *, fan: float) -> None:
         nn.Module.__init__(self)
         WeightRule.__init__(self, high)
         self.outputs, self.fan = outputs, fan

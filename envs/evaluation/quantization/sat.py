@@ -10,8 +10,10 @@ in what all do. Biases and normalizations stay floats, and like alpha they have 
 
 Departures: alpha starts at a share of the largest input of the first batch (the paper's 8 and 10 suit what a
 BatchNorm normalized; without one 4 bits up to 10 see only zeros); observations are clipped on both sides and have the
-first layer's bits; the fan is that of inputs where those are more (`fan`); the gradient stays out of max|tanh(W)|
-(`detach`; the authors' code lets it in); pictures are in [0, 1], not 0 to 255, which a first layer's scale takes up.
+first layer's bits; a layer keeps the variance it has learned (`fan`: with any other a trained policy forgets what it
+knew), and one that begins anew may have the fan of its inputs where those are more; the gradient stays out of
+max|tanh(W)| (`detach`; the authors' code lets it in); pictures are in [0, 1], not 0 to 255, which a first layer's scale
+takes up.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class SATConfig:
         scheme: levels of weights: "original" (the paper), "modified" (whose mean is off) or "centred" (for 2 and 3 bits
             in convolutions).
         rescale: which layers' weights: "bare" (no normalization follows), "last", "all" or "none".
-        fan: what the variance is one over: "outputs" (the paper), or "larger" of outputs and inputs.
+        fan: what the variance is one over: "outputs" (the paper), "larger" of outputs and inputs, or "trained", which
+            leaves each layer the variance it has learned; the first two are for networks that begin anew.
         clip: "cgpact", or "pact", whose alpha does not learn from rounding.
         alpha: where every alpha starts, such as 8 behind batch normalization; 0 measures it.
         alpha_share: of the largest input of the first batch, where it is measured.
@@ -72,7 +75,7 @@ class SATConfig:
     input_bits: int = 0
     scheme: str = "original"
     rescale: str = "bare"
-    fan: str = "larger"
+    fan: str = "trained"
     clip: str = "cgpact"
     alpha: float = 0.0
     alpha_share: float = 0.7

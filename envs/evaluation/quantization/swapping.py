@@ -29,7 +29,7 @@ from rlsuite.optim.choice import GroupConfig, OptimizerConfig
 from rlsuite.running.seeding import derive_seed
 
 RESCALED = ("bare", "last", "all", "none")
-FANS = ("larger", "outputs")
+FANS = ("trained", "larger", "outputs")
 PICTURE_BITS = 8
 
 
@@ -47,7 +47,7 @@ class Place:
 
     path: str
     bits: Bits
-    fan: int
+    fan: float
     signed: bool
     pictures: bool
 
@@ -127,8 +127,8 @@ def places_of(module: nn.Module, plan: Any) -> dict[str, Place]:
     named = isinstance(fans, dict) and isinstance(signed, list) and isinstance(pictures, list)
     if not (named and {*fans, *signed, *pictures} <= layers.keys()):
         raise UserError("its plan is damaged: its fans and signs are not said")
-    if not all(type(fan) is int and fan >= 1 for fan in fans.values()):
-        raise UserError("its plan is damaged: a fan is a whole number")
+    if not all(type(fan) is float and 0.0 < fan < float("inf") for fan in fans.values()):
+        raise UserError("its plan is damaged: a fan is a number above 0")
     return {
         path: Place(path, bits, fans.get(path, 0), path in signed, path in pictures) for path, bits in layers.items()
     }

@@ -64,7 +64,7 @@ def clamped(weight: Tensor, *, detach: bool = True) -> Tensor:
     return squashed / (2.0 * (largest.detach() if detach else largest)) + 0.5
 
 
-def constant_scale(levels: Tensor, fan: int) -> Tensor:
+def constant_scale(levels: Tensor, fan: float) -> Tensor:
     """Return what gives levels (of any shape) a variance of 1 / fan, (), and 1 where fan is 0 or all are equal.
 
     The deviation is the unbiased one, as in the authors' code.
@@ -75,18 +75,22 @@ def constant_scale(levels: Tensor, fan: int) -> Tensor:
     return torch.where(deviation > 0, 1.0 / (fan**0.5 * deviation), torch.ones_like(deviation))
 
 
-def fan_of(weight: Tensor, which: str) -> int:
-    """Return the number that the variance of a layer's weights is set by.
+def fan_of(weight: Tensor, which: str) -> float:
+    """Return what the variance of a layer's weights is one over.
 
     Args:
-        weight: (O, I, ...), of a stack (K, O, I).
-        which: "outputs" (the paper: O times the kernel's size) or "larger": of that and the inputs. The paper's makes
-            the outputs of a wide layer with a narrow head several times its inputs (its own first rule); what regresses
-            has no use for that.
+        weight: (O, I, ...), of one member of a stack.
+        which: "outputs" (the paper: O times the kernel's size), "larger" of that and the inputs, or "trained": the
+            variance that the weights have, for networks that have learned already. The paper's makes the outputs of a
+            wide layer with a narrow head several times its inputs (its own first rule), and a trained network forgets
+            what it knew with any but its own.
     """
     outputs, inputs, *kernel = weight.shape
     size = torch.Size(kernel).numel()
-    return outputs * size if which == "outputs" else max(outputs, inputs) * size
+    variance = float(weight.detach().double().var()) if weight.numel() > 1 else 0.0
+    if which == "trained" and variance > 0.0:
+        return 1.0 / variance
+    return float(outputs * size if which == "outputs" else max(outputs, inputs) * size)
 
 
 class UniformWeights(WeightRule):
@@ -102,7 +106,7 @@ class UniformWeights(WeightRule):
         rounded: False leaves weights clamped and rescaled alone, for what learns before it is quantized.
     """
 
-    def __init__(self, bits: int, *, fan: int = 0, scheme: str = "original", detach: bool = True) -> None:
+    def __init__(self, bits: int, *, fan: float = 0, scheme: str = "original", detach: bool = True) -> None:
         super().__init__(bits)
         self.fan, self.scheme, self.detach, self.rounded = fan, scheme, detach, True
 

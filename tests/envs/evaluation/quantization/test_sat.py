@@ -51,7 +51,7 @@ def normalized():
 
 
 def test_the_plan_has_the_papers_places():
-    found = plan(classifier())
+    found = plan(classifier(), fan="larger")
     # Convolutions 1 -> 4 -> 4 of 3 x 3, then 16 -> 8 -> 2.
     assert found == {
         "layers": {"body.1": [8, 8], "body.3": [4, 4], "body.6": [4, 4], "head": [8, 4]},
@@ -64,6 +64,24 @@ def test_the_plan_has_the_papers_places():
     assert plan(classifier(), rescale="none")["fans"] == {}
     assert plan(classifier(), rescale="last", places=PlacesConfig(first=8, last=32))["fans"] == {}
     assert plan(classifier(), bits=3, input_bits=32)["layers"]["body.3"] == [3, 32]
+
+
+def test_a_trained_network_keeps_what_it_knew():
+    subject = classifier()
+    fans = plan(subject)["fans"]
+    for path, layer in (("head", subject.module.head), ("body.3", subject.module.body[3])):
+        assert fans[path] == pytest.approx(1 / float(layer.weight.detach().var()), rel=1e-5)
+    inputs, method = subject.task.source("test").tensors["input"], SAT(config=sat(bits=8).config)
+    outputs = {}
+    for name in ("trained", "larger"):
+        module = method.rebuild(subject.copy(), plan(subject, bits=8, fan=name))
+        calibrate(Subject(module, subject.example, subject.task, subject.base), 1.0, 256, 0)
+        with torch.no_grad():
+            outputs[name] = module(inputs)
+    with torch.no_grad():
+        before = subject.module(inputs)
+    off = {name: float((found - before).square().mean() / before.var()) for name, found in outputs.items()}
+    assert off["trained"] < 0.1 < off["larger"]
 
 
 def test_layers_that_are_normalized_need_no_constant():
@@ -154,8 +172,9 @@ def test_what_it_refuses():
     "damage",
     [
         {"fans": None},
-        {"fans": {"body.3": 0}},
-        {"fans": {"body.2": 3}},
+        {"fans": {"body.3": 0.0}},
+        {"fans": {"body.3": 7}},
+        {"fans": {"body.2": 3.0}},
         {"signed": ["nowhere"]},
         {"pictures": 3},
         {"layers": {"body.3": [0, 4]}},

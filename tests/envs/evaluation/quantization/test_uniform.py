@@ -98,6 +98,8 @@ def test_fans_by_hand():
     assert fan_of(torch.zeros(6, 256), "larger") == 256
     assert fan_of(torch.zeros(256, 17), "larger") == 256
     assert fan_of(torch.zeros(8, 3, 5, 5), "outputs") == 200
+    assert fan_of(torch.tensor([[1.0, -1.0], [3.0, 1.0]]), "trained") == pytest.approx(3 / 8)
+    assert fan_of(torch.zeros(6, 256), "trained") == 256  # which have no variance to keep
 
 
 @pytest.mark.parametrize("detach", [True, False])
