@@ -1,7 +1,8 @@
 """Integer networks as ONNX: int8 in, whole numbers out, and not one float between them.
 
-MatMulInteger and ConvInteger give int32 sums. ONNX shifts unsigned numbers alone, so (A u + B) >> L is computed in
-int64 with M 2^L added, which makes it positive, and M taken off again behind the shift.
+MatMulInteger and ConvInteger give int32 sums. ONNX shifts unsigned numbers alone. Where A u + B may be negative, or
+needs more than 32 bits, it is computed in int64 with M 2^L added, which makes it positive, and M taken off again behind
+the shift; BReLU's never is.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class _Graph:
 
     def cast(self, value: str, dtype: str) -> str:
         return self.add("Cast", value, to=getattr(self.onnx.TensorProto, dtype.upper()))
+
+    def cast_from(self, value: _Value, dtype: str) -> str:
+        return value.name if value.dtype == dtype else self.cast(value.name, dtype)
 
 
 class _Value:
@@ -144,33 +148,37 @@ def _product(graph: _Graph, step: Product, value: _Value) -> _Value:
 
 
 def _affine(graph: _Graph, step: Affine, value: _Value) -> _Value:
-    def numbers(array: np.ndarray) -> str:
-        return graph.constant(array.reshape(-1, *[1] * (value.dims - 2)), "int64")
-
     least, most = (end.numpy().astype(np.int64) for end in (step.least, step.most))
     multiplier, offset, shift = step.multiplier.numpy().astype(np.int64), step.offset.numpy(), int(step.shift)
-    name = graph.cast(value.name, "int64")
-    low, high = LARGEST["int32"]
-    if (least > low).any() or (most < high).any():
+    ends = np.concatenate([multiplier * least + offset, multiplier * most + offset])
+    lifted = -(min(int(ends.min()), 0) >> shift)  # M: M 2^L is no less than what the smallest sum lacks
+    word = "int32" if not bool(step.wide) and not lifted else "int64"
+
+    def numbers(array: np.ndarray) -> str:
+        return graph.constant(array.reshape(-1, *[1] * (value.dims - 2)) if len(array) > 1 else array[0], word)
+
+    name, (low, high) = graph.cast_from(value, word), LARGEST["int32"]
+    if len(least) == 1:
+        name = graph.add("Clip", name, numbers(least), numbers(most))
+    elif (least > low).any() or (most < high).any():
         name = graph.add("Min", graph.add("Max", name, numbers(least)), numbers(most))
-    smallest = min(int((multiplier * end + offset).min()) for end in (least, most))
-    lifted = -(min(smallest, 0) >> shift)  # M: M 2^L is no less than what the smallest sum lacks
     if (multiplier != 1).any():
         name = graph.add("Mul", name, numbers(multiplier))
     if (offset + (lifted << shift)).any():
         name = graph.add("Add", name, numbers(offset + (lifted << shift)))
     if shift:
-        name = graph.add("BitShift", graph.cast(name, "uint64"), graph.constant(shift, "uint64"), direction="RIGHT")
-        name = graph.cast(name, "int64")
+        name = graph.add("BitShift", graph.cast(name, f"u{word}"), graph.constant(shift, f"u{word}"), direction="RIGHT")
+        name = graph.cast(name, word)
     if lifted:
-        name = graph.add("Sub", name, graph.constant(lifted, "int64"))
-    name = graph.add("Clip", name, graph.constant(int(step.low), "int64"), graph.constant(int(step.high), "int64"))
+        name = graph.add("Sub", name, graph.constant(lifted, word))
+    if (ends >> shift).min() < int(step.low) or (ends >> shift).max() > int(step.high):
+        name = graph.add("Clip", name, graph.constant(int(step.low), word), graph.constant(int(step.high), word))
     dtype = "int8" if step.narrow else "int32"
-    return _Value(graph.cast(name, dtype), dtype, value.dims)
+    return _Value(graph.cast_from(_Value(name, word, value.dims), dtype), dtype, value.dims)
 
 
 def _word(graph: _Graph, value: _Value) -> str:
-    return value.name if value.dtype == "int32" else graph.cast(value.name, "int32")
+    return graph.cast_from(value, "int32")
 
 
 def _windows(graph: _Graph, step: Windows, value: _Value) -> _Value:

@@ -13,7 +13,7 @@ from envs.evaluation.quantization.integer import Affine, Lookup, Product
 from envs.evaluation.quantization.integer_agreement import disagreements
 from envs.evaluation.quantization.layer import PackedLayer
 from envs.evaluation.quantization.levels import input_codes, input_integers
-from envs.evaluation.recipe import load_network, same_bits, save_network
+from envs.evaluation.recipe import load_network, rebuild, same_bits, save_network
 from envs.evaluation.transform import TeachConfig, apply, check_traits
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
@@ -128,6 +128,11 @@ def test_it_follows_quantization_in_a_pipeline_and_comes_back_from_a_file(tmp_pa
     save_network(tmp_path / "model.safetensors", changed.module, changed.base, changed.recipe)
     loaded, *_ = load_network(tmp_path / "model.safetensors")
     assert same_bits(loaded(pictures()), changed.module(pictures()))
+    with torch.device("meta"):  # without data or numbers
+        rebuilt = rebuild(changed.base, changed.recipe)
+    assert {name: value.shape for name, value in rebuilt.state_dict().items()} == {
+        name: value.shape for name, value in changed.module.state_dict().items()
+    }
     with pytest.raises(UserError, match="it computes with whole numbers already"):
         apply(method, changed, 0)
     with pytest.raises(UserError, match="the network is not quantized; quantize it first"):
