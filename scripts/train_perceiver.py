@@ -14,12 +14,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.assembly import choose_device
 from envs.perception.catalogue import PERCEPTIONS
+from envs.perception.perceiver import Perceiver
 from envs.perception.weights import save_perceiver
 from rlsuite.cli import command
 from rlsuite.config.compose import plain_values
@@ -30,6 +32,8 @@ from rlsuite.methods import Method, choose, short_name
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import derive_seed
+
+CHECK_EVERY, SAVE_EVERY = 50, 200  # minibatches between two records, two checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,7 @@ def main(arguments: list[str]) -> int:
     own = {key: value for key, value in values.items() if key.partition(".")[0] in shorts and "." in key}
     config: ScriptConfig = build(ScriptConfig, {key: value for key, value in values.items() if key not in own})
     (method,) = choose(PERCEPTIONS, [config.perception], own)
+    require(method.kind.losses is not Perceiver.losses, f"perception={method.name} learns nothing; name one that does")
     learning = fit_config(config)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -102,7 +107,7 @@ def main(arguments: list[str]) -> int:
     source = perceiver.source(config.data, config.size, derive_seed(config.seed, "examples"))
     history = fit(
         perceiver,
-        lambda module, batch: module.losses(batch),
+        lambda module, batch: cast(Perceiver, module).losses(batch),
         source,
         learning,
         seed=config.seed,
@@ -126,8 +131,8 @@ def fit_config(config: ScriptConfig) -> FitConfig:
         optimizer=OptimizerConfig(name="adamw", learning_rate=config.learning_rate, weight_decay=config.weight_decay),
         schedule=ScheduleConfig(kind="cosine", warmup=config.warmup, final=0.01),
         clip_norm=config.clip_norm,
-        check_every=50,
-        save_every=200,
+        check_every=CHECK_EVERY,
+        save_every=SAVE_EVERY,
     )
 
 

@@ -23,8 +23,8 @@ class InterpolatorConfig:
     """What all interpolators have.
 
     Attributes:
-        cut_below: two frames whose likeness (SSIM of both at 32x32) is below this are of different scenes: the nearer
-            one is shown in between. -1 for never.
+        cut_below: two frames whose likeness (SSIM of both at 32x32, pans undone) is below this are of different scenes:
+            the nearer one is shown in between. -1 for never.
     """
 
     cut_below: float = 0.2
@@ -34,9 +34,31 @@ class InterpolatorConfig:
 
 
 def likeness(first: Tensor, second: Tensor) -> Tensor:
-    """Return the SSIM (B,) of pictures (B, 3, H, W), both at 32x32: below 0.2 a cut, above 0.996 a frame repeated."""
-    small = [functional.adaptive_avg_pool2d(pictures.float(), SMALL) for pictures in (first, second)]
-    return ssim(*small)
+    """Return the SSIM (B,) of pictures (B, 3, H, W), both at 32x32; above 0.996 the second only repeats the first."""
+    return ssim(_small(first), _small(second))
+
+
+def scene_likeness(first: Tensor, second: Tensor) -> Tensor:
+    """Return how much two pictures (B, 3, H, W) may be of one scene, (B,); below 0.2 they are of two.
+
+    The official video script takes the likeness itself, for which a pan over fine texture is a cut. Here the second
+    picture may also be shifted over the first one, by what phase correlation finds (Kuglin & Hines 1975); what leaves
+    at one side comes in at the other.
+    """
+    one, other = _small(first), _small(second)
+    spectra = [torch.fft.rfft2(planes.sum(dim=1) - planes.sum(dim=1).mean((1, 2), True)) for planes in (one, other)]
+    cross = spectra[0] * spectra[1].conj()
+    peak = torch.fft.irfft2(cross / cross.abs().clamp_min(1e-9), s=(SMALL, SMALL)).flatten(1).argmax(dim=1)
+    places = torch.arange(SMALL, device=one.device)
+    rows = (places - (peak // SMALL).unsqueeze(1)) % SMALL
+    columns = (places - (peak % SMALL).unsqueeze(1)) % SMALL
+    batch = torch.arange(len(other), device=one.device).view(-1, 1, 1)
+    shifted = other.permute(0, 2, 3, 1)[batch, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+    return torch.maximum(ssim(one, other), ssim(one, shifted))
+
+
+def _small(pictures: Tensor) -> Tensor:
+    return functional.adaptive_avg_pool2d(pictures.float(), SMALL)
 
 
 class Interpolator(Perceiver):
@@ -55,7 +77,7 @@ class Interpolator(Perceiver):
     def interpolated(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         """Return the frame at time (B,) in [0, 1]; across a cut the nearer of both, at 0 and 1 the frame itself."""
         found = self.between(first, second, time).clamp(0.0, 1.0)
-        kept = (time <= 0.0) | (time >= 1.0) | (likeness(first, second) < self.config.cut_below)
+        kept = (time <= 0.0) | (time >= 1.0) | (scene_likeness(first, second) < self.config.cut_below)
         nearer = torch.where(_rows(time < 0.5), first, second)
         return torch.where(_rows(kept), nearer, found)
 

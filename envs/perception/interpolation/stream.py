@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from envs.perception.interpolation.interpolator import Interpolator, likeness
+from envs.perception.interpolation.interpolator import Interpolator, likeness, scene_likeness
 
 MOST_HELD = 2  # frames that repeat one before: a longer rest is one that was filmed
 
@@ -37,11 +37,11 @@ def multiplied(
         if last is None:
             last = frame
             continue
-        alike = float(likeness(last[None], frame[None])) if repeated_above < 1.0 or held else 0.0
+        alike = float(likeness(last[None], frame[None])) if repeated_above < 1.0 else 0.0
         if repeated_above < alike and len(held) < MOST_HELD:
             held.append(frame)
             continue
-        if held and (alike > repeated_above or alike < interpolator.config.cut_below):
+        if held and (alike > repeated_above or _cut(last, frame, interpolator)):
             for following in held:  # it rests in earnest, or until a cut
                 yield from _between(last, following, interpolator, factor)
                 last = following
@@ -53,6 +53,10 @@ def multiplied(
             yield from _between(last, following, interpolator, factor)
             last = following
         yield from [last] * factor
+
+
+def _cut(first: Tensor, second: Tensor, interpolator: Interpolator) -> bool:
+    return float(scene_likeness(first[None], second[None])) < interpolator.config.cut_below
 
 
 def _between(first: Tensor, second: Tensor, interpolator: Interpolator, steps: int) -> Iterator[Tensor]:
