@@ -28,7 +28,7 @@ from rlsuite.config.compose import plain_values
 from rlsuite.config.schema import build
 from rlsuite.errors import require
 from rlsuite.fit import FitConfig, fit
-from rlsuite.methods import Method, choose, short_name
+from rlsuite.methods import Method, choose, short_name, to_plain
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import derive_seed
@@ -49,10 +49,13 @@ class ScriptConfig:
         size: side of the pictures that it learns from, in pixels.
         steps: minibatches.
         batch_size: examples of each.
-        learning_rate: the largest, after `warmup` minibatches; it falls to a hundredth as a cosine.
+        learning_rate: the largest, after `warmup` minibatches.
         warmup: see there.
+        schedule: how it falls to `final` of it: cosine or linear.
+        final: see there.
         weight_decay: how strongly weights are drawn to zero.
         clip_norm: gradients are scaled down to this norm; 0 leaves them alone.
+        kept: examples that are kept in memory and learned from again and again; 0 for new ones always.
         seed: of first weights and examples.
         run_dir: folder for the log and checkpoints; none if empty.
         device: cpu, cuda or auto.
@@ -69,8 +72,11 @@ class ScriptConfig:
     batch_size: int = 6
     learning_rate: float = 8e-4
     warmup: int = 200
+    schedule: str = "cosine"
+    final: float = 0.01
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
+    kept: int = 0
     seed: int = 0
     run_dir: str = ""
     device: str = "auto"
@@ -104,13 +110,14 @@ def main(arguments: list[str]) -> int:
     path, began = Path(config.output), time.perf_counter()
     require_writable(path)
     perceiver = method.build(seed=derive_seed(config.seed, "weights")).to(choose_device(config.device))
-    source = perceiver.source(config.data, config.size, derive_seed(config.seed, "examples"))
+    source = perceiver.source(config.data, config.size, derive_seed(config.seed, "examples"), kept=config.kept)
     history = fit(
         perceiver,
         lambda module, batch: cast(Perceiver, module).losses(batch),
         source,
         learning,
         seed=config.seed,
+        hooks=[lambda _, share: perceiver.progress(share)],
         run_dir=Path(config.run_dir) if config.run_dir else None,
         about=made_with(config, method),
         console=bool(config.run_dir),
@@ -129,7 +136,7 @@ def fit_config(config: ScriptConfig) -> FitConfig:
         batch_size=config.batch_size,
         order="random",
         optimizer=OptimizerConfig(name="adamw", learning_rate=config.learning_rate, weight_decay=config.weight_decay),
-        schedule=ScheduleConfig(kind="cosine", warmup=config.warmup, final=0.01),
+        schedule=ScheduleConfig(kind=config.schedule, warmup=config.warmup, final=config.final),
         clip_norm=config.clip_norm,
         check_every=CHECK_EVERY,
         save_every=SAVE_EVERY,
@@ -138,7 +145,8 @@ def fit_config(config: ScriptConfig) -> FitConfig:
 
 def made_with(config: ScriptConfig, method: Method) -> dict[str, object]:
     """Return what a fit that goes on must have been begun with, beside what `fit` itself knows."""
-    return {"method": method.name, "data": config.data, "env": config.env, "size": config.size, "seed": config.seed}
+    own = ("data", "env", "size", "kept", "seed")
+    return {"method": to_plain([method]), **{name: getattr(config, name) for name in own}}
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Perceiver(nn.Module):
         """
         raise NotImplementedError
 
-    def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = ()) -> Source:
+    def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = (), kept: int = 0) -> Source:
         """Return the examples that `losses` takes, for scripts/train_perceiver.py.
 
         Args:
@@ -86,11 +86,15 @@ class Perceiver(nn.Module):
             size: side of the pictures, in pixels.
             seed: of what is drawn.
             clips: frames of cameras that follow each other, each (T, 3, H, W) uint8, to be used instead.
+            kept: how many examples are made and kept, to be seen again in other ways; 0 for new ones always.
 
         Raises:
             UserError: if there are none, or it learns from nothing.
         """
         raise UserError(f"{type(self).__name__} learns from no examples; name another perception=")
+
+    def progress(self, share: float) -> None:
+        """Take note, before each minibatch, of which share of a training is done; for losses that change with it."""
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return 0-d losses of a batch of examples, "loss" being what is minimized; for `rlsuite.fit.fit`."""

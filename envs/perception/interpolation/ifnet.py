@@ -91,7 +91,9 @@ class IFNet(nn.Module):
             IFBlock(FRAMES + TIME * timed + (more if place else 0), width, large) for place, width in enumerate(widths)
         )
 
-    def forward(self, first: Tensor, second: Tensor, time: Tensor, fineness: float = 1.0) -> list[Stage]:
+    def forward(
+        self, first: Tensor, second: Tensor, time: Tensor, fineness: float = 1.0, blocks: int | None = None
+    ) -> list[Stage]:
         """Return what each block has found.
 
         Args:
@@ -99,9 +101,10 @@ class IFNet(nn.Module):
             second: likewise.
             time: (B,), 0 for the first frame and 1 for the second.
             fineness: of the scales: 0.5 works on pictures half as large (for 4K), 2 finds small moving things.
+            blocks: how many of the blocks, the coarsest first; None for all.
         """
         known, stages = frames_and_time(first, second, time if self.timed else None), []
-        for block, scale in zip(self.blocks, self.scales, strict=True):
+        for block, scale in list(zip(self.blocks, self.scales, strict=True))[:blocks]:
             stages.append(corrected(block, known, stages[-1] if stages else None, first, second, scale / fineness))
         return stages
 

@@ -21,8 +21,7 @@ from rlsuite.nn.vision.blocks import draw_weights
 from rlsuite.nn.vision.doors import FromBytes
 
 MULTIPLE = 32  # of the sides, at fineness 1
-TORCHS_OWN = 6**-0.5  # of He's deviation: that of torch's own draws, which the official code learns from
-QUIET = 0.1  # heads draw so much less
+QUIET = 0.1  # of He's deviation, for heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +107,13 @@ class RIFENet(nn.Module):
 
 @torch.no_grad()
 def draw(module: nn.Module, seed: int) -> None:
-    """Draw first weights as large as torch's own, and those of the heads a tenth of it.
+    """Draw first weights by He's rule, and those of the heads a tenth as large.
 
-    The official code draws the heads, too, as torch does. Flow and correction are then noise of some pixels, which has
-    to be unlearned first; so the first frame in between is nearly the average of both, and learning on a CPU is
-    shorter.
+    The official code draws as torch does: of a sixth of He's variance, so that at first hardly anything comes through
+    a block's eight convolutions, and heads that make flow and correction noise of some pixels. Days of learning make
+    up for both; minutes on a CPU do not. Here the first frame in between is nearly the average of both.
     """
-    draw_weights(module, seed, TORCHS_OWN)
+    draw_weights(module, seed)
     for part in module.modules():
         if isinstance(part, IFBlock | FusionNet):
             part.head.weight.mul_(QUIET)

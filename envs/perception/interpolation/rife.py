@@ -29,6 +29,8 @@ from envs.perception.interpolation.losses import distillation, flow_error, lapla
 from envs.perception.interpolation.moving import MovingPictures
 from envs.perception.interpolation.network import RIFENet, RIFENetConfig, draw
 from envs.perception.interpolation.sequences import Sequences
+from envs.perception.interpolation.variety import Views
+from rlsuite.data.arrays import kept as keep
 from rlsuite.data.clips import SUFFIXES, clip_files, read_clip
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_finite
@@ -36,6 +38,7 @@ from rlsuite.running.seeding import derive_seed
 
 SHIPPED = Path(__file__).parent / "shipped" / "rife.safetensors"
 HALVINGS = 4  # of weights that know the middle only: other times become the nearest sixteenth
+COARSE = (0.5, 0.7, 0.92)  # shares of the minibatches after which one block more learns, and then everything
 TEXTURE, PICTURES, LEAST_CROP = 192, 400, 0.3  # side and number of still pictures; smallest share of a picture's side
 FINENESSES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -52,6 +55,8 @@ class RIFEConfig(InterpolatorConfig):
         true_flow: weight of the distance to the true flow, for examples that know it, such as pictures that we move
             ourselves: the blocks then need no teacher to show them flow, and learn in a fraction of the time. 0, as in
             the paper, for those that do not.
+        coarse_first: with true_flow, the blocks learn flow one after another, the coarsest first, and the whole network
+            in the last minibatches alone: coarse blocks cost a tenth. In the paper all learn at once.
         turned: average with the picture turned by 180 degrees: twice the time.
         fineness: 0.5 or 0.25 looks at large pictures (4K) from further away, 2 or 4 finds small things that move.
     """
@@ -60,6 +65,7 @@ class RIFEConfig(InterpolatorConfig):
     network: RIFENetConfig = field(default_factory=RIFENetConfig)
     distillation: float = 0.005
     true_flow: float = 0.0
+    coarse_first: bool = False
     turned: bool = False
     fineness: float = 1.0
 
@@ -67,6 +73,7 @@ class RIFEConfig(InterpolatorConfig):
         super().__post_init__()
         require_finite("distillation", self.distillation, low=0.0)
         require_finite("true_flow", self.true_flow, low=0.0)
+        require(not self.coarse_first or self.true_flow > 0, "coarse_first=true: it needs true_flow=, such as 0.05")
         require(self.fineness in FINENESSES, f"fineness={self.fineness}: use 0.25, 0.5, 1, 2 or 4")
 
 
@@ -91,6 +98,7 @@ class RIFE(Interpolator):
         self.network: RIFENet = RIFENet(sizes, derive_seed(seed, "network"))
         self.teacher = Teacher(sizes.widths[-1], sizes.timed, sizes.large)
         draw(self.teacher, derive_seed(seed, "teacher"))
+        self._share = 1.0
 
     def between(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         """Return the frame at time (B,); weights that know the middle only get there by halving."""
@@ -112,7 +120,7 @@ class RIFE(Interpolator):
             frame = 0.5 * (frame + turned.flip((2, 3)))
         return frame
 
-    def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = ()) -> Source:
+    def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = (), kept: int = 0) -> Source:
         """Return examples of "first", "middle", "second" and "time".
 
         Of clips, three of seven frames; else moving layers of still pictures: those of a folder, "scenes" (self-made)
@@ -122,19 +130,32 @@ class RIFE(Interpolator):
         if data and not clips and data not in ("skimage", "scenes") and holds_clips(data):
             clips = [read_clip(path) for path in clip_files(data)]
         if clips:
-            return Sequences(clips, size, seed=seed, timed=timed)
-        pool = picture_pool(data or "skimage", TEXTURE, PICTURES, LEAST_CROP, "train")
-        return MovingPictures(pool, size, seed=seed, timed=timed)
+            source: Source = Sequences(clips, size, seed=seed, timed=timed)
+        else:
+            pool = picture_pool(data or "skimage", TEXTURE, PICTURES, LEAST_CROP, "train")
+            source = MovingPictures(pool, size, seed=seed, timed=timed)
+        return Views(keep(source, kept), derive_seed(seed, "views")) if kept else source
+
+    def progress(self, share: float) -> None:
+        """Take note of which share of a training is done; it matters with coarse_first."""
+        self._share = share
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the paper's loss (equation 6) of "first", "middle", "second" (B, 3, H, W), H and W of 33 or more.
 
         Beside "loss" are its parts: "reconstruction" and "teacher" (equation 4, of Laplacian pyramids), "distillation"
-        (equation 5) and, with the examples' "flow" (B, 4, H, W), "end_point_error" of the stages, in pixels, all before
-        their weights. "time" (B,) is told to a network that is timed.
+        (equation 5) and, with the examples' "flow" (B, 4, H, W), "end_point_error", the stages' mean, in pixels, all
+        before their weights. "time" (B,) is told to a network that is timed.
         """
+        needless = not self.config.true_flow or "flow" in batch
+        require(needless, "true_flow= is for examples that know their flow, and these do not; leave it out")
         door, time = self.network.door, batch["time"]
         first, middle, second = (_padded(door(batch[name])) for name in ("first", "middle", "second"))
+        if self.config.coarse_first and self._share < COARSE[-1]:
+            blocks = 1 + sum(self._share >= share for share in COARSE)
+            stages = self.network.flow_net(first, second, time, blocks=min(blocks, len(self.config.network.widths)))
+            error = flow_error(stages, batch["flow"])
+            return {"loss": self.config.true_flow * error, "end_point_error": error / len(stages)}
         found = self.network.find(first, second, time)
         parts = {"reconstruction": laplacian_difference(found.frame, middle)}
         loss = parts["reconstruction"]
@@ -144,9 +165,9 @@ class RIFE(Interpolator):
             parts["distillation"] = distillation(found.stages, teacher, middle)
             loss = loss + parts["teacher"] + self.config.distillation * parts["distillation"]
         if self.config.true_flow:
-            require("flow" in batch, "true_flow= is for examples that know their flow; leave it out with these")
-            parts["end_point_error"] = flow_error(found.stages, batch["flow"])
-            loss = loss + self.config.true_flow * parts["end_point_error"]
+            error = flow_error(found.stages, batch["flow"])
+            parts["end_point_error"] = error / len(found.stages)
+            loss = loss + self.config.true_flow * error
         return {"loss": loss, **parts}
 
     def flow(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:

@@ -8,8 +8,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlsuite.data.counters import uniform
+from rlsuite.data.source import Source
+
+SIDES = 1 << 20  # of an example, drawn: there are 32 different ones
 COUNT = 5  # random numbers of an example
 PICTURES = ("first", "middle", "second")
+
+
+class Views:
+    """A source whose examples are those of another one, each seen from `SIDES` sides.
+
+    Args:
+        source: M examples, as `varied` takes them.
+        seed: of the sides.
+    """
+
+    def __init__(self, source: Source, seed: int) -> None:
+        self.source, self.seed = source, seed
+
+    def __len__(self) -> int:
+        return SIDES * len(self.source)
+
+    def examples(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the examples at index (B,)."""
+        return varied(self.source.examples(index % len(self.source)), uniform(self.seed, index, COUNT))
 
 
 def varied(examples: dict[str, Tensor], draws: Tensor) -> dict[str, Tensor]:
