@@ -238,6 +238,7 @@ class ACE(ActorCritic):
         members = list(members)
         require(bool(members), "an ensemble needs at least one member")
         first = members[0]
+        require(first.picture_shape is None, "members see pictures, each with an eye of its own; use one of them alone")
         for member in members[1:]:
             for name in (
                 "actor",

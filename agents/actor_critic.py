@@ -12,20 +12,22 @@ Shapes: K pairs, C critics a pair, B batch of each pair, N environments, D obser
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig, check_run
-from agents.actor_critic_networks import make_networks
+from agents.actor_critic_networks import Seen, Turn, make_eye, make_networks
 from agents.spaces import check_vectors
 from rlsuite.agent import Agent
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Temperature
 from rlsuite.nn.embedding import Embedding
 from rlsuite.nn.exploration import GaussianExploration, RandomStream
+from rlsuite.nn.eye import Eye
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
@@ -38,25 +40,12 @@ if TYPE_CHECKING:
     from rlsuite.config.schema import TrainConfig
 
 
-class Turn(NamedTuple):
-    """Who is updated beside the critics."""
-
-    actors: bool
-    targets: bool
-
-
-class Seen(NamedTuple):
-    """What actors and critics look at in a minibatch (K, B, D + Z), at its states and at the next ones."""
-
-    now: Tensor
-    next: Tensor
-
-
 class ActorCritic(Agent):
     """K actor-critic pairs; every piece of state is a parameter, buffer or extra state of this module.
 
     Observations and actions are vectors. Of a task with goals, whose observations are [own observation, desired goal,
-    achieved goal], the networks see the first two, and D stands for both wherever networks are spoken of.
+    achieved goal], the networks see the first two, and D stands for both wherever networks are spoken of. Of pictures
+    (C, H, W) they see an eye's features, and D is their number there; the eye learns with the critics.
 
     Arguments as Agent's.
     """
@@ -70,11 +59,14 @@ class ActorCritic(Agent):
     ) -> None:
         super().__init__(facts, config, seed=seed, device=device)
         self.num_updates = 0
-        self.observation_size, action_size = facts.visible_size, facts.action_size
+        self.picture_shape, action_size = facts.picture_shape, facts.action_size
+        self.observation_size = config.vision.features if self.picture_shape else facts.visible_size
+        self.normalizes = config.normalize_observations and self.picture_shape is None
         self.update_dtype = update_dtype(config.precision, device)
         self.actors, self.critics, self.target_actors, self.target_critics, self.embedding = make_networks(
             self.observation_size, action_size, config, torch.Generator().manual_seed(seed)
         )
+        self.eye = make_eye(facts, config, seed + 5)
         self.normalizer = RunningNormalizer(self.observation_size, config.normalizer)
         scaled, bound = config.reward_scaling == "returns", abs(config.critic.value_max)
         self.return_scaler = ReturnScaler(facts.num_envs, config.discount, bound, through_time_limits=scaled)
@@ -93,12 +85,13 @@ class ActorCritic(Agent):
         config = self.config
         self.actor_parameters: list[Tensor] = list(self.actors.parameters())
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
+        self.critics_step: list[Tensor] = [*self.critic_parameters, *self.eye.parameters()]  # moved by their loss
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
         decay = config.critic_weight_decay
         self.optimizers = {
             "actor": adam(self.actor_parameters, config.actor_learning_rate),
-            "critic": adam(self.critic_parameters, config.critic_learning_rate, weight_decay=decay),
+            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay),
         }
         if isinstance(self.embedding, Embedding):
             self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
@@ -107,8 +100,8 @@ class ActorCritic(Agent):
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
-        """Refuse spaces that are not of vectors, and numbers that do not go with the run."""
-        check_vectors(config, facts)
+        """Refuse actions that are no vectors, and numbers that do not go with the run."""
+        check_vectors(config, facts, pictures=True)
         super().check(config, facts)
         check_run(config, facts)
 
@@ -157,7 +150,7 @@ class ActorCritic(Agent):
 
     def observe(self, transition: Transition) -> None:
         """Learn what each step of the environments tells: observation statistics, ends of episodes."""
-        if self.config.normalize_observations and self.config.normalizer.source == "steps":
+        if self.normalizes and self.config.normalizer.source == "steps":
             self.normalizer.update(transition.observation[..., : self.observation_size])
         ended = transition.terminated | transition.truncated
         if self.config.reward_scaling == "returns":
@@ -166,19 +159,21 @@ class ActorCritic(Agent):
         self.exploration.advance(ended)
 
     def interrupt(self) -> None:
-        """Begin new episodes in every environment: those of before could not be resumed."""
+        """Begin new episodes everywhere: those of before could not be resumed."""
         self.return_scaler.interrupt()
         self.exploration.interrupt()
 
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn the statistics of observations (n, D) whose goals are relabelled, where the config asks for these."""
-        if self.config.normalize_observations and self.config.normalizer.source == "relabelled":
+        if self.normalizes and self.config.normalizer.source == "relabelled":
             self.normalizer.update(observation[..., : self.observation_size])
 
     def normalize(self, observation: Tensor) -> Tensor:
-        """Cut off what only hindsight looks at, and standardize where the config asks for it."""
+        """Return pictures' features; else cut off what only hindsight looks at, and standardize if so configured."""
+        if isinstance(self.eye, Eye):
+            return self.eye(observation)
         observation = observation[..., : self.observation_size]
-        return self.normalizer(observation) if self.config.normalize_observations else observation.float()
+        return self.normalizer(observation) if self.normalizes else observation.float()
 
     def see(self, observation: Tensor) -> Tensor:
         """Return what actors and critics look at: standardized observations, with their embeddings if any."""
@@ -270,19 +265,19 @@ class ActorCritic(Agent):
     def learn_critics(self, batch: Batch) -> tuple[Seen, dict[str, Tensor]]:
         """Step the embedding and the critics; return what is seen of the minibatch and their metrics."""
         rows = Batch(*(tensor.unflatten(0, (self.config.num_pairs, -1)) for tensor in batch))
-        observation = self.normalize(rows.observation).to(self.update_dtype)
-        next_observation = self.normalize(rows.next_observation).to(self.update_dtype)
+        observation, next_observation = self._look(rows)
         action = self.action_range.to_policy(rows.action)
         metrics = self._update_embedding(observation, action, next_observation)
         with torch.no_grad():
-            observation, next_observation = map(self.embedding.beside, (observation, next_observation))
+            if not isinstance(self.eye, Eye):  # whose features keep their gradient, and have no embedding beside
+                observation, next_observation = map(self.embedding.beside, (observation, next_observation))
             next_action, entropy_bonus = self.bootstrap_action(next_observation)
         output, next_output = self._outputs(observation, action, next_observation, next_action)
         reward = self.rewards(rows.reward, rows.discount, entropy_bonus)
         reward, discount, weight = (self._per_critic(column) for column in (reward, rows.discount, rows.weight))
         losses = self.critics.loss(output, reward, discount, next_output, self.config.target_range)
         loss = (weight * losses).sum() / losses.shape[1]  # mean over B, sum over members: each learns as if alone
-        self._step("critic", self.critic_parameters, loss)
+        self._step("critic", self.critics_step, loss)
         self.critics.after_step()
         with torch.no_grad():
             metrics |= {
@@ -290,7 +285,16 @@ class ActorCritic(Agent):
                 "value": self.critics.value(output.detach()).mean(),
                 "td_error": losses.detach().unflatten(0, (-1, self.config.num_critics)).mean(1).sqrt().flatten(),
             }
-        return Seen(observation, next_observation), metrics
+        return Seen(observation.detach(), next_observation), metrics
+
+    def _look(self, rows: Batch) -> tuple[Tensor, Tensor]:
+        """Return what is seen of a minibatch (K, B, D) now, which the eye learns by, and next."""
+        see = self.normalize
+        if isinstance(self.eye, Eye):
+            see = functools.partial(self.eye.learn, generator=self.stream.generator)
+        now = see(rows.observation).to(self.update_dtype)
+        with torch.no_grad():
+            return now, see(rows.next_observation).to(self.update_dtype)
 
     def _outputs(
         self, observation: Tensor, action: Tensor, next_observation: Tensor, next_action: Tensor

@@ -11,6 +11,7 @@ from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
+from rlsuite.nn.eye import EyeConfig
 from rlsuite.nn.normalizer import NormalizerConfig
 from rlsuite.nn.precision import PRECISIONS
 
@@ -65,6 +66,7 @@ class ActorCriticConfig:
             processor has it natively). Weights, values, losses and acting are always float32.
         actor: the actor block.
         critic: the critic block.
+        vision: what sees pictures, where observations are pictures; they are not standardized.
         embedding: what is learned beside observations and actions, for actors and critics to see.
         exploration: noise on the actions while collecting.
     """
@@ -99,6 +101,7 @@ class ActorCriticConfig:
     precision: str = "auto"
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    vision: EyeConfig = field(default_factory=EyeConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
 
@@ -231,6 +234,10 @@ def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
         not agent.clip_targets or (facts.goals is not None and not dense),
         "agent.clip_targets=true is for the sparse rewards of tasks with goals, between -1 and 0; use "
         "agent.clip_targets=false",
+    )
+    require(
+        facts.picture_shape is None or agent.embedding.size == 0,
+        f"agent.embedding.size={agent.embedding.size}: embeddings are of vectors; use 0 with pictures",
     )
     require(
         agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",

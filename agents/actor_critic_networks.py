@@ -1,6 +1,6 @@
 """The networks of K actor-critic pairs, stacked, and their slow copies.
 
-Shapes: K pairs, C critics a pair, D observation, A action, Z embedding.
+Shapes: K pairs, C critics a pair, B batch, D observation, A action, Z embedding.
 """
 
 from __future__ import annotations
@@ -8,11 +8,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig
 from rlsuite.nn.actors import Actors
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.embedding import Embedding, NoEmbedding, make_embedding
+from rlsuite.nn.eye import Eye, NoEye
+from rlsuite.vector_env import EnvironmentFacts
+
+
+class Turn(NamedTuple):
+    """Who is updated beside the critics."""
+
+    actors: bool
+    targets: bool
+
+
+class Seen(NamedTuple):
+    """What actors and critics look at in a minibatch (K, B, D + Z), at its states and at the next ones."""
+
+    now: Tensor
+    next: Tensor
 
 
 class Networks(NamedTuple):
@@ -57,3 +74,8 @@ def make_networks(
         network.eval()
     embedding = make_embedding(observation_size, action_size, config.embedding, generator=generator)
     return Networks(actors, critics, target_actors, target_critics, embedding)
+
+
+def make_eye(facts: EnvironmentFacts, config: ActorCriticConfig, seed: int) -> Eye | NoEye:
+    """Return what sees pictures, where observations are pictures."""
+    return NoEye() if facts.picture_shape is None else Eye(facts.picture_shape, config.vision, seed)

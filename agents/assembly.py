@@ -45,7 +45,14 @@ def prepare_torch(config: TrainConfig) -> None:
 def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.VectorEnv:
     """Return `num_envs` environments of the configured task."""
     agent_class(config.agent_name).check_task(config)
-    arguments = {"device": choose_device(config.device), "num_threads": config.num_threads, "flat": True, **overrides}
+    arguments = {
+        "device": choose_device(config.device),
+        "num_threads": config.num_threads,
+        "flat": True,
+        "camera": config.camera,
+        "perception": config.perception,
+        **overrides,
+    }
     return envs.make_vector(config.env.full_id, num_envs, **arguments, **config.env.options)
 
 

@@ -62,6 +62,8 @@ def plain_policy(agent: Agent) -> Plain:
     Raises:
         UserError: if the agent's policy is of no such kind: painters, and models of the task.
     """
+    if agent.facts.picture_shape is not None:
+        raise UserError("the agent sees pictures, which plain layers do not; teach a pixel policy with clone_policy.py")
     if isinstance(agent, ActorCritic):
         return _of_actor_critic(agent)
     if isinstance(agent, PPO):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rlsuite.config.schema import TrainConfig
 
 
-def check_vectors(config: TrainConfig, facts: EnvironmentFacts) -> None:
-    """Raise UserError unless observations are float vectors, and actions float vectors within finite bounds."""
-    check_seen(config, facts, pictures=False)
+def check_vectors(config: TrainConfig, facts: EnvironmentFacts, *, pictures: bool = False) -> None:
+    """Raise UserError unless actions are float vectors within finite bounds, and observations as check_seen says."""
+    check_seen(config, facts, pictures=pictures)
     require(
         choice_counts(facts.action_space) is None,
         f"{_cannot_act(config, facts)}; agent={config.agent_name} is for continuous actions; use agent="
@@ -52,7 +52,7 @@ def check_seen(config: TrainConfig, facts: EnvironmentFacts, *, pictures: bool) 
     require(
         pictures or not is_picture,
         f"{agent} cannot read {task}: its observations are pictures {seen.shape}; use agent="
-        + ("ppo" if choice_counts(facts.action_space) is None else "ppo or dqn"),
+        + ("ppo, sac or td3" if choice_counts(facts.action_space) is None else "ppo or dqn"),
     )
     require(
         is_picture or _is_vector(seen),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 if "DISPLAY" not in os.environ:
@@ -15,8 +16,11 @@ from hydra.core.config_store import ConfigStore
 
 import rlsuite  # noqa: F401  (before torch: it sets how OpenMP threads wait)
 from envs import catalogue
+from envs.perception.catalogue import PERCEPTIONS
 from envs.vector import VectorEnv
+from rlsuite.config.camera import CameraConfig
 from rlsuite.errors import UserError
+from rlsuite.methods import Method, register
 
 __all__ = ["VectorEnv", "evaluation_options", "has_goals", "make_vector", "task_names", "task_options"]
 
@@ -64,6 +68,8 @@ def make_vector(
     render_mode: str | None = None,
     render_size: tuple[int, int] | None = None,
     flat: bool = False,
+    camera: CameraConfig | None = None,
+    perception: Sequence[Method] = (),
     **options: Any,
 ) -> Any:
     """Build a vectorized environment.
@@ -79,6 +85,8 @@ def make_vector(
         render_size: height and width of the pictures of the suite's simulated bodies; None: theirs.
         flat: Give a goal task's observations as one tensor, [observation, desired goal, achieved goal], as training
             wants them, instead of a dict; the others' are one tensor always.
+        camera: With a size, pictures for observations (`envs.perception.wrapper`), of the suite's simulated bodies.
+        perception: What is made of them, configured perceivers.
         **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit).
 
     Returns:
@@ -90,7 +98,10 @@ def make_vector(
     """
     if num_envs < 1:
         raise ValueError(f"num_envs={num_envs} must be at least 1")
+    pictures = camera is not None and camera.size > 0
     library, colon, name = env_id.partition(":")
+    if colon and pictures:
+        raise _not_drawn(camera, env_id)
     common: dict[str, Any] = {"device": device, "dtype": dtype, "render_mode": render_mode}
     if colon and library == "gymnasium":
         from envs.adapters.gymnasium_adapter import GymnasiumVectorEnv
@@ -109,17 +120,36 @@ def make_vector(
         raise UserError(f"env.max_episode_steps={limit}: use a whole number of 1 or more, or null for no limit")
     task = catalogue.build(name, **options)
     if hasattr(task, "make_vector"):  # no simulation of bodies
+        if pictures:
+            raise _not_drawn(camera, env_id)
         return task.make_vector(num_envs, max_episode_steps=limit, **common)
     from envs.mujoco_vector import MujocoVectorEnv
 
     if render_size is not None:
         common["render_size"] = render_size
     env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
+    if camera is not None and pictures:
+        return _with_pictures(env, camera, perception)
     if env.goals is None or flat:
         return env
     from envs.goal_vector import GoalVectorEnv
 
     return GoalVectorEnv(env)
+
+
+def _not_drawn(camera: CameraConfig | None, env_id: str) -> UserError:
+    size = camera.size if camera else 0
+    return UserError(f"camera.size={size}: {env_id} is no simulation of bodies, which alone are drawn; use env=Reacher")
+
+
+def _with_pictures(env: Any, camera: CameraConfig, perception: Sequence[Method]) -> VectorEnv:
+    from envs.cameras import Cameras
+    from envs.perception.weights import build_perceiver
+    from envs.perception.wrapper import PerceptionWrapper, drawn_fields
+
+    perceivers = [build_perceiver(method).to(env.device) for method in perception]
+    cameras = Cameras(env.task, camera, env.device, drawn_fields(perceivers, camera.sees))
+    return PerceptionWrapper(env, cameras, perceivers, camera)
 
 
 def _register() -> None:
@@ -137,4 +167,11 @@ def _register() -> None:
         groups.store(group="env", name=name, node=choice, package="_global_", provider="envs")
 
 
+def _choose_perceivers(names: Sequence[str], numbers: Mapping[str, Any]) -> tuple[Method, ...]:
+    from envs.perception.weights import choose_perceivers
+
+    return choose_perceivers(names, numbers)
+
+
 _register()
+register("perception", PERCEPTIONS, _choose_perceivers)

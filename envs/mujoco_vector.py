@@ -164,7 +164,18 @@ class MujocoVectorEnv(VectorEnv):
     @one_torch_thread()
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once; see `VectorEnv.step`."""
-        transition = self.advance(actions)
+        return self.renew(self.advance(actions))
+
+    @one_torch_thread()
+    def renew(self, transition: Transition) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Truncate and reset what is at its end after `advance`: the second half of a step.
+
+        Args:
+            transition: What `advance` returned last.
+
+        Returns:
+            What `step` returns.
+        """
         truncated = transition.failed.clone()
         if self.max_episode_steps is not None:
             truncated |= self._elapsed >= self.max_episode_steps

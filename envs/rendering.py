@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import mujoco
 import numpy as np
+import torch
 
+from envs.scene import free_view
 from envs.simulation.cpu import CpuSimulation
 from envs.task import Task
 from rlsuite.errors import UserError
@@ -30,7 +29,7 @@ class Camera:
     """
 
     def __init__(self, simulation: CpuSimulation, task: Task, size: tuple[int, int]) -> None:
-        self._task, self._memory = task, simulation.memory
+        self._task, self._memory, self._facts = task, simulation.memory, simulation.facts
         self._batch = simulation.batch
         self._model = simulation.model
         self._data = mujoco.MjData(self._model)
@@ -43,30 +42,34 @@ class Camera:
             raise UserError(
                 f"cannot render: {error}; set MUJOCO_GL=egl or MUJOCO_GL=osmesa before Python starts"
             ) from error
-        self._camera = self._viewpoint(task.default_camera_config)
+        self._camera = self._viewpoint()
 
-    def _viewpoint(self, config: Mapping[str, Any] | None) -> mujoco.MjvCamera:
-        camera = mujoco.MjvCamera()
-        mujoco.mjv_defaultFreeCamera(self._model, camera)
-        for name, value in (config or {}).items():
-            if name == "lookat":
-                camera.lookat[:] = value
-            else:
-                setattr(camera, name, value)
+    def _viewpoint(self) -> mujoco.MjvCamera:
+        camera = free_view(self._model, self._task.default_camera_config)
         track = mujoco.mj_name2id(self._model, int(mujoco.mjtObj.mjOBJ_CAMERA), "track")
         if track >= 0:
             camera.type, camera.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), track
-        elif camera.trackbodyid >= 0:
-            camera.type = int(mujoco.mjtCamera.mjCAMERA_TRACKING)
         return camera
 
     def picture(self, index: int) -> np.ndarray:
         """Return a picture of simulation `index`, (height, width, 3) uint8."""
         self._batch.get_data(index, self._data)
         mujoco.mj_forward(self._model, self._data)
-        self._task.show(self._data, {name: value[index] for name, value in self._memory.items()})
+        self._show(index)
         self._renderer.update_scene(self._data, self._camera)
         return self._renderer.render()
+
+    def _show(self, index: int) -> None:
+        """Put into the picture what the physics does not know."""
+        data, memory = self._data, {name: value[index : index + 1] for name, value in self._memory.items()}
+        before = torch.tensor(data.qpos)[None]
+        qpos, places = self._task.shown(self._facts, before, memory)
+        if not torch.equal(qpos, before):
+            data.qpos[:] = qpos[0]
+            mujoco.mj_forward(self._model, data)
+        free = iter(places[0])
+        for marker in self._task.markers:
+            data.site(marker.site).xpos = data.site(marker.upon).xpos if marker.upon else next(free)
 
     def close(self) -> None:
         """Free the OpenGL context."""

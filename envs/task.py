@@ -16,7 +16,7 @@ from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, Simulation
 from rlsuite.errors import UserError
 
-CameraConfig = Mapping[str, Any] | None
+ViewConfig = Mapping[str, Any] | None
 # Rewards of observations (rows, D), actions (rows, A) and next observations (..., rows, D): (..., rows), or (rows,)
 # where the next observation does not matter.
 KnownReward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -36,6 +36,18 @@ class Outcome(NamedTuple):
     info: dict[str, Tensor]
 
 
+class Marker(NamedTuple):
+    """A site of the model that is there to be seen: a ball that means something.
+
+    Attributes:
+        site: Its name.
+        upon: The site that it stands upon; "" where the task says its place (`Task.shown`).
+    """
+
+    site: str
+    upon: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """Base of all tasks. A subclass is a frozen dataclass whose fields are the task's options.
@@ -45,6 +57,8 @@ class Task:
         max_episode_steps: Steps after which an episode is truncated.
         normal_start_velocity: Start velocities have normal instead of uniform noise.
         angles: Entries of the observation that are angles, in radians, for model-based agents.
+        markers: Sites that pictures show.
+        pixel_view: Attributes of the camera that an agent sees through, where it needs another view than an onlooker.
         other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
@@ -56,11 +70,13 @@ class Task:
     max_episode_steps: ClassVar[int]
     normal_start_velocity: ClassVar[bool] = False
     angles: ClassVar[tuple[int, ...]] = ()
+    markers: ClassVar[tuple[Marker, ...]] = ()
+    pixel_view: ClassVar[ViewConfig] = None
     other_fields: ClassVar[tuple[str, ...]] = ()
 
     xml_file: str = ""
     frame_skip: int = 1
-    default_camera_config: CameraConfig = None
+    default_camera_config: ViewConfig = None
 
     @property
     def contact_mode(self) -> str:
@@ -152,13 +168,18 @@ class Task:
             noise = random.uniform(env_ids, facts.num_velocities, -scale, scale)
         return qpos, facts.initial_qvel + noise
 
-    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
-        """Put into a picture what the physics does not know, such as a goal.
+    def shown(self, facts: ModelFacts, qpos: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what a picture shows where it differs from the physics, such as a goal.
 
         Args:
-            data: mujoco.MjData of the pictured simulation, derived fields computed; nobody steps it.
-            memory: What the task remembers of that environment, (size,) each.
+            facts: Constants of the model.
+            qpos: (n, nq) positions.
+            memory: What the task remembers of these environments, (n, size) each.
+
+        Returns:
+            Positions (n, nq) to show, and where the m `markers` are that stand upon no other site, (n, m, 3).
         """
+        return qpos, qpos.new_zeros(len(qpos), 0, 3)
 
     def reset_info(self, fields: Fields) -> dict[str, Tensor]:
         """Return named terms of a start state, (n,) or (n, k)."""

@@ -13,12 +13,14 @@ EXTRAS = {
     "cv2": ("opencv-python-headless", "vision"),
     "envpool": ("envpool", "bench"),
     "matplotlib": ("matplotlib", "plots"),
+    "mujoco_warp": ("mujoco-warp", "cameras"),
     "onnx": ("onnx", "export"),
     "onnxruntime": ("onnxruntime", "export"),
     "onnxscript": ("onnxscript", "export"),
     "skimage": ("scikit-image", "vision"),
     "sklearn": ("scikit-learn", "vision"),
     "stable_baselines3": ("stable-baselines3", "bench"),
+    "warp": ("mujoco-warp", "cameras"),  # which brings it
 }
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlsuite.config.schema import build as build_config
+from rlsuite.config.build import build as build_config
 from rlsuite.errors import UserError, near_matches
 
 Catalogue = Mapping[str, str]
@@ -47,6 +47,53 @@ class Method:
     def build(self, *arguments: Any, **keywords: Any) -> Any:
         """Return an instance of the method's class, made with these arguments and ``config=``."""
         return self.kind(*arguments, config=self.config, **keywords)
+
+
+class Room(NamedTuple):
+    """A key of the command line that takes methods, such as perception=.
+
+    Attributes:
+        catalogue: what it takes.
+        choose: names and overrides -> configured methods.
+    """
+
+    catalogue: Catalogue
+    choose: Callable[[Sequence[str], Mapping[str, Any]], tuple[Method, ...]]
+
+
+_ROOMS: dict[str, Room] = {}
+
+
+def register(key: str, catalogue: Catalogue, choose: Callable[..., tuple[Method, ...]]) -> None:
+    """Let a key of the command line, and of config.yaml, name the methods of a catalogue from now on."""
+    _ROOMS[key] = Room(catalogue, choose)
+
+
+def room(key: str) -> Room:
+    """Return what a key names.
+
+    Raises:
+        UserError: if nobody has registered it.
+    """
+    if key not in _ROOMS:
+        raise UserError(f"{key}=: nothing of that kind is known here")
+    return _ROOMS[key]
+
+
+def split_numbers(values: Mapping[str, Any], catalogue: Catalogue) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return which of key -> value are numbers of a catalogue's methods ("pams.bits"), and the others."""
+    shorts = {short_name(name) for name in catalogue}
+    own = {key: value for key, value in values.items() if key.partition(".")[0] in shorts and "." in key}
+    return own, {key: value for key, value in values.items() if key not in own}
+
+
+def flat_numbers(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested numbers as one mapping with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in numbers.items():
+        deeper = isinstance(value, Mapping) and value
+        found |= flat_numbers(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value}
+    return found
 
 
 def short_name(name: str) -> str:

@@ -35,7 +35,7 @@ from envs.evaluation.policy_task import PolicyTask
 from envs.evaluation.report import Report, Row
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, check_traits
-from rlsuite.config.schema import build
+from rlsuite.config.build import build
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.extras import import_extra, require_extras
 from rlsuite.methods import Method, choose

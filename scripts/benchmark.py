@@ -17,8 +17,8 @@ import sys
 from dataclasses import dataclass
 
 from rlsuite.cli import command
+from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
-from rlsuite.config.schema import build
 from rlsuite.errors import require
 from scripts.benchmarks.fitting import measure_fit
 from scripts.benchmarks.imagination import measure_imagination

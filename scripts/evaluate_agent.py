@@ -29,8 +29,8 @@ from agents.loading import PolicyConfig, load_policy
 from agents.policy_file import is_policy_file, load_policy_file
 from agents.subject import JudgeConfig
 from rlsuite.cli import command, positional
+from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values, script_config
-from rlsuite.config.schema import build
 from rlsuite.errors import require
 from rlsuite.records.files import require_inside
 from rlsuite.records.video import VideoWriter

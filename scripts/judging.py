@@ -32,7 +32,7 @@ from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, apply, check_traits, teach
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
-from rlsuite.methods import Method, choose, short_name
+from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 KEY = "evaluation"
@@ -47,10 +47,8 @@ def split_arguments(values: Mapping[str, Any]) -> tuple[tuple[Method, ...], dict
     named = values.get(KEY, [])
     names = [str(name) for name in (named if isinstance(named, list | tuple) else [named])]
     require(bool(names), "evaluation=[]: name a method, such as evaluation=quantization/pams")
-    shorts = {short_name(name) for name in EVALUATIONS}
-    own = {key: value for key, value in values.items() if key.partition(".")[0] in shorts and "." in key}
-    rest = {key: value for key, value in values.items() if key not in own and key != KEY}
-    return choose(EVALUATIONS, names, own), rest
+    own, rest = split_numbers(values, EVALUATIONS)
+    return choose(EVALUATIONS, names, own), {key: value for key, value in rest.items() if key != KEY}
 
 
 def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int) -> int:

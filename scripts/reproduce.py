@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rlsuite.cli import command
+from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values
 from rlsuite.config.help import describe
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError, near_matches, require
 from rlsuite.experiment.frame import Experiment, reproduce
 from rlsuite.experiment.papers import NOT_RUN, Paper, document, read_papers, state

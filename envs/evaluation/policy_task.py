@@ -31,6 +31,8 @@ class PolicyTask:
     Args:
         make_env: number of environments -> them.
         teacher: observations (B, D) to actions (B, A) in the environment's units: who is imitated.
+        teacher_sees: "" where the teacher sees what the student does; else what of `info` it sees, such as "state" of
+            environments that show pictures.
         episodes: scored, one an environment, all with the same starts for every policy.
         states: M, visited and labelled for each round of learning.
         num_envs: environments in which they are visited.
@@ -46,12 +48,14 @@ class PolicyTask:
         make_env: Callable[[int], VectorEnv],
         teacher: nn.Module,
         *,
+        teacher_sees: str = "",
         episodes: int = 20,
         states: int = 20_000,
         num_envs: int = 32,
         seed: int = 0,
     ) -> None:
         self.make_env, self.teacher = make_env, teacher.eval().requires_grad_(False)
+        self.teacher_sees = teacher_sees
         self.episodes, self.states, self.num_envs, self.seed = episodes, states, num_envs, seed
         self._sources: dict[str, Arrays] = {}
         self._floor: float | None = None
@@ -113,14 +117,14 @@ class PolicyTask:
     def _collect(self, policy: Policy, seed: int) -> Arrays:
         """Visit states by a policy; return them with the teacher's actions."""
         env = self.make_env(self.num_envs)
-        observation, _ = env.reset(seed=seed)
+        observation, info = env.reset(seed=seed)
         observations, actions = [], []
         for _ in range(-(-self.states // self.num_envs)):
             with few_threads_for(observation):
-                label = self.teacher(observation)
+                label = self.teacher(info[self.teacher_sees] if self.teacher_sees else observation)
                 action = label if policy is self.teacher else policy(observation)
             observations.append(observation.clone())
             actions.append(label)
-            observation, *_ = env.step(action)
+            observation, *_, info = env.step(action)
         env.close()
         return Arrays({"input": torch.cat(observations), "action": torch.cat(actions)})

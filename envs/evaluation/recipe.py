@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.subject import Base, Step
-from rlsuite.config.schema import build as build_config
+from rlsuite.config.build import build as build_config
 from rlsuite.errors import UserError, near_matches
 from rlsuite.methods import find_class, from_plain
+from rlsuite.nn.picture_policy import PicturePolicyConfig, build_picture_policy
 from rlsuite.nn.plain import PlainPolicyConfig, build_plain_policy
 from rlsuite.nn.vision import NETWORKS
 from rlsuite.weights_file import read_weights, write_weights
 
 FORMAT = "rlsuite evaluated network 1"
 PLAIN_POLICY = "plain_policy"
+PICTURE_POLICY = "picture_policy"
 
 
 def build_base(base: Base) -> nn.Module:
@@ -36,8 +38,11 @@ def build_base(base: Base) -> nn.Module:
     """
     if base.name == PLAIN_POLICY:
         return build_plain_policy(build_config(PlainPolicyConfig, base.config, "policy."))
+    if base.name == PICTURE_POLICY:
+        return build_picture_policy(build_config(PicturePolicyConfig, base.config, "policy."))
     if base.name not in NETWORKS:
-        raise UserError(f"unknown network '{base.name}'{near_matches(base.name, [PLAIN_POLICY, *NETWORKS])}")
+        known = [PLAIN_POLICY, PICTURE_POLICY, *NETWORKS]
+        raise UserError(f"unknown network '{base.name}'{near_matches(base.name, known)}")
     kind = find_class(NETWORKS[base.name])
     try:
         channels, size, outputs = (base.config[key] for key in ("channels", "size", "outputs"))
@@ -52,9 +57,10 @@ def network_base(name: str, *, channels: int, size: int | tuple[int, int], outpu
     return Base(name, _plain({"channels": channels, "size": size, "outputs": outputs, "config": asdict(config)}))
 
 
-def policy_base(config: PlainPolicyConfig) -> Base:
-    """Return the Base of a plain policy."""
-    return Base(PLAIN_POLICY, _plain(asdict(config)))
+def policy_base(config: PlainPolicyConfig | PicturePolicyConfig) -> Base:
+    """Return the Base of a plain policy, or of one over pictures."""
+    name = PLAIN_POLICY if isinstance(config, PlainPolicyConfig) else PICTURE_POLICY
+    return Base(name, _plain(asdict(config)))
 
 
 def rebuild(base: Base, recipe: Sequence[Step]) -> nn.Module:

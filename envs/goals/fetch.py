@@ -23,7 +23,7 @@ from envs.goals import rotations
 from envs.goals.task import Addresses, GoalTask, MovingSite, joint_addresses, robot_joints
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, Simulation
-from envs.task import CameraConfig, body_index, norm
+from envs.task import Marker, ViewConfig, body_index, norm
 
 _GRIP, _OBJECT, _OBJECT_JOINT = "robot0:grip", "object0", "object0:joint"
 _REACH_OF_ACTION = 0.05  # m
@@ -33,7 +33,7 @@ _SETTLING_STEPS = 10
 _NEAREST_OBJECT = 0.1  # m from the gripper, in the plane
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"distance": 2.5, "azimuth": 132.0, "elevation": -14.0, "lookat": [1.3, 0.75, 0.55]}
 
 
@@ -75,6 +75,7 @@ class FetchTask(GoalTask):
     max_episode_steps: ClassVar[int] = 50
     action_size: ClassVar[int] = 4
     goal_size: ClassVar[int] = 3
+    markers: ClassVar[tuple[Marker, ...]] = (Marker("target0"),)
     other_fields: ClassVar[tuple[str, ...]] = ("xpos", "xquat")
     has_object: ClassVar[bool] = True
     blocked_fingers: ClassVar[bool] = True
@@ -86,7 +87,7 @@ class FetchTask(GoalTask):
     object_range: ClassVar[float] = 0.15
     target_range: ClassVar[float] = 0.15
 
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
 
     # -- the model --------------------------------------------------------------------------------------------
 
@@ -181,9 +182,9 @@ class FetchTask(GoalTask):
             goal[:, 2] += torch.where(chance < 0.5, height, 0.0)
         return goal
 
-    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+    def shown(self, facts: ModelFacts, qpos: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Show the goal as a red ball."""
-        data.site("target0").xpos = memory["goal"]
+        return qpos, memory["goal"].unsqueeze(1)
 
     # -- what is seen and judged ------------------------------------------------------------------------------
 

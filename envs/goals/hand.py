@@ -16,10 +16,10 @@ from torch import Tensor
 from envs.goals.task import GoalTask
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Simulation
-from envs.task import CameraConfig
+from envs.task import ViewConfig
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"distance": 0.5, "azimuth": 55.0, "elevation": -25.0, "lookat": [1.0, 0.96, 0.14]}
 
 
@@ -29,7 +29,7 @@ class HandTask(GoalTask):
 
     action_size: ClassVar[int] = 20
 
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
 
     def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Set each joint's set point, -1 and 1 being the ends of its range."""

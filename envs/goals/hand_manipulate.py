@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import mujoco
 import torch
 from torch import Tensor
 
@@ -43,11 +42,13 @@ class ManipulateFacts(ModelFacts):
     Attributes:
         joints: The hand's joints.
         object_joint: The object's free joint.
+        target_joint: The free joint of what pictures show as its goal.
         center: The object's center.
     """
 
     joints: Addresses
     object_joint: Addresses
+    target_joint: Addresses
     center: MovingSite
 
 
@@ -97,6 +98,7 @@ class ManipulateTask(HandTask):
             ManipulateFacts,
             joints=joint_addresses(model, robot_joints(model)),
             object_joint=joint_addresses(model, ["object:joint"]),
+            target_joint=joint_addresses(model, ["target:joint"]),
             center=MovingSite.find(model, "object:center"),
         )
 
@@ -143,13 +145,15 @@ class ManipulateTask(HandTask):
         quaternion = quaternion / quaternion.square().sum(1, keepdim=True).sqrt()
         return torch.cat([place, quaternion], dim=1)
 
-    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+    def shown(self, facts: ModelFacts, qpos: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Show the goal as a second object, put aside where its place does not matter."""
-        pose = data.joint("target:joint").qpos
-        pose[:] = memory["goal"]
+        assert isinstance(facts, ManipulateFacts)
+        pose = memory["goal"].clone()
         if self.target_position == "ignore":
-            pose[0] += _ASIDE
-        mujoco.mj_forward(data.model, data)
+            pose[:, 0] += _ASIDE
+        qpos = qpos.clone()
+        qpos[:, facts.target_joint.position] = pose
+        return super().shown(facts, qpos, memory)
 
     # -- what is seen and judged ------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from envs.goals.hand import HandTask
 from envs.goals.task import Addresses, joint_addresses, robot_joints
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts
+from envs.task import Marker
 
 _FINGERTIPS = [f"robot0:S_{finger}tip" for finger in ("ff", "mf", "rf", "lf", "th")]
 _THUMB = 4
@@ -87,6 +88,10 @@ class HandReach(HandTask):
     name: ClassVar[str] = "HandReach"
     max_episode_steps: ClassVar[int] = 50
     goal_size: ClassVar[int] = 15
+    markers: ClassVar[tuple[Marker, ...]] = (
+        *(Marker(f"target{tip}") for tip in range(5)),
+        *(Marker(f"finger{tip}", upon=name) for tip, name in enumerate(_FINGERTIPS)),
+    )
 
     xml_file: str = "hand/reach.xml"
     distance_threshold: float = 0.01
@@ -128,11 +133,9 @@ class HandReach(HandTask):
         goal[stay < _BACK_TO_START] = facts.start
         return goal.flatten(1)
 
-    def show(self, data: Any, memory: Mapping[str, Tensor]) -> None:
+    def shown(self, facts: ModelFacts, qpos: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Show the goals of the fingertips, and the fingertips, as balls."""
-        for tip, (name, goal) in enumerate(zip(_FINGERTIPS, memory["goal"].unflatten(0, (5, 3)), strict=True)):
-            data.site(f"target{tip}").xpos = goal
-            data.site(f"finger{tip}").xpos = data.site(name).xpos
+        return qpos, memory["goal"].unflatten(1, (5, 3))
 
     def achieved_goal(self, fields: Fields) -> Tensor:
         """Return the fingertips' places, (n, 15)."""

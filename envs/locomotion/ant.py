@@ -13,10 +13,10 @@ from torch import Tensor
 
 from envs.locomotion.place import ground_distance, ground_position
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task, body_index, squared_norm
+from envs.task import Outcome, Task, ViewConfig, body_index, squared_norm
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"distance": 4.0}
 
 
@@ -46,7 +46,7 @@ class Ant(Task):
 
     xml_file: str = "ant.xml"
     frame_skip: int = 5
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     forward_reward_weight: float = 1.0
     ctrl_cost_weight: float = 0.5
     contact_cost_weight: float = 5e-4

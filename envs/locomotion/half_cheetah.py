@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task, never, squared_norm
+from envs.task import Outcome, Task, ViewConfig, never, squared_norm
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"distance": 4.0}
 
 
@@ -37,7 +37,7 @@ class HalfCheetah(Task):
 
     xml_file: str = "half_cheetah.xml"
     frame_skip: int = 5
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     forward_reward_weight: float = 1.0
     ctrl_cost_weight: float = 0.1
     reset_noise_scale: float = 0.1

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from envs.locomotion.planar_walker import PlanarWalker
 from envs.simulation.base import Fields
-from envs.task import CameraConfig
+from envs.task import ViewConfig
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 2, "distance": 3.0, "lookat": (0.0, 0.0, 1.15), "elevation": -20.0}
 
 
@@ -32,7 +32,7 @@ class Hopper(PlanarWalker):
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "hopper.xml"
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     healthy_state_range: tuple[float, float] = (-100.0, 100.0)
     healthy_z_range: tuple[float, float] = (0.7, math.inf)
     healthy_angle_range: tuple[float, float] = (-0.2, 0.2)

@@ -15,10 +15,10 @@ from torch import Tensor
 from envs.locomotion.humanoid_body import HumanoidBody, tendons
 from envs.locomotion.place import ground_distance, ground_position
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, squared_norm
+from envs.task import Outcome, ViewConfig, squared_norm
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 1, "distance": 4.0, "lookat": (0.0, 0.0, 2.0), "elevation": -20.0}
 
 
@@ -39,7 +39,7 @@ class Humanoid(HumanoidBody):
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "humanoid.xml"
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     forward_reward_weight: float = 1.25
     contact_cost_weight: float = 5e-7
     contact_cost_range: tuple[float, float] = (-math.inf, 10.0)

@@ -15,10 +15,10 @@ from torch import Tensor
 from envs.locomotion.humanoid_body import HumanoidBody, tendons
 from envs.locomotion.place import ground_position, rise
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, never, squared_norm
+from envs.task import Outcome, ViewConfig, never, squared_norm
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 1, "distance": 4.0, "lookat": (0.0, 0.0, 0.8925), "elevation": -20.0}
 
 
@@ -37,7 +37,7 @@ class HumanoidStandup(HumanoidBody):
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "humanoidstandup.xml"
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     uph_cost_weight: float = 1.0
     impact_cost_weight: float = 0.5e-6
     impact_cost_range: tuple[float, float] = (-math.inf, 10.0)

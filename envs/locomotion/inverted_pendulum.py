@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from envs.simulation.base import Fields
-from envs.task import CameraConfig, Outcome, Task
+from envs.task import Outcome, Task, ViewConfig
 
 _LARGEST_ANGLE = 0.2
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 0, "distance": 2.04}
 
 
@@ -31,10 +31,11 @@ class InvertedPendulum(Task):
 
     name: ClassVar[str] = "InvertedPendulum"
     max_episode_steps: ClassVar[int] = 1000
+    pixel_view: ClassVar[ViewConfig] = {"lookat": (0.0, 0.0, 0.25), "distance": 2.5, "elevation": 0.0}
 
     xml_file: str = "inverted_pendulum.xml"
     frame_skip: int = 2
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     reset_noise_scale: float = 0.01
 
     def observation(self, fields: Fields) -> Tensor:

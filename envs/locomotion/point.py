@@ -16,7 +16,7 @@ from torch import Tensor
 
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts, Simulation
-from envs.task import KnownReward, Outcome, Task, never
+from envs.task import KnownReward, Marker, Outcome, Task, ViewConfig, never
 
 _LARGEST_STEP = 0.1
 _START = 1.0  # starts are uniform within this of the origin, along each axis
@@ -28,6 +28,8 @@ class Point3D(Task):
 
     name: ClassVar[str] = "Point3D"
     max_episode_steps: ClassVar[int] = 30
+    pixel_view: ClassVar[ViewConfig] = {"lookat": (0.0, 0.0, 0.0), "distance": 3.2}
+    markers: ClassVar[tuple[Marker, ...]] = (Marker("goal", upon="goal"),)
 
     xml_file: str = "point_3d.xml"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts
-from envs.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
+from envs.task import Outcome, Task, ViewConfig, body_index, never, norm, squared_norm
 
 _CYLINDER_LOW = (-0.3, -0.2)
 _CYLINDER_HIGH = (0.0, 0.2)
@@ -21,7 +21,7 @@ _CYLINDER_CLEARANCE = 0.17
 _VELOCITY_NOISE = 0.005
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": -1, "distance": 4.0}
 
 
@@ -40,7 +40,7 @@ class Pusher(Task):
 
     xml_file: str = "pusher_v5.xml"
     frame_skip: int = 5
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     reward_near_weight: float = 0.5
     reward_dist_weight: float = 1.0
     reward_control_weight: float = 0.1

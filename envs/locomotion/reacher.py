@@ -13,14 +13,14 @@ from torch import Tensor
 
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Fields, ModelFacts
-from envs.task import CameraConfig, Outcome, Task, body_index, never, norm, squared_norm
+from envs.task import Outcome, Task, ViewConfig, body_index, never, norm, squared_norm
 
 _TARGET_RADIUS = 0.2
 _ANGLE_NOISE = 0.1
 _VELOCITY_NOISE = 0.005
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 0}
 
 
@@ -35,10 +35,11 @@ class Reacher(Task):
 
     name: ClassVar[str] = "Reacher"
     max_episode_steps: ClassVar[int] = 50
+    pixel_view: ClassVar[ViewConfig] = {"lookat": (0.0, 0.0, 0.0), "distance": 0.56, "elevation": -90.0}
 
     xml_file: str = "reacher.xml"
     frame_skip: int = 2
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     reward_dist_weight: float = 1.0
     reward_control_weight: float = 1.0
 

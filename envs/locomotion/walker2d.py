@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from envs.locomotion.planar_walker import PlanarWalker
-from envs.task import CameraConfig
+from envs.task import ViewConfig
 
 
-def _camera() -> CameraConfig:
+def _camera() -> ViewConfig:
     return {"trackbodyid": 2, "distance": 4.0, "lookat": (0.0, 0.0, 1.15), "elevation": -20.0}
 
 
@@ -24,6 +24,6 @@ class Walker2d(PlanarWalker):
     max_episode_steps: ClassVar[int] = 1000
 
     xml_file: str = "walker2d_v5.xml"
-    default_camera_config: CameraConfig = field(default_factory=_camera)
+    default_camera_config: ViewConfig = field(default_factory=_camera)
     healthy_z_range: tuple[float, float] = (0.8, 2.0)
     healthy_angle_range: tuple[float, float] = (-1.0, 1.0)

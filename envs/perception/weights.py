@@ -15,7 +15,7 @@ from torch import Tensor
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.perceiver import Perceiver
 from rlsuite.errors import UserError, require
-from rlsuite.methods import Method, choose, from_plain
+from rlsuite.methods import Method, choose, flat_numbers, from_plain
 from rlsuite.weights_file import read_about, read_weights, write_weights
 
 FORMAT = "rlsuite perceiver 1"
@@ -42,7 +42,7 @@ def choose_perceivers(names: Sequence[str], overrides: Mapping[str, Any] | None 
     for method in choose(PERCEPTIONS, names):
         key = f"{method.short_name}.weights"
         if path := str(given.get(key) or method.kind.shipped):
-            of_files |= _flat(_said(path, method), f"{method.short_name}.")
+            of_files |= flat_numbers(_said(path, method), f"{method.short_name}.")
     return choose(PERCEPTIONS, names, of_files | given)
 
 
@@ -77,14 +77,6 @@ def digest(perceiver: Perceiver) -> Tensor:
 
 def _path(method: Method) -> str:
     return getattr(method.config, "weights", "") or method.kind.shipped
-
-
-def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested numbers with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in numbers.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return found
 
 
 def _said(path: str, method: Method) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlsuite import methods
 from rlsuite.agent_registry import trust
-from rlsuite.config.schema import TrainConfig, build, train_config
+from rlsuite.config.build import build
+from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError, near_matches
 from rlsuite.records.yaml_file import read_yaml
 
@@ -106,7 +108,8 @@ def quote_path(argument: str) -> str:
         UserError: if the path is empty.
     """
     key, _, value = argument.partition("=")
-    if key not in (*PATH_KEYS, *PATH_LIST_KEYS) or value == "null" or value[:1] in ("'", '"', "["):
+    is_path = key in (*PATH_KEYS, *PATH_LIST_KEYS) or key.endswith(".weights")
+    if not is_path or value == "null" or value[:1] in ("'", '"', "["):
         return argument
     if not value:
         raise UserError(f"{key}= is empty; name a path, or leave it out")
@@ -181,9 +184,20 @@ def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict
         made = [name for name in group_options("agent") if has_preset(name, preset)]
         raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
+    plain["perception"] = _take_perception(plain)
     if "data" in plain:  # of tasks that read some: short for env.data
         plain["env"] = {**plain["env"], "data": plain.pop("data")}
     return train_config(plain), run
+
+
+def _take_perception(plain: dict[str, Any]) -> tuple[methods.Method, ...]:
+    """Take what perception= names, and its numbers (rife.weights), out of composed data; return it configured."""
+    named = plain.pop("perception", None) or []
+    names = [str(name) for name in (named if isinstance(named, list | tuple) else [named])]
+    room = methods.room("perception")
+    shorts = {methods.short_name(name) for name in room.catalogue}
+    numbers = methods.flat_numbers({key: plain.pop(key) for key in list(plain) if key in shorts})
+    return room.choose(names, numbers)
 
 
 def hydra_arguments(overrides: Sequence[Override]) -> list[str]:
@@ -221,10 +235,14 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
         key = override.key_or_group
         if key == "agent" and override.value() == plain.get("agent", {}).get("name"):
             continue  # a resumed run of an agent that is not the suite's needs it to be said again
-        if key in (*GROUPS, "run_dir", "seed", "agent.name", "agent.target") or key.startswith("env."):
+        fixed = (*GROUPS, "run_dir", "seed", "agent.name", "agent.target", "perception")
+        if key in fixed or key.startswith(("env.", "camera.")):
             raise UserError(f"{key}= cannot change when a run is resumed; leave it out, or start a new run")
         if override.is_sweep_override():
             raise UserError(f"several values for {key}= are a sweep; resume= continues one run")
+        if moved := _moved_weights(plain, key):
+            moved["weights"] = override.value()
+            continue
         node = plain
         *parents, last = key.split(".")
         for parent in parents:
@@ -238,6 +256,17 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
             )
         node[last] = override.value()
     return plain
+
+
+def _moved_weights(plain: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """Return the numbers of the perceiver whose weights file a key says, such as rife.weights; None for another key.
+
+    A file may have been moved; that it holds the same weights, the environments' state will tell.
+    """
+    for entry in plain.get("perception") or ():
+        if key == f"{methods.short_name(str(entry['name']))}.weights":
+            return entry["config"]
+    return None
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

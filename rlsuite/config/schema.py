@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlsuite import methods
 from rlsuite.agent_registry import agent_class, refuse_target
-from rlsuite.errors import UserError, near_matches, require, require_finite
+from rlsuite.config.build import build
+from rlsuite.config.camera import CameraConfig
+from rlsuite.errors import UserError, require, require_finite
+from rlsuite.methods import Method
 from rlsuite.replay.config import ReplayConfig
 
 
@@ -106,6 +108,9 @@ class TrainConfig:
         learning_starts: environment steps before the first update.
         warmup_episodes: episodes ended before the first update.
         warmup_random: act uniformly at random until the first update instead of asking the agent.
+        camera: pictures in place of the task's own observations.
+        perception: what is made of them before the agent sees them, by name, such as [interpolation/rife]; each one's
+            numbers are rife.<key>.
         replay: the replay.
         checkpoint: checkpoints.
         evaluate: evaluation while training.
@@ -125,6 +130,8 @@ class TrainConfig:
     learning_starts: int = 5_000
     warmup_episodes: int = 0
     warmup_random: bool = True
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    perception: tuple[Method, ...] = ()
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -162,6 +169,15 @@ class TrainConfig:
         clip_every = self.evaluate.clip_every
         require(clip_every >= 0, f"evaluate.clip_every={clip_every}: use 0 (never) or more")
         require(self.log.every >= 1, f"log.every={self.log.every}: use 1 or more")
+        names = [method.name for method in self.perception]
+        require(
+            self.camera.size > 0 or not names,
+            f"perception={names}: there are no pictures to perceive; add camera.size=64",
+        )
+        require(
+            self.camera.size > 0 or self.camera == CameraConfig(),
+            "camera: its keys are read with camera.size= alone; add camera.size=64, or leave them out",
+        )
         require(bool(self.env.id), "env.id is missing; say which, for example env=gymnasium env.id=Pendulum-v1")
 
 
@@ -190,6 +206,7 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
     options = dict(options)
     options |= {key: env.pop(key) for key in list(env) if key not in ("id", "adapter")}
     env.setdefault("id", "")
+    plain["perception"] = _perception(plain.get("perception") or ())
     return build(
         TrainConfig,
         plain
@@ -201,9 +218,19 @@ def train_config(plain: Mapping[str, Any]) -> TrainConfig:
     )
 
 
+def _perception(entries: Any) -> tuple[Method, ...]:
+    """Return configured perceivers, as they are or from the plain data of a file."""
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise UserError(f"perception={entries}: use a list of names, such as [interpolation/rife]")
+    if all(isinstance(entry, Method) for entry in entries):
+        return tuple(entries)
+    return methods.from_plain(methods.room("perception").catalogue, entries)
+
+
 def to_plain(config: TrainConfig) -> dict[str, Any]:
     """Return nested plain data that train_config turns back into `config`; this is what config.yaml holds."""
     plain = _plain(dataclasses.asdict(config))
+    plain["perception"] = methods.to_plain(config.perception)
     plain["agent"] = {"name": plain.pop("agent_name"), **plain["agent"]}
     return plain
 
@@ -214,73 +241,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in value]
     return value
-
-
-def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
-    """Build a frozen dataclass from plain data, checking names and types.
-
-    Args:
-        cls: the dataclass.
-        plain: its fields; nested dataclasses as mappings or ready-made.
-        path: dotted prefix for messages.
-
-    Raises:
-        UserError: one line, naming the key and what would be accepted.
-    """
-    known = {entry.name: entry for entry in dataclasses.fields(cls) if entry.init}
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for key, value in plain.items():
-        if key not in known:
-            public = [f"{path}{name}" for name in known if name != "agent_name"]
-            message = near_matches(f"{path}{key}", public)
-            raise UserError(f"unknown key '{path}{key}'{message}")
-        values[key] = _convert(value, hints[key], f"{path}{key}")
-    return cls(**values)
-
-
-def _convert(value: Any, hint: Any, path: str) -> Any:
-    origin = typing.get_origin(hint)
-    if hint is Any or (isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint)):
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(value, typing.get_args(hint), path)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{path}={value}: this is a group of keys; use {path}.<key>=<value>")
-        return build(hint, value, f"{path}.")
-    if origin is tuple:
-        if isinstance(value, str) and typing.get_args(hint)[0] is str:
-            value = [value]
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{path}={value}: use a list such as [256,256]")
-        return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise UserError(f"{path}={value}: this is a group of keys; use {path}.<key>=<value>")
-        return dict(value)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and isinstance(value, int | float) and not isinstance(value, bool) and not value % 1:
-        return int(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is str and isinstance(value, str):
-        return value
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    raise UserError(f"{path}={value}: use {wanted.get(hint, hint)}")
-
-
-def _convert_union(value: Any, options: tuple[Any, ...], path: str) -> Any:
-    if value is None and type(None) in options:
-        return None
-    error = UserError(f"{path}={value}: not understood")
-    for option in (option for option in options if option is not type(None)):
-        try:
-            return _convert(value, option, path)
-        except UserError as refused:
-            error = refused
-    raise error
 
 
 ABSENT = object()

@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from rlsuite.cli import as_started
+from rlsuite.config.build import build
 from rlsuite.config.help import describe
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError, near_matches
 from rlsuite.experiment.claims import Result
 from rlsuite.experiment.jobs import Jobs

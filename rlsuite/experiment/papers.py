@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rlsuite.config.schema import build
+from rlsuite.config.build import build
 from rlsuite.errors import UserError, require
 from rlsuite.experiment.claims import FAILS, HOLDS
 from rlsuite.experiment.results import read_result

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from rlsuite.cli import refuse
-from rlsuite.config.schema import build
+from rlsuite.config.build import build
 from rlsuite.errors import UserError
 from rlsuite.records.files import write_atomically
 

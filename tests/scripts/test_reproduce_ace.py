@@ -18,8 +18,8 @@ import envs
 from agents.assembly import load_agent
 from agents.loading import PolicyConfig, load_policy
 from rlsuite.cli import run_script
+from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment import jobs as runner

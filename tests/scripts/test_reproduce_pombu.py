@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from agents.pombu.config import POMBUConfig
+from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
-from rlsuite.config.schema import build
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs

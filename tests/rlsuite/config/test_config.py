@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, group_options
-from rlsuite.config.schema import TrainConfig, build, changes, differences, to_plain, train_config
+from rlsuite.config.schema import TrainConfig, changes, differences, to_plain, train_config
 from rlsuite.errors import UserError, near_matches
 
 PRESETS = {"none": group_options("agent"), "debug": group_options("agent"), "paper": ["ace", "ddpg"]}

@@ -1,0 +1,134 @@
+"""Training on pictures from the command line: resume after kill -9, refusals, a pixel student of a state teacher."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from paths import ROOT
+
+from envs.perception.catalogue import PERCEPTIONS
+from envs.perception.weights import choose_perceivers, save_perceiver
+from rlsuite.cli import run_script
+from scripts import clone_policy, evaluate_agent, train_agent
+
+pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed (extra: cameras)")
+
+TOYS = Path(__file__).resolve().parents[1] / "envs" / "perception"
+TINY = ["agent=td3", "env=Reacher", "preset=debug", "num_threads=1", "device=cpu", "num_envs=2", "steps=120"]
+TINY += ["learning_starts=40", "checkpoint.every=40", "evaluate.every=0", "replay.capacity=500", "agent.batch_size=4"]
+TINY += ["agent.vision.network.widths=[4,4]", "agent.vision.features=8"]
+PIXELS = ["camera.size=16", "camera.every=2", "camera.stack=2", "perception=[toy/gain,toy/late]"]
+# The toys stand in this process's catalogue alone; another one is told of them before it begins.
+PRELUDE = (
+    f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(TOYS)!r}]\n"
+    "import envs\nfrom envs.perception.catalogue import PERCEPTIONS\nfrom toy_perceivers import TOYS\n"
+    "PERCEPTIONS.update(TOYS)\nfrom scripts import train_agent\nsys.exit(train_agent.main())\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOYS))
+    for name in ("gain", "late"):
+        monkeypatch.setitem(PERCEPTIONS, f"toy/{name}", f"toy_perceivers:{name.title()}")
+
+
+def weights(path, gain=0.9):
+    (method,) = choose_perceivers(["gain"])
+    perceiver = method.build()
+    perceiver.network["gain"].data.fill_(gain)
+    save_perceiver(path, perceiver, method)
+    return f"gain.weights={path}"
+
+
+def cli(*arguments, main=train_agent.main):
+    return run_script(main, [str(argument) for argument in arguments])
+
+
+def refused(capsys, *arguments, main=train_agent.main):
+    capsys.readouterr()
+    assert cli(*arguments, main=main) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def digests(folder):
+    parts = ("agent", "optimizers", "replay", "environment")
+    files = [folder / "checkpoints" / "120" / f"{part}.safetensors" for part in parts]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_killed_run_resumes_to_the_same_bytes_and_other_weights_are_refused(tmp_path, capsys):
+    given = [*TINY, *PIXELS, weights(tmp_path / "gain.safetensors")]
+    assert cli(*given, f"run_dir={tmp_path / 'whole'}") == 0
+    killed = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PRELUDE, *given, f"run_dir={killed}"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "40" / "manifest.json").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    weights(tmp_path / "gain.safetensors", gain=0.8)
+    assert "other weights of Gain" in refused(capsys, f"resume={killed}")
+    weights(tmp_path / "moved.safetensors")
+    assert cli(f"resume={killed}", f"gain.weights={tmp_path / 'moved.safetensors'}") == 0
+    assert digests(killed) == digests(tmp_path / "whole")
+    kept = yaml.safe_load((killed / "config.yaml").read_text())
+    assert kept["camera"]["every"] == 2
+    assert [entry["name"] for entry in kept["perception"]] == ["toy/gain", "toy/late"]
+    assert "toy_perceivers" not in (killed / "config.yaml").read_text()  # names, no import paths
+    assert "camera.every= cannot change" in refused(capsys, f"resume={killed}", "camera.every=3", "steps=200")
+
+
+def test_what_cannot_be_seen_is_refused_before_anything_is_made(tmp_path, capsys):
+    folder = f"run_dir={tmp_path / 'none'}"
+    pendulum = ["env=gymnasium", "env.id=Pendulum-v1"]
+    assert "camera.size=64: gymnasium:Pendulum-v1 is no sim" in refused(capsys, *pendulum, "camera.size=64", folder)
+    painting = refused(capsys, "agent=painter", "env=Painting", "camera.size=64", folder)
+    assert "camera.size=64: rlsuite/Painting is no simulation" in painting
+    assert "there are no pictures to perceive" in refused(capsys, "perception=toy/late", folder)
+    assert "gain.power=2: gain is not chosen" in refused(capsys, *TINY, "gain.power=2", folder)
+    assert "unknown method 'lat'; did you mean 'late'?" in refused(capsys, "camera.size=16", "perception=[lat]", folder)
+    missing = ["camera.size=16", "perception=[gain]", "gain.weights=nowhere"]
+    assert "gain.weights=nowhere: No such file" in refused(capsys, *missing, folder)
+    assert "agent=pombu cannot read env=Point3D: its observations are pictures" in refused(
+        capsys, "agent=pombu", "env=Point3D", "preset=debug", "camera.size=16", folder
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_student_of_pixels_is_a_file_that_can_be_evaluated(tmp_path, capsys):
+    """Small numbers, where nothing is claimed; what it keeps is in docs/perception.md."""
+    run = tmp_path / "teacher"
+    assert cli("agent=ppo", "env=Reacher", "preset=debug", "device=cpu", "num_threads=1", f"run_dir={run}") == 0
+    small = ["camera.size=16", "camera.stack=2", "states=64", "num_envs=4", "rounds=2", "fit.steps=3"]
+    small += ["episodes=2", "num_threads=1", "conv.widths=[4,4]", "conv.hidden=8"]
+    capsys.readouterr()
+    assert cli(run, *small, main=clone_policy.main) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    path = run / "pixels.safetensors"
+    assert found["output"] == str(path)
+    assert found["kept"] == pytest.approx(
+        (found["student"] - found["random"]) / (found["teacher"] - found["random"]), abs=1e-9
+    )
+    assert cli(path, "episodes=2", "num_threads=1", main=evaluate_agent.main) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["returns"]) == 2
+    assert "is there; add overwrite=true" in refused(capsys, run, *small, main=clone_policy.main)
+    assert "a file is no agent" in refused(capsys, path, *small, main=clone_policy.main)
+    assert "network=u_net ends in" in refused(
+        capsys, run, *small[:6], "network=u_net", "overwrite=true", "num_threads=1", main=clone_policy.main
+    )
+    torch.set_flush_denormal(False)
