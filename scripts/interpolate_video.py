@@ -31,11 +31,11 @@ from envs.perception.interpolation.interpolator import Interpolator
 from envs.perception.interpolation.stream import multiplied
 from envs.perception.weights import build_perceiver, choose_perceivers
 from rlsuite.cli import command, positional
+from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values
-from rlsuite.config.schema import build
 from rlsuite.data.clips import ClipInfo, clip_frames, clip_info, require_whole
 from rlsuite.errors import require, require_choice, require_finite
-from rlsuite.methods import short_name
+from rlsuite.methods import short_name, split_numbers
 from rlsuite.records.files import TEMPORARY, require_writable
 from rlsuite.records.video import VideoWriter
 
@@ -91,8 +91,8 @@ class ScriptConfig:
 def main(arguments: list[str]) -> int:
     """Make the new clip."""
     values = plain_values(positional(arguments, "clip"))
-    own = {key: value for key, value in values.items() if key.partition(".")[0] in METHODS and "." in key}
-    config: ScriptConfig = build(ScriptConfig, {key: value for key, value in values.items() if key not in own})
+    own, rest = split_numbers(values, PERCEPTIONS)
+    config: ScriptConfig = build(ScriptConfig, rest)
     method = config.method or ("dis" if importlib.util.find_spec("cv2") else "rife")
     (chosen,) = choose_perceivers([ROOM + method], own)
     path, out = Path(config.clip), Path(config.output)

@@ -22,13 +22,14 @@ import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read w
 from agents.assembly import choose_device
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.perceiver import Perceiver
+from envs.perception.recording import record
 from envs.perception.weights import save_perceiver
 from rlsuite.cli import command
+from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values
-from rlsuite.config.schema import build
 from rlsuite.errors import require
 from rlsuite.fit import FitConfig, fit
-from rlsuite.methods import Method, choose, short_name, to_plain
+from rlsuite.methods import Method, choose, split_numbers, to_plain
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import derive_seed
@@ -45,7 +46,8 @@ class ScriptConfig:
         output: the file.
         overwrite: replace a file that is there.
         data: folder of pictures or clips; default what the perceiver takes without.
-        env: a task of the suite whose cameras are to be learned from, instead of data.
+        env: a task of the suite whose cameras are to be learned from, instead of data; actions are drawn at random.
+        frames: with env, steps of 8 environments that are recorded.
         size: side of the pictures that it learns from, in pixels.
         steps: minibatches.
         batch_size: examples of each.
@@ -67,6 +69,7 @@ class ScriptConfig:
     overwrite: bool = False
     data: str = ""
     env: str = ""
+    frames: int = 400
     size: int = 64
     steps: int = 5000
     batch_size: int = 6
@@ -90,6 +93,7 @@ class ScriptConfig:
             f"output={self.output} is there already; choose another, or add overwrite=true",
         )
         require(not (self.data and self.env), "data= and env= are both given; leave one of them out")
+        require(self.frames >= 6, f"frames={self.frames}: use 6 or more")
         require(64 <= self.size <= 4096, f"size={self.size}: use 64 to 4096")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
 
@@ -98,9 +102,8 @@ class ScriptConfig:
 def main(arguments: list[str]) -> int:
     """Train, save and print."""
     values = plain_values(arguments)
-    shorts = {short_name(name) for name in PERCEPTIONS}
-    own = {key: value for key, value in values.items() if key.partition(".")[0] in shorts and "." in key}
-    config: ScriptConfig = build(ScriptConfig, {key: value for key, value in values.items() if key not in own})
+    own, rest = split_numbers(values, PERCEPTIONS)
+    config: ScriptConfig = build(ScriptConfig, rest)
     (method,) = choose(PERCEPTIONS, [config.perception], own)
     require(method.kind.losses is not Perceiver.losses, f"perception={method.name} learns nothing; name one that does")
     learning = fit_config(config)
@@ -110,7 +113,8 @@ def main(arguments: list[str]) -> int:
     path, began = Path(config.output), time.perf_counter()
     require_writable(path)
     perceiver = method.build(seed=derive_seed(config.seed, "weights")).to(choose_device(config.device))
-    source = perceiver.source(config.data, config.size, derive_seed(config.seed, "examples"), kept=config.kept)
+    clips = record(config.env, config.size, config.frames, derive_seed(config.seed, "episodes")) if config.env else []
+    source = perceiver.source(config.data, config.size, derive_seed(config.seed, "examples"), clips, config.kept)
     history = fit(
         perceiver,
         lambda module, batch: cast(Perceiver, module).losses(batch),
@@ -145,7 +149,7 @@ def fit_config(config: ScriptConfig) -> FitConfig:
 
 def made_with(config: ScriptConfig, method: Method) -> dict[str, object]:
     """Return what a fit that goes on must have been begun with, beside what `fit` itself knows."""
-    own = ("data", "env", "size", "kept", "seed")
+    own = ("data", "env", "frames", "size", "kept", "seed")
     return {"method": to_plain([method]), **{name: getattr(config, name) for name in own}}
 
 

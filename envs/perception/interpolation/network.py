@@ -21,7 +21,7 @@ from rlsuite.nn.vision.blocks import draw_weights
 from rlsuite.nn.vision.doors import FromBytes
 
 MULTIPLE = 32  # of the sides, at fineness 1
-QUIET = 0.1  # of He's deviation, for heads
+QUIET = 0.01  # of He's deviation, for heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class RIFENet(nn.Module):
 
 @torch.no_grad()
 def draw(module: nn.Module, seed: int) -> None:
-    """Draw first weights by He's rule, and those of the heads a tenth as large.
+    """Draw first weights by He's rule, and those of the heads a hundredth as large.
 
     The official code draws as torch does: of a sixth of He's variance, so that at first hardly anything comes through
     a block's eight convolutions, and heads that make flow and correction noise of some pixels. Days of learning make

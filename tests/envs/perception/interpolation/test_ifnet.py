@@ -52,8 +52,12 @@ def test_later_blocks_add_to_flow_and_mask():
         block.head.bias.data.fill_(0.25)
     frames = torch.rand(2, 1, 3, 64, 64)
     stages = network(frames[0], frames[1], torch.full((1,), 0.5))
-    assert [float(stage.flow[0, 0, 0, 0]) for stage in stages] == [2.0, 3.0, 3.5]  # 8, 4, 2 pixels a quarter each
-    assert [float(stage.mask[0, 0, 0, 0]) for stage in stages] == [0.25, 0.5, 0.75]
+    assert [float(stage.flow[0, 0, 0, 0].detach()) for stage in stages] == [
+        2.0,
+        3.0,
+        3.5,
+    ]  # 8, 4, 2 pixels a quarter each
+    assert [float(stage.mask[0, 0, 0, 0].detach()) for stage in stages] == [0.25, 0.5, 0.75]
     blend = stages[-1].first * 0.6791787 + stages[-1].second * 0.3208213  # sigmoid(0.75)
     torch.testing.assert_close(stages[-1].blend, blend)
 

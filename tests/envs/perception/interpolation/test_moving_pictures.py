@@ -5,8 +5,9 @@ import torch
 
 from envs.perception.interpolation.moving import MovingPictures
 from envs.perception.interpolation.sequences import Sequences
-from envs.perception.interpolation.variety import varied
+from envs.perception.interpolation.variety import Views, varied
 from envs.perception.interpolation.warp import warp
+from rlsuite.data.arrays import kept
 from rlsuite.errors import UserError
 
 
@@ -66,6 +67,20 @@ def test_an_example_seen_from_another_side_keeps_its_flow(bits, textures):
         assert float(error.mean()) == pytest.approx(float(expected.mean()), abs=1e-5)
     backwards = bits >> 4 & 1
     assert float(found["time"]) == pytest.approx(float(1 - whole["time"] if backwards else whole["time"]))
+
+
+def test_views_of_examples_that_are_kept(textures):
+    few = kept(MovingPictures(textures, 48, seed=2), 5, at_once=2)
+    views = Views(few, seed=0)
+    assert len(few) == 5
+    assert len(views) >= 100
+    found = views.examples(torch.arange(3, 203, 5))  # example 3, seen from 40 sides
+    alike = {tuple(frame.flatten().tolist()) for frame in found["middle"]}
+    assert 8 < len(alike) <= 16  # mirrored, flipped, turned, recoloured
+    brightness = found["middle"].float().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(brightness, few.tensors["middle"][3].float().mean().expand(40))
+    alone = views.examples(torch.tensor([8]))
+    assert torch.equal(alone["first"][0], found["first"][1])
 
 
 def test_sequences_cut_three_frames_of_one_place():
