@@ -90,7 +90,7 @@ class RIFE(Interpolator):
     """
 
     Config = RIFEConfig
-    shipped = str(SHIPPED)
+    shipped = str(SHIPPED) if SHIPPED.is_file() else ""
 
     def __init__(self, *, config: RIFEConfig, seed: int = 0) -> None:
         super().__init__(config=config)
