@@ -67,7 +67,7 @@ def clip_frames(path: Path | str) -> Iterator[np.ndarray]:
         while True:
             try:
                 frame = next(frames, None)
-                picture = None if frame is None else frame.to_ndarray(format="rgb24")
+                picture = None if frame is None else _upright(frame)
             except FOREIGN as error:
                 raise UserError(f"{path} is damaged after frame {number} ({_words(error)}); mend or cut it") from None
             if picture is None:
@@ -76,6 +76,12 @@ def clip_frames(path: Path | str) -> Iterator[np.ndarray]:
             yield picture
         require(number > 0, f"{path} holds no frame that can be read; name another clip")
         _require_enough(path, number, stream.frames)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Return a frame (H, W, 3) as it is to be shown: telephones film lying on their side, and say so."""
+    quarters = round(frame.rotation / 90)  # counterclockwise
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
 
 
 def require_whole(path: Path | str) -> int:

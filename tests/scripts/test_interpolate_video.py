@@ -68,6 +68,20 @@ def test_frames_rate_and_sound(tmp_path, capsys, suffix, codec):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_clip_filmed_lying_on_its_side_stands_upright(tmp_path):
+    source, out = clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    upright = seen(source)[0]
+    data = bytearray(source.read_bytes())
+    matrix = data.index(b"tkhd") + 44  # of the track's header: where it says how its pictures are turned
+    one, zero, minus = (1 << 16).to_bytes(4, "big"), bytes(4), (-1 << 16).to_bytes(4, "big", signed=True)
+    data[matrix : matrix + 20] = zero + one + zero + minus + zero  # a quarter clockwise
+    source.write_bytes(data)
+    made(source, f"output={out}", "method=repeat")
+    frames = seen(out)[0]
+    assert frames[0].shape == (48, 32, 3)
+    assert np.abs(frames[0].astype(int) - np.rot90(upright[0], -1).astype(int)).mean() < 3
+
+
 def test_slow_motion_keeps_the_rate_and_is_silent(tmp_path):
     source, out = clip(tmp_path / "in.mp4", codec="aac"), tmp_path / "out.mp4"
     made(source, f"output={out}", "method=dis", "slow=true")

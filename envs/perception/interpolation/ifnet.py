@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
     @property
     def blend(self) -> Tensor:
-        """Return both warped frames mixed by the mask (equation 1)."""
+        """Return both warped frames mixed by the mask, as section 3.1 has it."""
         share = torch.sigmoid(self.mask)
         return self.first * share + self.second * (1.0 - share)
 
@@ -53,7 +53,7 @@ class IFBlock(nn.Module):
     Args:
         inputs: channels.
         width: of the convolutions.
-        large: at half of the sides instead, as in the paper's large model (section 4.2, "2R").
+        large: at half of the sides instead, as in the paper's large model ("2R").
     """
 
     def __init__(self, inputs: int, width: int, large: bool = False) -> None:

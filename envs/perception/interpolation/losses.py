@@ -47,7 +47,7 @@ def distillation(stages: Sequence[Stage], teacher: Stage, truth: Tensor) -> Tens
     """Return how far the stages' flows are from the teacher's, where its blend is the better one, 0-d.
 
     The root of the mean squared difference over the four numbers of the flow, averaged over pixels, summed over stages
-    (equation 5). No gradient reaches the teacher, nor the choice of pixels.
+    (section 3.3). No gradient reaches the teacher, nor the choice of pixels.
     """
     flow, apart = teacher.flow.detach(), _apart(teacher.blend, truth)
     total = truth.new_zeros(())

@@ -141,10 +141,10 @@ class RIFE(Interpolator):
         self._share = share
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the paper's loss (equation 6) of "first", "middle", "second" (B, 3, H, W), H and W of 33 or more.
+        """Return the paper's loss (section 3.4) of "first", "middle", "second" (B, 3, H, W), H and W of 33 or more.
 
-        Beside "loss" are its parts: "reconstruction" and "teacher" (equation 4, of Laplacian pyramids), "distillation"
-        (equation 5) and, with the examples' "flow" (B, 4, H, W), "end_point_error", the stages' mean, in pixels, all
+        Beside "loss" are its parts: "reconstruction" and "teacher" (of Laplacian pyramids), "distillation"
+        (section 3.3) and, with the examples' "flow" (B, 4, H, W), "end_point_error", the stages' mean, in pixels, all
         before their weights. "time" (B,) is told to a network that is timed.
         """
         needless = not self.config.true_flow or "flow" in batch

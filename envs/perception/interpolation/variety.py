@@ -1,4 +1,4 @@
-"""Examples of interpolation seen from other sides: mirrored, turned, backwards (RIFE, arXiv:2011.06294, section 4.1).
+"""Examples of interpolation seen from other sides: mirrored, turned, backwards (as RIFE learns, arXiv:2011.06294).
 
 Shapes: B examples, S side of a frame.
 """
