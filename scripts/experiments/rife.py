@@ -229,5 +229,8 @@ def real_clips(numbers: Numbers, jobs: Jobs, weights: str) -> dict[str, Any]:
 
 
 def digest(fresh: bool) -> str:
-    """Return what tells other shipped weights apart."""
-    return "" if fresh else hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:12]
+    """Return what tells other shipped weights apart; UserError where there are none."""
+    if fresh:
+        return ""
+    require(SHIPPED.is_file(), f"{SHIPPED}: there are no weights to learn on from; train some (docs/methods/rife.md)")
+    return hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:12]

@@ -147,8 +147,8 @@ class RIFE(Interpolator):
         (section 3.3) and, with the examples' "flow" (B, 4, H, W), "end_point_error", the stages' mean, in pixels, all
         before their weights. "time" (B,) is told to a network that is timed.
         """
-        needless = not self.config.true_flow or "flow" in batch
-        require(needless, "true_flow= is for examples that know their flow, and these do not; leave it out")
+        known = not self.config.true_flow or "flow" in batch
+        require(known, "true_flow= is for examples that know their flow, and these do not; leave it out")
         door, time = self.network.door, batch["time"]
         first, middle, second = (_padded(door(batch[name])) for name in ("first", "middle", "second"))
         if self.config.coarse_first and self._share < COARSE[-1]:
