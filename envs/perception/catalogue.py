@@ -3,4 +3,9 @@
 `rlsuite.methods.choose(PERCEPTIONS, ["interpolation/rife"], {"rife.weights": "FILE"})` gives configured ones.
 """
 
-PERCEPTIONS: dict[str, str] = {}
+PERCEPTIONS: dict[str, str] = {
+    "interpolation/average": "envs.perception.interpolation.classical:Average",
+    "interpolation/dis": "envs.perception.interpolation.classical:DIS",
+    "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",
+    "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
+}

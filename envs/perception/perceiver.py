@@ -17,9 +17,13 @@ Shapes: B batch, H and W sides of a picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from rlsuite.data.source import Source
+from rlsuite.errors import UserError
 
 State = dict[str, Tensor]
 Seen = dict[str, Tensor]
@@ -73,6 +77,24 @@ class Perceiver(nn.Module):
             The fields of `outputs` (B, ...), and the new state, of the same names, shapes and dtypes.
         """
         raise NotImplementedError
+
+    def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = (), kept: int = 0) -> Source:
+        """Return the examples that `losses` takes, for scripts/train_perceiver.py.
+
+        Args:
+            data: where real ones lie, or one of the names that the perceiver knows; "" for what it takes without.
+            size: side of the pictures, in pixels.
+            seed: of what is drawn.
+            clips: frames of cameras that follow each other, each (T, 3, H, W) uint8, to be used instead.
+            kept: how many examples are made and kept, to be seen again in other ways; 0 for new ones always.
+
+        Raises:
+            UserError: if there are none, or it learns from nothing.
+        """
+        raise UserError(f"{type(self).__name__} learns from no examples; name another perception=")
+
+    def progress(self, share: float) -> None:
+        """Take note, before each minibatch, of which share of a training is done; for losses that change with it."""
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return 0-d losses of a batch of examples, "loss" being what is minimized; for `rlsuite.fit.fit`."""

@@ -53,3 +53,10 @@ def in_memory(source: Source, *, at_once: int = 256) -> Arrays:
                 2 * needed <= free, f"{len(source)} examples need {2 * needed} bytes and {free} are free; use fewer"
             )
     return Arrays({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def kept(source: Source, count: int, at_once: int = 64) -> Arrays:
+    """Return the first `count` examples of a source, or all, made once: for sources that are slow."""
+    require(count >= 1, f"{count} examples are to be kept; use 1 or more")
+    parts = [source.examples(index) for index in torch.arange(min(count, len(source))).split(at_once)]
+    return Arrays({name: torch.cat([part[name] for part in parts]) for name in parts[0]})

@@ -67,7 +67,7 @@ def clip_frames(path: Path | str) -> Iterator[np.ndarray]:
         while True:
             try:
                 frame = next(frames, None)
-                picture = None if frame is None else frame.to_ndarray(format="rgb24")
+                picture = None if frame is None else _upright(frame)
             except FOREIGN as error:
                 raise UserError(f"{path} is damaged after frame {number} ({_words(error)}); mend or cut it") from None
             if picture is None:
@@ -75,9 +75,36 @@ def clip_frames(path: Path | str) -> Iterator[np.ndarray]:
             number += 1
             yield picture
         require(number > 0, f"{path} holds no frame that can be read; name another clip")
-        # An index may count a few frames that are not to be shown.
-        enough = number >= 0.95 * stream.frames - 2
-        require(enough, f"{path} is truncated: {number} of its {stream.frames} frames are there; fetch it again")
+        _require_enough(path, number, stream.frames)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Return a frame (H, W, 3) as it is to be shown: telephones film lying on their side, and say so."""
+    quarters = round(frame.rotation / 90)  # counterclockwise
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
+
+
+def require_whole(path: Path | str) -> int:
+    """Return how many frames a clip has, none of them decoded.
+
+    Raises:
+        UserError: if there is no such file, it is no clip, or it ends before its index says.
+    """
+    with _opened(path) as container:
+        stream, number = container.streams.video[0], 0
+        try:
+            for packet in container.demux(stream):
+                number += packet.size > 0
+        except FOREIGN as error:
+            raise UserError(f"{path} is damaged after frame {number} ({_words(error)}); mend or cut it") from None
+        _require_enough(path, number, stream.frames)
+    return number
+
+
+def _require_enough(path: Path | str, number: int, said: int) -> None:
+    """Raise UserError if frames are missing; an index may count a few that are not to be shown."""
+    enough = number >= 0.95 * said - 2
+    require(enough, f"{path} is truncated: {number} of its {said} frames are there; fetch it again")
 
 
 def read_clip(path: Path | str, first: int = 0, count: int | None = None) -> Tensor:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from rlsuite.errors import UserError
+from rlsuite.records.sound import Sound
 
 SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, clips would hold a training up
 
@@ -22,12 +23,13 @@ class VideoWriter:
     Args:
         path: the file; its directory is made if missing.
         frames_per_second: of playback, above 0; a fraction where it has one, such as 0.5 or 29.97.
+        sound: a clip whose sound is heard beside the pictures, as far as they reach; None for none.
 
     Raises:
         UserError: if the file cannot be written, or a frame differs in size from the first.
     """
 
-    def __init__(self, path: Path, *, frames_per_second: float) -> None:
+    def __init__(self, path: Path, *, frames_per_second: float | Fraction, sound: Path | None = None) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(f"file:{path}", mode="w")  # a name with a colon is no protocol
@@ -36,6 +38,7 @@ class VideoWriter:
         self._rate, self._path = Fraction(frames_per_second).limit_denominator(1001), path
         self._size: tuple[int, ...] = ()
         self._stream: av.VideoStream | None = None
+        self._sound_of, self._sound, self._frames = sound, None, 0
 
     def add(self, frame: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8; odd sizes lose a row or column, which H.264 asks for."""
@@ -47,7 +50,12 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self._rate)
             self._stream.height, self._stream.width = frame.shape[:2]
             self._stream.pix_fmt = "yuv420p"
+            if self._sound_of is not None:
+                self._sound = Sound(self._sound_of, self._container)
         self._write(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+        self._frames += 1
+        if self._sound is not None:
+            self._sound.write_until(float(self._frames / self._rate))
 
     def _write(self, frame: av.VideoFrame | None) -> None:
         """Encode a frame, or what is left where there is none; the file is opened with the first."""
@@ -67,6 +75,8 @@ class VideoWriter:
         if self._stream is not None and kind is None:
             self._write(None)
         self._container.close()
+        if self._sound is not None:
+            self._sound.close()
 
 
 def why_no_clip(env: Any) -> str:

@@ -1,0 +1,1 @@
+"""Frames between frames: RIFE, and what it has to beat."""
