@@ -5,15 +5,21 @@ Shapes: P places; S the sum of the places' sizes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require
+from rlsuite.nn.vision.blocks import draw_weights
 
 Architecture = tuple[int, ...]
+
+# From a choice to the module that stands for it, or None where it stands for nothing at all.
+MakeChoice = Callable[[int], "nn.Module | None"]
+# From a place and what its choices are to what stands there: one of them, or all of them in a supernet.
+MakeSlot = Callable[[int, MakeChoice], "nn.Module | None"]
 
 _MOST_DRAWS = 10_000  # of architectures in a row that are not valid, before a space is called empty
 
@@ -43,9 +49,22 @@ class Space:
         """Return "macs" and "parameters" without building the network."""
         raise NotImplementedError
 
-    def build(self, architecture: Architecture, **options: Any) -> nn.Module:
-        """Return the network by itself."""
+    def network(self, make_slot: MakeSlot, **options: Any) -> nn.Module:
+        """Return a network with a slot at each place (several, where parts share a choice), all as make_slot fills it.
+
+        One description serves the network of an architecture and the supernet of all of them, so that they agree.
+        """
         raise NotImplementedError
+
+    def build(self, architecture: Architecture, **options: Any) -> nn.Module:
+        """Return the network by itself, its weights always the same ones; options are the network's."""
+        built = self.network(lambda place, make: make(architecture[place]), **options)
+        self.draw(built, 0)
+        return built
+
+    def draw(self, network: nn.Module, seed: int) -> None:
+        """Draw the first weights of a network of this space anew."""
+        draw_weights(network, seed)
 
     # -- what every space can do ----------------------------------------------------------------------------
 
@@ -88,6 +107,20 @@ class Space:
                 return changed
         raise UserError(f"{self.name} has no valid neighbour of {list(architecture)}")
 
+    def smallest(self, what: str = "macs") -> Architecture:
+        """Return an architecture none of whose neighbours costs less: the cheapest, where places cost by themselves."""
+        found = self.sample(np.random.default_rng(0))
+        while True:
+            cheaper = min(self.neighbours(found), key=lambda other: self.cost(other)[what], default=found)
+            if self.cost(cheaper)[what] >= self.cost(found)[what]:
+                return found
+            found = cheaper
+
+    def require_budget(self, key: str, budget: float, what: str = "macs") -> None:
+        """Raise UserError if no architecture costs at most so much; `key` names the budget in the message."""
+        least = self.cost(self.smallest(what))[what]
+        require(least <= budget, f"{key}={budget:.10g}: the smallest network of {self.name} needs {least:.10g}")
+
     def crossover(self, one: Architecture, other: Architecture, rng: np.random.Generator) -> Architecture:
         """Take each place's choice from one of two parents by a fair coin; a parent itself where no child is valid."""
         for _ in range(100):
@@ -111,6 +144,14 @@ class Space:
         starts = np.cumsum([0, *self.sizes[:-1]])
         code[starts + np.asarray(architecture)] = 1.0
         return code
+
+    def decode(self, code: np.ndarray) -> Architecture:
+        """Return the architecture nearest to a code (S,) that need not be one: at each place the largest choice."""
+        return tuple(int(np.argmax(part)) for part in np.split(code, np.cumsum(self.sizes)[:-1]))
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and the largest numbers a code has, each (S,)."""
+        return np.zeros(sum(self.sizes)), np.ones(sum(self.sizes))
 
 
 def _with(architecture: Architecture, place: int, choice: int) -> Architecture:
