@@ -72,6 +72,7 @@ class SharedWeights:
     def __init__(self, supernet: Supernet, task: Task, config: SharedConfig, *, seed: int) -> None:
         self.supernet, self.task, self.config, self.seed = supernet, task, config, seed
         self.optimizer = make_optimizer(dict(supernet.named_parameters()), config.optimizer)
+        begin_momentum(self.optimizer)
         self.source, self.step = task.source("train"), 0
 
     def train(self, paths: Sequence[Architecture], steps: int) -> float:
@@ -118,6 +119,17 @@ class SharedWeights:
         except (RuntimeError, ValueError, KeyError):
             raise UserError(f"{checkpoint.path} is of another supernet; begin the search in another folder") from None
         self.step = checkpoint.step
+
+
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give every weight of an SGD its momentum, 0 at first, which changes no step.
+
+    torch's fused SGD takes no step in which some weights have a momentum and others have their first gradient.
+    """
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            for weight in group["params"] if group["momentum"] else ():
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
 
 class _Along(nn.Module):
