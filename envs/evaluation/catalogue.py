@@ -14,4 +14,7 @@ EVALUATIONS: dict[str, str] = {
     "pruning/random": "envs.evaluation.pruning.random:Random",
     "quantization/balanced": "envs.evaluation.quantization.balanced:Balanced",
     "quantization/pams": "envs.evaluation.quantization.pams:PAMS",
+    "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
+    "search/cars": "envs.evaluation.search.cars:CARSSearch",
+    "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

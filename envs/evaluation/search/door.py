@@ -19,7 +19,7 @@ from envs.evaluation.search.space import Architecture, Space
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import Transform, teach
 from rlsuite.config.schema import build as build_config
-from rlsuite.errors import UserError, near_matches
+from rlsuite.errors import UserError, near_matches, require
 from rlsuite.methods import find_class
 from rlsuite.nn.plain import PlainPolicy
 from rlsuite.running.seeding import derive_seed
@@ -109,6 +109,18 @@ def space_of_plan(plan: Any) -> tuple[Space, Architecture]:
     except (TypeError, ValueError):
         raise UserError(f"its plan is damaged: its ends are none of {name}") from None
     return space, space.check(tuple(architecture))
+
+
+def coded_space(name: str, subject: Subject, actor: Any, encoder: Any) -> tuple[str, Any]:
+    """Return the space, and its config, of codes for a subject: layers of a plain policy, or stages for pictures.
+
+    Raises:
+        UserError: if it is neither; `name` is the search's.
+    """
+    if isinstance(subject.module, PlainPolicy):
+        return "actor", actor
+    require(subject.example.dim() == 4, f"{name}: inputs are no pictures, and the network is no plain policy")
+    return "encoder", encoder
 
 
 def ends_of(subject: Subject) -> dict[str, Any]:

@@ -30,10 +30,12 @@ class Space:
     Attributes:
         name: of the space, as histories and recipes keep it.
         sizes: the number of choices at each of the P places.
+        limit: what else a drawn architecture must fulfil, such as a budget; None for nothing.
     """
 
     name: str
     sizes: tuple[int, ...]
+    limit: Callable[[Architecture], bool] | None = None
 
     # -- what a concrete space says -------------------------------------------------------------------------
 
@@ -88,7 +90,7 @@ class Space:
         """
         for _ in range(_MOST_DRAWS):
             architecture = tuple(rng.integers(self.sizes).tolist())
-            if self.valid(architecture):
+            if self.valid(architecture) and (self.limit is None or self.limit(architecture)):
                 return architecture
         raise UserError(f"{self.name} has no valid architecture; loosen what it asks for")
 
@@ -144,6 +146,15 @@ class Space:
         starts = np.cumsum([0, *self.sizes[:-1]])
         code[starts + np.asarray(architecture)] = 1.0
         return code
+
+    def matrix(self, architecture: Architecture) -> np.ndarray:
+        """Return an architecture as matrices (C, R, S): of graphs one an operation, from row to column; else (1, P, K).
+
+        The latter is one-hot: a row a place, a column a choice.
+        """
+        found = np.zeros((1, len(self.sizes), max(self.sizes)))
+        found[0, np.arange(len(self.sizes)), np.asarray(architecture)] = 1.0
+        return found
 
     def decode(self, code: np.ndarray) -> Architecture:
         """Return the architecture nearest to a code (S,) that need not be one: at each place the largest choice."""

@@ -221,6 +221,16 @@ class CellSpace(Space):
                     found.append(index if passes else None)
         return tuple(found)
 
+    def matrix(self, architecture: Architecture) -> np.ndarray:
+        """Return which operation leads from which state to which: (kinds K, states, states)."""
+        states = self.config.inputs + self.config.nodes
+        found = np.zeros((len(self.kinds), len(self.operations), states, states))
+        for place, choice in enumerate(architecture):
+            kind, edge = divmod(place, len(self.edges))
+            if (index := self.operation_of(choice)) is not None:
+                found[kind, index, *self.edges[edge]] = 1.0
+        return found.reshape(-1, states, states)
+
     # -- networks -------------------------------------------------------------------------------------------
 
     def cost(self, architecture: Architecture) -> dict[str, float]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +55,13 @@ class NasBench201Space(Space):
                     terms.append((OPERATIONS[operation], nodes[source]))
             nodes.append(tuple(sorted(terms, key=repr)))
         return nodes[-1]
+
+    def matrix(self, architecture: Architecture) -> np.ndarray:
+        """Return which operation leads from which node to which: (5, 4, 4)."""
+        found = np.zeros((len(OPERATIONS), 4, 4))
+        for (source, target), operation in zip(EDGES, architecture, strict=True):
+            found[operation, source, target] = 1.0
+        return found
 
     @staticmethod
     def connected(architecture: Architecture) -> bool:
