@@ -4,7 +4,7 @@ A perceptron learns to tell figures (score, MACs, ...) from codes. Then the code
 standardized copy moves towards "the score a little higher" and "the MACs a little lower", is clamped to what codes may
 be, and rounded to a legal one, which is written down; the copy itself is never rounded (section 3.3 and the authors'
 tools/ncp.py). Several predictors on one code search for several tasks at once; a search may begin from another task's
-code. On one-hot codes rounding takes each place's largest number.
+code. Of one-hot codes a place's numbers stay shares of its choices, and rounding takes the largest.
 
 `search/ncp` as a transform: it trains some codes of policies (or encoders of pictures) for a short while, learns from
 them, and puts the best of what it passed, within a budget, in the place of the network.
@@ -241,20 +241,19 @@ class Edit(NamedTuple):
 
 
 def propagate(
-    predictors: Sequence[CodePredictor], start: Architecture, config: EditConfig, weights: Sequence[float] = ()
+    predictors: Sequence[CodePredictor], start: np.ndarray, config: EditConfig, weights: Sequence[float] = ()
 ) -> list[Edit]:
     """Return the codes that editing passes.
 
     Args:
         predictors: one for each task, all of one space.
-        start: where it begins.
+        start: the code (F,) it begins at: an architecture's, such as another task's, or `Space.middle`.
         config: see EditConfig.
         weights: of each task's loss; () for 1.
     """
     first, space = predictors[0], predictors[0].space
     shares = weights or (1.0,) * len(predictors)
-    low, high = (_tensor(first.inputs.apply(bound)) for bound in space.bounds())
-    z = _tensor(first.inputs.apply(space.encode(start)))
+    z = _tensor(first.inputs.apply(start))
     edits = []
     for _ in range(config.steps):
         z = z.detach().requires_grad_(True)
@@ -267,8 +266,8 @@ def propagate(
                 cost = found[predictor.names.index(predictor.cost)]
                 loss = loss + share * config.cost_weight * (cost - (cost.detach() - config.down)).abs()
         (gradient,) = torch.autograd.grad(loss, z)
-        z = torch.minimum(torch.maximum(z.detach() - config.rate * gradient, low), high)
-        architecture = space.decode(first.inputs.undo(z.double().numpy()))
+        code = space.clip(first.inputs.undo((z.detach() - config.rate * gradient).double().numpy()))
+        z, architecture = _tensor(first.inputs.apply(code)), space.decode(code)
         predicted = tuple(float(predictor.predict([architecture])[0]) for predictor in predictors)
         edits.append(Edit(architecture, predicted, space.cost(architecture)))
     return edits
@@ -359,8 +358,7 @@ class NCP(Search):
         known: Mapping[Architecture, float] = {one: score for one, score in outcome.judged if math.isfinite(score)}
         predictor = CodePredictor(space, config.predictor, seed=config.seed)
         predictor.fit(list(known), np.asarray(list(known.values())))
-        middle = space.decode(np.mean(space.bounds(), axis=0))
-        edits = propagate([predictor], middle, config.edit)
+        edits = propagate([predictor], space.middle(), config.edit)
         told = predictor.predict(list(known))
         edits += [Edit(one, (float(t),), space.cost(one)) for one, t in zip(known, told, strict=True)]
         if config.macs:

@@ -160,9 +160,20 @@ class Space:
         """Return the architecture nearest to a code (S,) that need not be one: at each place the largest choice."""
         return tuple(int(np.argmax(part)) for part in np.split(code, np.cumsum(self.sizes)[:-1]))
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and the largest numbers a code has, each (S,)."""
-        return np.zeros(sum(self.sizes)), np.ones(sum(self.sizes))
+    def clip(self, code: np.ndarray) -> np.ndarray:
+        """Return the nearest of what codes may be (S,): at each place shares of its choices, together 1."""
+        return np.concatenate([_to_simplex(part) for part in np.split(code, np.cumsum(self.sizes)[:-1])])
+
+    def middle(self) -> np.ndarray:
+        """Return the code (S,) between all others, which need not be an architecture's: equal shares of all choices."""
+        return np.concatenate([np.full(size, 1.0 / size) for size in self.sizes])
+
+
+def _to_simplex(values: np.ndarray) -> np.ndarray:
+    """Return the nearest shares (n,), 0 or more and together 1 (Duchi et al. 2008)."""
+    ordered = np.sort(values)[::-1]
+    excess = (np.cumsum(ordered) - 1.0) / np.arange(1, len(values) + 1)
+    return np.maximum(values - excess[np.flatnonzero(ordered > excess)[-1]], 0.0)
 
 
 def _with(architecture: Architecture, place: int, choice: int) -> Architecture:

@@ -78,10 +78,13 @@ class CodeSpace(Space):
         ]
         return tuple(positions)
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and the largest code (F,)."""
-        low, high = ([getattr(field, end) for field in self.fields] for end in ("low", "high"))
-        return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    def clip(self, code: np.ndarray) -> np.ndarray:
+        """Return a code (F,) between the smallest and the largest."""
+        return np.clip(code, [field.low for field in self.fields], [field.high for field in self.fields])
+
+    def middle(self) -> np.ndarray:
+        """Return the code (F,) in the middle of all fields."""
+        return np.asarray([(field.low + field.high) / 2 for field in self.fields])
 
 
 @dataclass(frozen=True, kw_only=True)

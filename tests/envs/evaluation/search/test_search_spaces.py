@@ -263,9 +263,21 @@ def test_codes_are_values_and_take_the_nearest_legal_one():
     assert space.decode(np.array([2.4, 19.9])) == (1, 1)
     assert space.decode(np.array([-5.0, 400.0])) == (0, 3)
     assert space.values(space.of_values({"blocks1": 3, "width1": 8})) == {"blocks1": 3, "width1": 8}
-    assert [bound.tolist() for bound in space.bounds()] == [[1.0, 8.0], [3.0, 32.0]]
+    assert space.clip(np.array([0.0, 99.0])).tolist() == [1.0, 32.0]
+    assert space.middle().tolist() == [2.0, 20.0]
     critic = CriticSpace().critic((1, 2, 1))
     assert (critic.hidden_sizes, critic.block) == ((128, 128, 128), "layer_norm")
+
+
+def test_one_hot_codes_are_clipped_to_shares():
+    space = NasBench201Space()
+    code = space.encode((0, 1, 2, 3, 4, 0))
+    assert np.allclose(space.clip(code), code)
+    clipped = space.clip(np.random.default_rng(0).normal(size=30)).reshape(6, 5)
+    assert np.allclose(clipped.sum(1), 1.0)
+    assert clipped.min() >= 0.0
+    by_hand = np.array([0.9, 0.5, -1.0, -1.0, -1.0])  # the first two lose 0.2 each, the others all
+    assert np.allclose(space.clip(np.tile(by_hand, 6)).reshape(6, 5), [0.7, 0.3, 0.0, 0.0, 0.0])
 
 
 def test_budgets_that_nothing_satisfies_are_refused():
