@@ -57,9 +57,9 @@ class AssessorConfig:
         repeats: random batches that predictions are averaged over.
     """
 
-    width: int = 16
-    code: int = 32
-    hidden: int = 64
+    width: int = 32
+    code: int = 64
+    hidden: int = 128
     reconstruction: float = 0.5
     graph: bool = True
     sigma: float = 0.0

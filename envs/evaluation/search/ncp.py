@@ -56,6 +56,7 @@ class PredictorConfig:
             0.85 and back).
         weight_decay: a part of the gradient.
         held_out: share of the codes that the epoch is chosen by: the one whose error of the main figure is smallest.
+        members: networks whose mean is told (1 in the paper); editing finds where one alone is wrong.
     """
 
     hidden_sizes: tuple[int, int] = (256, 128)
@@ -65,9 +66,10 @@ class PredictorConfig:
     learning_rate: float = 1e-2
     weight_decay: float = 1e-7
     held_out: float = 0.2
+    members: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "members"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(0.0 <= self.dropout < 1.0, f"dropout={self.dropout}: use 0 or more, and less than 1")
         require(0.0 < self.held_out < 1.0, f"held_out={self.held_out}: use more than 0, and less than 1")
@@ -112,6 +114,18 @@ class PredictorNetwork(nn.Module):
         return torch.cat([head(features) for head in self.heads], dim=1)
 
 
+class MeanOf(nn.Module):
+    """The mean of what some networks return."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the mean."""
+        return torch.stack([member(inputs) for member in self.members]).mean(0)
+
+
 class Fitted(NamedTuple):
     """How well figures are told that were held out: Kendall's tau of the main one, and mean errors in their units."""
 
@@ -146,36 +160,41 @@ class CodePredictor:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(self.seed, "held out")))
         first = max(1, round(config.held_out * len(x)))
         held, learned = order[:first], order[first:]
-        size = min(config.batch_size, len(learned))
-        steps = -(-len(learned) // size)
+        shapes = [(len(group), group is cost) for group in groups]
+        members = []
         with torch.random.fork_rng([]):
-            torch.manual_seed(derive_seed(self.seed, "predictor"))
-            shapes = [(len(group), group is cost) for group in groups]
-            self.network = PredictorNetwork(x.shape[1], shapes, config)
-            optimizer = torch.optim.Adam(
-                self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-            )
-            cycle = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, config.learning_rate, total_steps=config.epochs * steps, pct_start=0.3, div_factor=10.0
-            )
-            best, kept, main = math.inf, self.network.state_dict(), self.names.index(self.main)
-            for epoch in range(config.epochs):
-                self.network.train()
-                for step in range(epoch * steps, (epoch + 1) * steps):
-                    index = learned[minibatch(derive_seed(self.seed, "minibatches"), step, len(learned), size)]
-                    loss = functional.smooth_l1_loss(self.network(x[index]), y[index])
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimizer.step()
-                    cycle.step()
-                self.network.eval()
-                with torch.no_grad():
-                    error = float((self.network(x[held]) - y[held])[:, main].abs().mean())
-                if error < best:
-                    best, kept = error, {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(kept)
-        self.network.eval().requires_grad_(False)
+            for member in range(config.members):
+                torch.manual_seed(derive_seed(self.seed, f"predictor {member}"))
+                network = PredictorNetwork(x.shape[1], shapes, config)
+                self._learn(network, x, y, held, learned, derive_seed(self.seed, f"minibatches {member}"))
+                members.append(network)
+        self.network = MeanOf(members).eval().requires_grad_(False)
         return self._fitted(x[held], y[held])
+
+    def _learn(self, network: nn.Module, x: Tensor, y: Tensor, held: Tensor, learned: Tensor, seed: int) -> None:
+        """Let a network learn; it ends with the weights of the epoch that told held-out main figures best."""
+        config, size = self.config, min(self.config.batch_size, len(learned))
+        steps = -(-len(learned) // size)
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=config.epochs * steps, pct_start=0.3, div_factor=10.0
+        )
+        best, kept, main = math.inf, network.state_dict(), self.names.index(self.main)
+        for epoch in range(config.epochs):
+            network.train()
+            for step in range(epoch * steps, (epoch + 1) * steps):
+                index = learned[minibatch(seed, step, len(learned), size)]
+                loss = functional.smooth_l1_loss(network(x[index]), y[index])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                cycle.step()
+            network.eval()
+            with torch.no_grad():
+                error = float((network(x[held]) - y[held])[:, main].abs().mean())
+            if error < best:
+                best, kept = error, {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(kept)
 
     def fit(self, tried: Sequence[Architecture], scores: np.ndarray, others: Sequence[Architecture] = ()) -> None:
         """Learn scores and, from the space's rule, costs; others are not used."""
