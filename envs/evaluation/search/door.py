@@ -30,6 +30,7 @@ SPACES: dict[str, str] = {
     "cell": "envs.evaluation.search.spaces.cell:CellSpace",
     "chain": "envs.evaluation.search.spaces.chain:ChainSpace",
     "encoder": "envs.evaluation.search.spaces.code:EncoderSpace",
+    "multi_resolution": "envs.evaluation.search.spaces.multi_resolution:MultiResolutionSpace",
 }
 
 LARGEST_END = 2**20

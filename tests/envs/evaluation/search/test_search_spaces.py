@@ -13,6 +13,7 @@ from envs.evaluation.search.operations import CONVOLUTIONS, OPERATIONS, Convolut
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.spaces.chain import AtomSpace, ChainConfig, ChainSpace
 from envs.evaluation.search.spaces.code import ActorConfig, ActorSpace, CriticSpace, EncoderConfig, EncoderSpace
+from envs.evaluation.search.spaces.multi_resolution import MultiResolutionConfig, MultiResolutionSpace
 from envs.evaluation.search.spaces.nas_bench_201 import NasBench201Space
 from envs.evaluation.search.supernet import Slot, Supernet, reestimate_statistics
 from rlsuite.errors import UserError
@@ -53,6 +54,10 @@ def spaces(size):
         ),
         "chain": ChainSpace(ChainConfig(expansions=(1, 3), skips=True, last=12), size=size, **ENDS),
         "atoms": AtomSpace(ChainConfig(expansions=(2,), widths=(4, 4), strides=(2, 1), head="all"), size=size, **ENDS),
+        "resolutions": MultiResolutionSpace(MultiResolutionConfig(stages=3, counts=2, largest=24), size=size, **ENDS),
+        "dense": MultiResolutionSpace(
+            MultiResolutionConfig(stages=2, counts=2, largest=24, dense=True), size=size, **ENDS
+        ),
         "encoder": EncoderSpace(EncoderConfig(stages=2, largest=24, head="all"), size=size, **ENDS),
     }
 
@@ -267,6 +272,18 @@ def test_codes_are_values_and_take_the_nearest_legal_one():
     assert space.middle().tolist() == [2.0, 20.0]
     critic = CriticSpace().critic((1, 2, 1))
     assert (critic.hidden_sizes, critic.block) == ((128, 128, 128), "layer_norm")
+
+
+def test_the_paper_s_networks_of_several_resolutions_have_27_numbers():
+    space = MultiResolutionSpace(MultiResolutionConfig(), channels=3, size=64, outputs=10)
+    names = [field.name for field in space.fields]
+    assert len(names) == 27
+    assert names[:5] == ["i1", "i2", "b1", "n11", "c11"]
+    assert names[-9:] == ["n41", "n42", "n43", "n44", "c41", "c42", "c43", "c44", "last"]
+    code = space.of_values({name: 2 if name[0] in "bn" else 64 for name in names})
+    assert set(space.encode(code)) == {2.0, 64.0}
+    with torch.no_grad():
+        assert space.build(code).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
 
 
 def test_one_hot_codes_are_clipped_to_shares():
