@@ -35,7 +35,7 @@ from envs.evaluation.subject import Base, Subject
 from envs.evaluation.tasks import ClassifierTask
 from envs.evaluation.transform import TeachConfig
 from rlsuite.data.arrays import Arrays
-from rlsuite.data.digits import digits
+from rlsuite.data.digits import digits as data_of
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
@@ -55,6 +55,7 @@ class Numbers:
 
     Attributes:
         seeds: how many: 0, 1, ...
+        digits: to learn from, of 1,438; 0 for all.
         population: P.
         warm_up: rounds along uniform paths.
         generations: after that.
@@ -66,11 +67,12 @@ class Numbers:
     """
 
     seeds: int = 3
-    population: int = 12
+    digits: int = 0
+    population: int = 10
     warm_up: int = 4
-    generations: int = 8
+    generations: int = 6
     epochs: int = 2
-    taught_epochs: int = 10
+    taught_epochs: int = 8
     size_factor: float = 1.3
     dominated: float = 0.0
     volume_margin: float = -0.005
@@ -78,17 +80,20 @@ class Numbers:
     def __post_init__(self) -> None:
         for name in ("seeds", "generations", "epochs", "taught_epochs"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(
+            self.digits == 0 or self.digits >= 2 * BATCH_SIZE, f"digits={self.digits}: use {2 * BATCH_SIZE} or more"
+        )
         require(self.population >= 2, f"population={self.population}: use 2 or more")
         require(self.warm_up >= 0, f"warm_up={self.warm_up}: use 0 (none) or more")
 
 
-DEBUG = Numbers(seeds=1, population=2, warm_up=1, generations=1, epochs=1, taught_epochs=1)
+DEBUG = Numbers(seeds=1, digits=128, population=2, warm_up=1, generations=1, epochs=1, taught_epochs=1)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Search, train anew, and test the claims."""
     seeds = tuple(range(numbers.seeds))
-    names = ("population", "warm_up", "generations", "epochs", "taught_epochs")
+    names = ("digits", "population", "warm_up", "generations", "epochs", "taught_epochs")
     inputs = {name: getattr(numbers, name) for name in names}
     found = jobs.grid(search_digits, arms=("digits",), seeds=seeds, **inputs)["digits"]
     for seed, one in zip(seeds, found, strict=True):
@@ -149,6 +154,7 @@ def search_digits(
     seed: int,
     folder: Path,
     *,
+    digits: int,
     population: int,
     warm_up: int,
     generations: int,
@@ -156,11 +162,11 @@ def search_digits(
     taught_epochs: int,
 ) -> dict[str, Any]:
     """Search in every way, train what is reported anew: "arms", "sizes" by generation, "tau" and "judged"."""
-    subject = digit_subject()
+    subject = digit_subject(digits)
     evolution = EvolutionConfig(population=population, warm_up=warm_up, generations=generations)
     optimizer = OptimizerConfig(name="sgd", learning_rate=0.1, weight_decay=3e-4)  # the rate is for few minibatches
     shared = SharedConfig(batch_size=BATCH_SIZE, optimizer=optimizer)
-    config = CARSConfig(evolution=evolution, shared=shared, epochs=epochs, seed=seed)
+    config = CARSConfig(evolution=evolution, shared=shared, epochs=epochs, statistics=3, seed=seed)
     reported: dict[str, list[Member]] = {}
     sizes, judged, scores = {}, {}, {}
     evaluator, strategy = searched(subject, config, folder / "cars")
@@ -238,11 +244,12 @@ def max_architecture() -> Architecture:
     return tuple(found)
 
 
-def digit_subject() -> Subject:
-    """Return digits as a task, with a network that is not used."""
+def digit_subject(count: int) -> Subject:
+    """Return digits as a task, `count` of them to learn from or all, with a network that is not used."""
     sources = {}
     for part in ("train", "test"):
-        found = digits(part).tensors
+        found = data_of(part).tensors
+        found = {name: value[:count] if count and part == "train" else value for name, value in found.items()}
         sources[part] = Arrays({"input": found["picture"].float() / 255.0, "label": found["label"]})
     task = ClassifierTask(sources["train"], sources["test"], num_classes=CLASSES)
     module = ConvNet(1, SIZE, CLASSES, ConvNetConfig(widths=(4,), hidden=0), 0).eval()

@@ -83,11 +83,13 @@ class Supernet(nn.Module):
 
         self.network = space.network(make_slot, **options)
         space.draw(self, seed)
+        # In a tuple, so that they are no parts of this module a second time.
+        self._slots = (*((path, part) for path, part in self.network.named_modules() if isinstance(part, Slot)),)
 
     @property
     def slots(self) -> dict[str, Slot]:
         """The slots by their paths in `network`."""
-        return {path: part for path, part in self.network.named_modules() if isinstance(part, Slot)}
+        return dict(self._slots)
 
     def forward(
         self,
