@@ -62,12 +62,9 @@ def spaces(size):
     }
 
 
-@pytest.mark.parametrize("size", [8, (9, 7)])
-@pytest.mark.parametrize("name", spaces(8))
-def test_macs_and_parameters_of_built_networks(name, size):
-    space, rng = spaces(size)[name], np.random.default_rng(0)
-    example = torch.zeros(1, 2, *space.size)
-    for _ in range(17):
+def check_costs(space, count):
+    rng, example = np.random.default_rng(0), torch.zeros(1, 2, *space.size)
+    for _ in range(count):
         architecture = space.sample(rng)
         network = space.build(architecture).eval()
         cost = space.cost(architecture)
@@ -75,6 +72,18 @@ def test_macs_and_parameters_of_built_networks(name, size):
         assert cost["parameters"] == count_parameters(network)
         assert cost["kilobytes"] == cost["parameters"] * 4 / 1e3
         assert cost["binary_macs"] == 0
+
+
+@pytest.mark.parametrize("size", [8, (9, 7)])
+@pytest.mark.parametrize("name", spaces(8))
+def test_macs_and_parameters_of_built_networks(name, size):
+    check_costs(spaces(size)[name], 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", spaces(8))
+def test_macs_and_parameters_of_200_built_networks(name):
+    check_costs(spaces((9, 7))[name], 200)
 
 
 def test_macs_of_actors():
@@ -152,6 +161,15 @@ def test_extract_gives_the_path_by_itself(name, size, options):
             assert torch.allclose(part.weight.grad, theirs[name_there].grad, atol=1e-6, rtol=1e-4), path
             found += 1
         assert found == sum("weight" in key for key in theirs)
+
+
+def test_extract_from_the_tables_space():
+    space, rng = NasBench201Space(size=8, num_classes=3), np.random.default_rng(0)
+    supernet = Supernet(space, seed=0).eval()
+    pictures = torch.rand(2, 3, 8, 8)
+    for architecture in (space.sample(rng), (3,) * 6, (0,) * 6):
+        with torch.no_grad():
+            assert torch.equal(supernet(pictures, architecture), supernet.extract(architecture)(pictures))
 
 
 @pytest.mark.parametrize("name", NAMES)
