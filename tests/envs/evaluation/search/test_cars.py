@@ -61,7 +61,6 @@ def strategy(seed=0, **changes):
 
 
 def run(one):
-    one.judged = []
     return search(SPACE, one, FunctionEvaluator(small_is_good), budget=10_000)
 
 
