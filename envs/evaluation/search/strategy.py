@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,6 +212,7 @@ class History:
             file.write(_line(self.rounds[-1]))
             file.flush()
             os.fsync(file.fileno())
+        shutil.rmtree(self.path.parent / f"round-{len(self.rounds) - 1}", ignore_errors=True)  # no one returns there
 
     def restore(self, evaluator: Evaluator) -> None:
         """Give the evaluator back what it had learned by the last recorded round."""

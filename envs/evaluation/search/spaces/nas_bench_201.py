@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.search.space import Architecture, Space
+from envs.evaluation.search.space import Architecture, MakeSlot, Space
 from rlsuite.data.nas_bench_201 import EDGES, OPERATIONS
 
 _CHANNELS = (16, 32, 64)
@@ -55,6 +56,13 @@ class NasBench201Space(Space):
             nodes.append(tuple(sorted(terms, key=repr)))
         return nodes[-1]
 
+    def matrix(self, architecture: Architecture) -> np.ndarray:
+        """Return which operation leads from which node to which: (5, 4, 4)."""
+        found = np.zeros((len(OPERATIONS), 4, 4))
+        for (source, target), operation in zip(EDGES, architecture, strict=True):
+            found[operation, source, target] = 1.0
+        return found
+
     @staticmethod
     def connected(architecture: Architecture) -> bool:
         """Return whether a path leads from input to output: without one the output is a constant."""
@@ -82,22 +90,26 @@ class NasBench201Space(Space):
         classifier = last * self.num_classes
         return {"macs": macs + classifier, "parameters": parameters + 2 * last + classifier + self.num_classes}
 
+    def network(self, make_slot: MakeSlot, **options: Any) -> nn.Module:
+        """Return the whole network of a cell, or of all cells; all cells share their choices, not their weights."""
+        return CellNetwork(make_slot, num_classes=self.num_classes)
+
     def build(self, architecture: Architecture, **options: Any) -> nn.Module:
-        """Return the whole network of a cell."""
-        return CellNetwork(self.check(architecture), num_classes=self.num_classes)
+        """Return the whole network of a cell, its weights always the same ones."""
+        return super().build(self.check(architecture), **options)
 
 
 class CellNetwork(nn.Module):
     """The benchmark's network around one cell: pictures (B, 3, H, W) to logits (B, num_classes)."""
 
-    def __init__(self, architecture: Architecture, *, num_classes: int = 10) -> None:
+    def __init__(self, make_slot: MakeSlot, *, num_classes: int = 10) -> None:
         super().__init__()
         first, last = _CHANNELS[0], _CHANNELS[-1]
         layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, first, 3, padding=1, bias=False), nn.BatchNorm2d(first))]
         for stage, channels in enumerate(_CHANNELS):
             if stage:
                 layers.append(ResidualBlock(channels // 2, channels))
-            layers += [Cell(architecture, channels) for _ in range(_CELLS)]
+            layers += [Cell(make_slot, channels) for _ in range(_CELLS)]
         self.body = nn.Sequential(*layers)
         self.last = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU())
         self.classifier = nn.Linear(last, num_classes)
@@ -110,9 +122,10 @@ class CellNetwork(nn.Module):
 class Cell(nn.Module):
     """Four nodes, each the sum of what its incoming edges make of earlier ones: (B, C, H, W) to the same."""
 
-    def __init__(self, architecture: Architecture, channels: int) -> None:
+    def __init__(self, make_slot: MakeSlot, channels: int) -> None:
         super().__init__()
-        self.edges = nn.ModuleList([make_operation(operation, channels) for operation in architecture])
+        made = [make_slot(place, lambda choice: make_operation(choice, channels)) for place in range(len(EDGES))]
+        self.edges = nn.ModuleList(edge for edge in made if edge is not None)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last node."""

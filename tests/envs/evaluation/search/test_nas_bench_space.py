@@ -33,6 +33,17 @@ def test_macs_and_parameters_equal_the_built_networks():
         assert small.cost(architecture) == found
 
 
+@pytest.mark.slow
+def test_macs_of_200_built_networks():
+    small, rng = NasBench201Space(size=8, num_classes=7), np.random.default_rng(1)
+    for _ in range(200):
+        architecture = small.sample(rng)
+        network = small.build(architecture).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 3, 8, 8))
+        assert small.cost(architecture)["macs"] == counter.get_total_flops() / 2
+
+
 def string_rule(cell):
     """The benchmark's own rule for equal cells, which keeps each zero of a sum as a term."""
     nodes, operations = ["0"], iter(cell)
@@ -53,6 +64,10 @@ def test_canonical_classes():
     assert len({SPACE.canonical(cell) for cell in CELLS}) == 5545
     assert sum(not SPACE.connected(cell) for cell in CELLS) == 341
     assert not any(SPACE.connected(cell) for cell in CELLS if SPACE.canonical(cell) == ())
+
+
+def cell_of_operations(architecture):
+    return Cell(lambda place, make: make(architecture[place]), 4).eval()
 
 
 def share_weights(cell, architecture, weights):
@@ -80,7 +95,7 @@ def test_canonical_classmates_compute_the_same():
     for number in rng.permutation(len(shared))[:40]:
         first, second = (shared[number][i] for i in rng.permutation(len(shared[number]))[:2])
         torch.manual_seed(int(number))
-        one, other = Cell(first, 4).eval(), Cell(second, 4).eval()
+        one, other = cell_of_operations(first), cell_of_operations(second)
         for module in (*one.modules(), *other.modules()):
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.bias)

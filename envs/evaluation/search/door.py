@@ -1,0 +1,162 @@
+"""A search as a transform: it looks for an architecture, puts its network in, and lets that learn.
+
+Its plan is the space and the architecture, so a file that was saved builds the network without searching again:
+
+    {"space": "actor", "config": {...}, "ends": {"inputs": 17, "outputs": 6}, "architecture": [...]}
+
+Of a plain policy the layers are replaced, normalizer and range stay; of any other network all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from envs.evaluation.search.space import Architecture, Space
+from envs.evaluation.subject import Subject
+from envs.evaluation.transform import Transform, teach
+from rlsuite.config.schema import build as build_config
+from rlsuite.errors import UserError, near_matches, require
+from rlsuite.methods import find_class
+from rlsuite.nn.plain import PlainPolicy
+from rlsuite.running.seeding import derive_seed
+
+SPACES: dict[str, str] = {
+    "actor": "envs.evaluation.search.spaces.code:ActorSpace",
+    "atom": "envs.evaluation.search.spaces.chain:AtomSpace",
+    "cell": "envs.evaluation.search.spaces.cell:CellSpace",
+    "chain": "envs.evaluation.search.spaces.chain:ChainSpace",
+    "encoder": "envs.evaluation.search.spaces.code:EncoderSpace",
+    "multi_resolution": "envs.evaluation.search.spaces.multi_resolution:MultiResolutionSpace",
+}
+
+LARGEST_END = 2**20
+
+
+class Search(Transform):
+    """A search for the network that does a subject's task; a concrete one writes `find`.
+
+    Its Config has `teach`, `seed` and whatever `space_of` needs.
+
+    Attributes:
+        folder: where the search keeps its history and goes on from it; None keeps none.
+    """
+
+    refuses: ClassVar = {
+        "quantized": "search first, then quantize what was found",
+        "pruned": "search first, then prune what was found",
+        "searched": "search once",
+    }
+    gives = frozenset({"searched"})
+    folder: Path | None = None
+    space: Space  # once there is a plan
+
+    def space_of(self, subject: Subject) -> tuple[str, Any]:
+        """Return a name of SPACES and its config."""
+        raise NotImplementedError
+
+    def find(self, subject: Subject, space: Space) -> Architecture:
+        """Search. What `train` shall begin from may be kept on self: both are called on one object."""
+        raise NotImplementedError
+
+    def plan(self, subject: Subject) -> dict[str, Any]:
+        """Return the space and the architecture that was found."""
+        name, config = self.space_of(subject)
+        ends = ends_of(subject)
+        self.space = make_space(name, config, ends)
+        architecture = list(self.find(subject, self.space))
+        return {"space": name, "config": dataclasses.asdict(config), "ends": ends, "architecture": architecture}
+
+    def rebuild(self, module: nn.Module, plan: Any) -> nn.Module:
+        """Put the architecture's network in, its first weights always the same ones."""
+        space, architecture = space_of_plan(plan)
+        return replaced(module, space.build(architecture))
+
+    def train(self, subject: Subject, before: Subject, seed: int) -> None:
+        """Draw the first weights by the seed, and let the network learn from the start."""
+        self.space.draw(network_of(subject.module), derive_seed(seed, "first weights"))
+        teach(subject, self.config.teach, seed)
+
+
+def make_space(name: str, config: Any, ends: dict[str, Any]) -> Space:
+    """Return a space of SPACES between some ends."""
+    return find_class(SPACES[name])(config, **ends)
+
+
+def space_of_plan(plan: Any) -> tuple[Space, Architecture]:
+    """Return what a plan names.
+
+    Raises:
+        UserError: if it is damaged, or names what is not there.
+    """
+    if not isinstance(plan, dict) or set(plan) != {"space", "config", "ends", "architecture"}:
+        raise UserError("its plan is damaged: space and architecture are not said")
+    name, ends, architecture = plan["space"], plan["ends"], plan["architecture"]
+    if not isinstance(name, str) or name not in SPACES:
+        raise UserError(f"its plan names an unknown space '{str(name)[:60]}'{near_matches(str(name), SPACES)}")
+    sizes = [side for end in (ends.values() if isinstance(ends, dict) else [[None]]) for side in _listed(end)]
+    if not all(type(side) is int and 1 <= side <= LARGEST_END for side in sizes):
+        raise UserError("its plan is damaged: its ends are no sizes")
+    if not isinstance(architecture, list) or not all(type(choice) is int for choice in architecture):
+        raise UserError("its plan is damaged: its architecture is no list of whole numbers")
+    config = build_config(find_class(SPACES[name]).Config, plan["config"], f"{name}.")
+    try:
+        space = make_space(
+            name, config, {key: tuple(end) if isinstance(end, list) else end for key, end in ends.items()}
+        )
+    except (TypeError, ValueError):
+        raise UserError(f"its plan is damaged: its ends are none of {name}") from None
+    return space, space.check(tuple(architecture))
+
+
+def coded_space(name: str, subject: Subject, actor: Any, encoder: Any) -> tuple[str, Any]:
+    """Return the space, and its config, of codes for a subject: layers of a plain policy, or stages for pictures.
+
+    Raises:
+        UserError: if it is neither; `name` is the search's.
+    """
+    if isinstance(subject.module, PlainPolicy):
+        return "actor", actor
+    require(subject.example.dim() == 4, f"{name}: inputs are no pictures, and the network is no plain policy")
+    return "encoder", encoder
+
+
+def ends_of(subject: Subject) -> dict[str, Any]:
+    """Return what comes into a network and goes out of it, as the spaces of such networks take it.
+
+    Raises:
+        UserError: if inputs are neither vectors nor pictures.
+    """
+    module = subject.module
+    if isinstance(module, PlainPolicy):
+        layers = [layer for layer in module.layers if isinstance(layer, nn.Linear)]
+        return {"inputs": layers[0].in_features, "outputs": layers[-1].out_features}
+    shape, outputs = tuple(subject.example.shape[1:]), int(subject.output().shape[-1])
+    if len(shape) == 3:
+        return {"channels": shape[0], "size": list(shape[1:]), "outputs": outputs}
+    if len(shape) == 1:
+        return {"inputs": shape[0], "outputs": outputs}
+    raise UserError(f"inputs are of shape {list(shape)}; a network is searched for vectors or pictures")
+
+
+def replaced(module: nn.Module, network: nn.Module) -> nn.Module:
+    """Return a module with a network put in the place of what was searched for."""
+    device = next((tensor.device for tensor in module.state_dict().values()), None)
+    network = network if device is None else network.to(device)
+    if not isinstance(module, PlainPolicy):
+        return network
+    assert isinstance(network, nn.Sequential)
+    module.layers = network
+    return module
+
+
+def network_of(module: nn.Module) -> nn.Module:
+    """Return what `replaced` put in."""
+    return module.layers if isinstance(module, PlainPolicy) else module
+
+
+def _listed(end: Any) -> list[Any]:
+    return end if isinstance(end, list) else [end]
