@@ -53,7 +53,8 @@ def single_character(picture: Tensor, name: str, size: int) -> Tensor:
     )
     count = characters_in(ink)
     require(count <= 1, f"{name}: {count} characters side by side; give one at a time")
-    return _cut(square, ink, ground, size).squeeze(0).clamp(0.0, 1.0)
+    nearer = _cut(square, ink, ground, 4 * LOOK)  # where its edges are seen more sharply
+    return _cut(nearer, _ink(nearer), ground, size).squeeze(0).clamp(0.0, 1.0)
 
 
 def _ink(square: Tensor) -> Tensor:
