@@ -5,7 +5,8 @@ Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient 
 Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
 plain loops over the models and the bare matrix products. what=painting agent=painter
 env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
-written plainly. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. Peers that are not
+written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the paper's
+loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. Peers that are not
 installed are left out (extra: bench). The last line printed is JSON with medians and ratios.
 """
 
@@ -20,6 +21,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import build
 from rlsuite.errors import require
+from scripts.benchmarks.characters import measure_characters
 from scripts.benchmarks.fitting import measure_fit
 from scripts.benchmarks.imagination import measure_imagination
 from scripts.benchmarks.painting import measure_painting
@@ -33,7 +35,7 @@ IMAGINATION = {
     "agent.trajectories": 200,
     "agent.dynamics.hidden_sizes": [512, 512],
 }
-WHAT = ("stepping", "updates", "imagination", "painting", "fit")
+WHAT = ("stepping", "updates", "imagination", "painting", "characters", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping, updates, imagination, painting or fit.
+        what: stepping, updates, imagination, painting, characters or fit.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
         num_envs: environments, for what=stepping.
@@ -71,10 +73,11 @@ def main(arguments: list[str]) -> int:
     rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
     if script.what == "imagination" and own.get("agent", "pombu") == "pombu":
         rest = [f"{name}={value}" for name, value in IMAGINATION.items() if name not in own] + rest
-    if script.what == "fit":
+    if script.what in ("fit", "characters"):
         unknown = [argument for argument in rest if not argument.startswith("num_threads=")]
-        require(not unknown, f"{', '.join(unknown)}: what=fit takes rounds, seconds and num_threads alone")
-        print(json.dumps(measure_fit(script.num_threads, script.rounds, script.seconds)))
+        require(not unknown, f"{', '.join(unknown)}: what={script.what} takes rounds, seconds and num_threads alone")
+        measure = measure_fit if script.what == "fit" else measure_characters
+        print(json.dumps(measure(script.num_threads, script.rounds, script.seconds)))
         return 0
     config, _ = compose_train(rest)
     if script.what == "stepping":

@@ -110,9 +110,10 @@ class _Writes:
         if self.frozen is None:  # no part of the agent's state: it never learns
             plain = load_readers(self.config.recognizer) if self.config.recognizer else load_readers()
             object.__setattr__(self, "frozen", plain.plain().to(after.device))
+        frozen: Any = self.frozen
         with torch.no_grad():
-            label = self.frozen(scene.target).argmax(1, keepdim=True)
-        log_prob = functional.log_softmax(self.frozen(after), dim=1).gather(1, label)
+            label = frozen(scene.target).argmax(1, keepdim=True)
+        log_prob = functional.log_softmax(frozen(after), dim=1).gather(1, label)
         last = (scene.step + 1 >= self.episode_length).unsqueeze(1)
         return reward + self.config.reward_scale * beta * torch.where(last, log_prob, 0.0)
 

@@ -59,7 +59,7 @@ def test_sizes_that_do_not_fit_are_refused():
         ({"strokes": 0}, "strokes=0"),
     ):
         with pytest.raises(UserError, match=message):
-            ExtractorConfig(**changes)
+            ExtractorConfig(**changes)  # type: ignore[arg-type]
 
 
 def test_equalization_is_opencvs_of_the_luma():

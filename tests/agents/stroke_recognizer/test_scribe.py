@@ -1,6 +1,7 @@
 """The scribe: the painter's algorithm among characters. Targets by hand; no policy sees the clean glyph."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def environment(**options):
     return env, env.reset(seed=0)[0]
 
 
-def agent(env, kind=StrokeRecognizer, **changes):
+def agent(env, kind: Any = StrokeRecognizer, **changes):
     config = {"network": "small", "width": 4, "batch_size": 6, "precision": "float32", **changes}
     return kind(EnvironmentFacts.of(env), kind.Config(**config))
 
@@ -217,8 +218,8 @@ def test_it_learns_to_write_sixty_glyphs():
         rows = rows[-40:]
         if len(rows) >= 4:
             pick = torch.randint(len(rows) * 16, (32,), generator=generator)
-            parts = [torch.cat(part)[pick] for part in zip(*rows, strict=True)]
-            scribe.update(Batch(*parts, torch.ones(32), torch.arange(32)))
+            parts: Any = [torch.cat(part)[pick] for part in zip(*rows, strict=True)]
+            scribe.update(Batch(*parts, weight=torch.ones(32), index=torch.arange(32)))
     total = torch.zeros(16)
     observation = env.reset(seed=1)[0]
     for _ in range(2):
