@@ -35,6 +35,7 @@ TASKS = {
     "pombu": "FixedHorizonHalfCheetah",
     "ppo": "Hopper",
     "sac": "Hopper",
+    "scribe": "Characters",
     "sher": "FetchReach",
     "td3": "Hopper",
 }
