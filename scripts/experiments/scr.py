@@ -28,7 +28,7 @@ from agents.assembly import load_agent, make_evaluation_env, prepare_torch
 from agents.stroke_recognizer.recognizer import WAYS
 from agents.stroke_recognizer.teaching import NOISES, TeachingConfig
 from envs.characters.task import Characters
-from rlsuite.errors import require
+from rlsuite.errors import require, require_choice
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments.scr_reading import AttackNumbers, measure
@@ -50,6 +50,7 @@ class Numbers:
 
     Attributes:
         seeds: how many: 0, 1, ...
+        data: "digits" (scikit-learn's), or "mnist" where RLSUITE_DATA says.
         steps: minibatches of 64 for the extractor.
         recognizer_steps: for each recognizer.
         redrawn: examples that the recognizers of redrawn digits learn from.
@@ -67,6 +68,7 @@ class Numbers:
     """
 
     seeds: int = 3
+    data: str = "digits"
     steps: int = 800
     recognizer_steps: int = 400
     redrawn: int = 2000
@@ -85,12 +87,13 @@ class Numbers:
     def __post_init__(self) -> None:
         for name in ("seeds", "steps", "recognizer_steps", "redrawn", "updates"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require_choice("data", self.data, ("digits", "mnist"))
 
     @property
     def teaching(self) -> TeachingConfig:
         """How the readers are taught, but for their seed."""
         return TeachingConfig(
-            data="digits",
+            data=self.data,
             steps=self.steps,
             redrawn=self.redrawn,
             recognizer_steps=self.recognizer_steps,
@@ -103,7 +106,7 @@ class Numbers:
         return [
             f"agent={AGENTS[arm]}",
             "env=Characters",
-            "data=digits",
+            f"data={self.data}",
             f"env.noise={PAPER}",
             "num_envs=32",
             "learning_starts=128",
@@ -136,7 +139,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     print("\n".join(table(reading)), flush=True)
     folders = train_all(for_seeds({arm: numbers.arguments(arm) for arm in AGENTS}, seeds), jobs)
     returns = {arm: tuple(mean_return(folders[f"{arm}-s{seed}"]) for seed in seeds) for arm in AGENTS}
-    returns["random"] = tuple(random_return(seed) for seed in seeds)
+    returns["random"] = tuple(random_return(numbers.data, seed) for seed in seeds)
     for arm, values in returns.items():
         print(f"{arm:12} mean return by seed: {', '.join(f'{value:.3f}' for value in values)}", flush=True)
     return Result(
@@ -235,9 +238,9 @@ def mean_return(folder: Path) -> float:
     return float(total.mean())
 
 
-def random_return(seed: int) -> float:
+def random_return(data: str, seed: int) -> float:
     """Return the mean return of uniform random strokes on test digits."""
-    env = Characters(data="digits", noise=PAPER, split="test", renderer="exact").make_vector(EPISODES)
+    env = Characters(data=data, noise=PAPER, split="test", renderer="exact").make_vector(EPISODES)
     env.reset(seed=seed)
     generator, total = torch.Generator().manual_seed(seed), torch.zeros(EPISODES)
     for _ in range(Characters.max_episode_steps):
