@@ -4,7 +4,7 @@
 a batch and draw from a function of the row alone (`EnvironmentRandom`, or a hash of the example's number), so a
 picture does not depend on those beside it. The glyph that is to be found is never touched by them.
 
-Of the official list are left out: superpixels, elastic and piecewise affine maps, and shifts of hue and saturation.
+Of the official list are left out: superpixels and piecewise affine maps.
 
 Shapes: B pictures, W side.
 """
@@ -94,6 +94,30 @@ def emboss(picture: Tensor, draw: Draw, most: float) -> Tensor:
     return torch.lerp(picture, picture + slope, (share[:, 0] * most).view(-1, 1, 1, 1))
 
 
+def hue(picture: Tensor, draw: Draw, most: float) -> Tensor:
+    """Turn colours by up to a share of the whole circle, and scale how strong they are by up to that share."""
+    share = (draw(2) * 2 - 1) * most
+    turn, strength = 2 * math.pi * share[:, :1, None], 1.0 + share[:, 1:, None]
+    flat = picture.flatten(2)
+    grey = (flat * flat.new_tensor(LUMA).view(1, 3, 1)).sum(1, keepdim=True)
+    blue, red = 0.492 * (flat[:, 2:] - grey), 0.877 * (flat[:, :1] - grey)  # U and V
+    u, v = strength * (turn.cos() * blue - turn.sin() * red), strength * (turn.sin() * blue + turn.cos() * red)
+    changed = torch.cat([grey + v / 0.877, grey - 0.395 * u - 0.581 * v, grey + u / 0.492], dim=1)
+    return changed.view_as(picture)
+
+
+def elastic(picture: Tensor, draw: Draw, most: float) -> Tensor:
+    """Push every pixel somewhere, up to a few pixels on average, its neighbours almost to the same place."""
+    size = picture.shape[-1]
+    push = normal(draw, 2 * size * size).view(-1, 2, size, size)
+    push = _gaussian_blur(push, torch.full((len(push),), 1.5, device=push.device))
+    push = push * (draw(1) * most).view(-1, 1, 1, 1) * (2.0 / size) / push.std(dim=(1, 2, 3), keepdim=True)
+    line = (torch.arange(size, device=picture.device) + 0.5) * (2.0 / size) - 1.0
+    down, right = torch.meshgrid(line, line, indexing="ij")
+    grid = torch.stack([right, down], dim=-1) + push.permute(0, 2, 3, 1)
+    return functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
 PIXELS: dict[str, Callable[[Tensor, Draw, float], Tensor]] = {
     "gauss": gauss,
     "saltpepper": saltpepper,
@@ -104,6 +128,8 @@ PIXELS: dict[str, Callable[[Tensor, Draw, float], Tensor]] = {
     "gray": gray,
     "sharpen": sharpen,
     "emboss": emboss,
+    "hue": hue,
+    "elastic": elastic,
 }
 # Strength where none is named. Of light and clutter it is the chance; of all, that of each noise in it.
 STRENGTHS = {
@@ -120,6 +146,8 @@ STRENGTHS = {
     "gray": 1.0,
     "sharpen": 1.0,
     "emboss": 1.0,
+    "hue": 0.08,
+    "elastic": 1.0,
 }
 
 
@@ -182,8 +210,12 @@ def befall(
 
 
 def _some_of_all(picture: Tensor, draw: Draw, chance: float) -> Tensor:
-    """Apply every noise with a chance, at a random strength up to the official one; then dropout or salt and pepper."""
-    most = {"blur": 1.5, "sharpen": 1.0, "gray": 1.0, "contrast": 2.0, "emboss": 1.0, "invert": 0.5, "gauss": 0.05}
+    """Apply every noise with a chance, at a random strength up to the official one; then dropout or salt and pepper.
+
+    The official code shuffles their order; here it is always the same, so that a batch goes through together.
+    """
+    most = {"blur": 1.5, "elastic": 1.0, "sharpen": 1.0, "gray": 1.0, "contrast": 2.0, "emboss": 1.0, "invert": 0.5}
+    most |= {"hue": 0.08, "gauss": 0.05}
     for name, strength in most.items():
         chosen = (draw(1) < chance).view(-1, 1, 1, 1)
         if name == "blur":

@@ -26,6 +26,7 @@ from envs.evaluation.attacks.carlini import CW2, CW2Config
 from envs.evaluation.attacks.deepfool import DeepFool, DeepFoolConfig
 from envs.evaluation.attacks.gradient import FGSM, PGD, PGDConfig
 from envs.evaluation.defences.squeezing import BitDepth, MedianFilter
+from rlsuite.errors import require, require_finite
 from rlsuite.running.seeding import derive_seed
 
 BOX = (0.0, 1.0)
@@ -51,6 +52,14 @@ class AttackNumbers:
     pictures: int = 64
     tested: int = 359
     cw2_steps: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("pgd_steps", "pictures", "tested", "cw2_steps"):
+            require(getattr(self, name) >= 1, f"attacks.{name}={getattr(self, name)}: use 1 or more")
+        require_finite("attacks.fgsm_eps", self.fgsm_eps, low=0.0)
+        require(bool(self.pgd_eps), "attacks.pgd_eps=[]: name one or more, such as [0.2,0.5]")
+        for eps in self.pgd_eps:
+            require_finite("attacks.pgd_eps", eps, low=0.0)
 
 
 def measure(

@@ -63,3 +63,5 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
 def test_wrong_numbers_are_refused():
     with pytest.raises(UserError, match="updates=0"):
         scr.Numbers(updates=0)
+    with pytest.raises(UserError, match=r"fgsm_eps=-0\.1: use a finite number of 0 or more"):
+        scr.AttackNumbers(fgsm_eps=-0.1)

@@ -168,7 +168,7 @@ def test_noise_is_in_range_row_by_row_and_leaves_the_glyph_alone(noise):
         assert torch.equal(clean, 1 - ink)
     some, _ = befall(ink[2:], (ink[2:], ink[2:]), parse_noise(noise), drawer_at(0, torch.tensor([2, 3])))
     torch.testing.assert_close(some, picture[2:], atol=1e-5, rtol=0)
-    if noise not in ("clean", "gray", "sharpen"):  # black and white stays as it is
+    if noise not in ("clean", "gray", "sharpen", "hue"):  # black and white stays as it is
         assert not torch.equal(picture, befall(ink, (ink, ink), parse_noise("clean"), drawer())[0])
 
 
@@ -181,6 +181,24 @@ def test_noise_is_as_strong_as_it_says():
     assert float((PIXELS["dropout"](grey, drawer(8), 0.1) == 0).float().mean()) == pytest.approx(0.1, abs=0.02)
     assert float(normal(drawer(8), 1001).mean()) == pytest.approx(0.0, abs=0.05)
     assert normal(drawer(8), 7).shape == (8, 7)
+
+
+def test_hue_turns_colours_and_leaves_luma():
+    picture = 0.3 + 0.4 * torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor(LUMA).view(1, 3, 1, 1)
+    changed = PIXELS["hue"](picture, drawer(5), 0.08)
+    torch.testing.assert_close((changed * weights).sum(1), (picture * weights).sum(1), atol=2e-3, rtol=0)
+    assert float((changed - picture).abs().mean()) > 0.01
+    torch.testing.assert_close(PIXELS["hue"](picture, drawer(5), 0.0), picture, atol=2e-3, rtol=0)
+
+
+def test_elastic_maps_keep_ink_and_move_it():
+    ink = torch.zeros(8, 3, 32, 32)
+    ink[:, :, 8:24, 12:20] = 1.0
+    pushed = PIXELS["elastic"](ink, drawer(8), 2.0)
+    assert float(pushed.sum()) == pytest.approx(float(ink.sum()), rel=0.15)
+    assert float((pushed - ink).abs().mean()) > 0.01
+    assert torch.allclose(PIXELS["elastic"](ink, drawer(8), 0.0), ink, atol=1e-4)
 
 
 def test_the_blur_is_opencvs():
