@@ -13,6 +13,7 @@ Shapes: B batch, W side of the paper, k strokes a bundle.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from torch.nn import functional
 from agents.painter.agent import MAPS, Painter, step_and_place_maps
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.model_free import ModelFreePainter
+from agents.stroke_recognizer.recognizer import PlainReader
 from agents.stroke_recognizer.weights import load_readers
 from envs.characters.task import WrittenScene, unpack_written
 from envs.painting.canvas import Renderer
@@ -94,12 +96,17 @@ class _Writes:
     """What both recognizers have: their world, and the recognizer's word on the last bundle."""
 
     does = "writes characters"
-    frozen: Any = None
 
     @classmethod
     def make_world(cls, config: StrokeRecognizerConfig) -> WrittenWorld:
         """Return the world of characters."""
         return WrittenWorld(config.privileged_critic)
+
+    @functools.cached_property
+    def frozen(self: Any) -> PlainReader:
+        """The recognizer; cached outside of the module's parts, since it never learns and is no state of the agent's."""
+        readers = load_readers(self.config.recognizer) if self.config.recognizer else load_readers()
+        return readers.plain().to(self.coordinates.device)
 
     def gain(self: Any, scene: WrittenScene, after: Tensor) -> Tensor:
         """Return rewards (B, 1) of turning a scene's papers into `after`, with the recognizer's on the last bundle."""
@@ -107,13 +114,9 @@ class _Writes:
         beta = self.config.recognizer_weight
         if beta == 0.0:
             return reward
-        if self.frozen is None:  # no part of the agent's state: it never learns
-            plain = load_readers(self.config.recognizer) if self.config.recognizer else load_readers()
-            object.__setattr__(self, "frozen", plain.plain().to(after.device))
-        frozen: Any = self.frozen
         with torch.no_grad():
-            label = frozen(scene.target).argmax(1, keepdim=True)
-        log_prob = functional.log_softmax(frozen(after), dim=1).gather(1, label)
+            label = self.frozen(scene.target).argmax(1, keepdim=True)
+        log_prob = functional.log_softmax(self.frozen(after), dim=1).gather(1, label)
         last = (scene.step + 1 >= self.episode_length).unsqueeze(1)
         return reward + self.config.reward_scale * beta * torch.where(last, log_prob, 0.0)
 
