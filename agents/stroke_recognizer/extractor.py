@@ -18,6 +18,7 @@ from renderers.strokes import GLYPH_SIZE
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.vision.blocks import draw_weights, normalized_convolution, stages
 from rlsuite.nn.vision.doors import FromBytes
+from rlsuite.running.seeding import derive_seed
 
 NETWORKS = ("vgg16", "resnet", "small")
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -85,8 +86,7 @@ class Extractor(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Sequential(*head)
         draw_weights(self, seed)
-        with torch.no_grad():  # all strokes begin in the middle of the paper, near enough to be told apart by gradients
-            self.head[-1].weight.mul_(0.1)  # type: ignore[operator]
+        _spread(self.head[-1], config.strokes, seed)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map pictures (B, C, H, W), uint8 or in [0, 1], to strokes (B, 9 k) in [0, 1]; see renderers/glyph.py."""
@@ -94,6 +94,16 @@ class Extractor(nn.Module):
         if self.config.equalize:
             seen = equalized(seen)
         return torch.sigmoid(self.head(self.body(seen)))
+
+
+@torch.no_grad()
+def _spread(last: nn.Module, strokes: int, seed: int) -> None:
+    """Let strokes begin thin and all over the paper: two that begin as one get the same gradients and stay one."""
+    assert isinstance(last, nn.Linear)
+    last.weight.mul_(0.1)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "strokes"))
+    places = 3.0 * torch.rand((strokes, 6), generator=generator) - 1.5
+    last.bias.copy_(torch.cat([places, torch.full((strokes, 3), -1.0)], dim=1).flatten())
 
 
 def prepared(pictures: Tensor, size: int) -> Tensor:

@@ -69,11 +69,11 @@ class Numbers:
 
     seeds: int = 3
     data: str = "digits"
-    steps: int = 800
+    steps: int = 1500
     recognizer_steps: int = 400
     redrawn: int = 2000
     attacks: AttackNumbers = field(default_factory=AttackNumbers)
-    updates: int = 1200
+    updates: int = 400
     overrides: tuple[str, ...] = ()
     over_raw: float = 0.05
     over_median: float = 0.0
