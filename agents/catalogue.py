@@ -18,6 +18,8 @@ AGENTS = {
     "pombu": "agents.pombu.agent:POMBU",
     "ppo": "agents.ppo:PPO",
     "sac": "agents.actor_critic:ActorCritic",
+    "scribe": "agents.stroke_recognizer.agent:StrokeRecognizer",
+    "scribe_ddpg": "agents.stroke_recognizer.agent:ModelFreeStrokeRecognizer",
     "sher": "agents.sher:SHER",
     "td3": "agents.actor_critic:ActorCritic",
     "trpo": "agents.trpo:TRPO",

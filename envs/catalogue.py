@@ -34,6 +34,7 @@ class _Entry(NamedTuple):
 # Tasks whose class has their name: its module, and the limit.
 _PLAIN: dict[str, tuple[str, int | None]] = {
     "Ant": ("locomotion.ant", 1000),
+    "Characters": ("characters.task", None),
     "HalfCheetah": ("locomotion.half_cheetah", 1000),
     "Hopper": ("locomotion.hopper", 1000),
     "Humanoid": ("locomotion.humanoid", 1000),

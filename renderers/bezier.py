@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from renderers.strokes import control_points, shape_for_brush
+from renderers.circles import circle_places, half_widths
+from renderers.glyph_exact import cover_of_glyphs
+from renderers.strokes import GLYPH, shape_for_brush
 from rlsuite.errors import require
 from rlsuite.running.threads import in_threads
 
@@ -36,7 +37,7 @@ def draw_exact(shape: Tensor, size: int, *, brush: str = "bezier", circles: int 
     Args:
         shape: (..., 10), see renderers/strokes.py.
         size: W.
-        brush: one of BRUSHES.
+        brush: one of RASTERIZED.
         circles: circles along a curve, at most 255: their numbers are bytes.
 
     Returns:
@@ -47,7 +48,9 @@ def draw_exact(shape: Tensor, size: int, *, brush: str = "bezier", circles: int 
     """
     require(1 <= circles <= CIRCLES_AT_MOST, f"circles={circles}: use 1 to {CIRCLES_AT_MOST}")
     flat = shape_for_brush(shape.detach(), brush).reshape(-1, shape.shape[-1]).double()
-    draw = _draw_triangles if brush == "triangle" else functools.partial(_draw_curves, circles=circles)
+    draw = _draw_triangles
+    if brush != "triangle":
+        draw = functools.partial(cover_of_glyphs if brush == GLYPH else _draw_curves, circles=circles)
     return draw(flat, size).reshape(*shape.shape[:-1], size, size)
 
 
@@ -76,47 +79,6 @@ def _draw_curves(shape: Tensor, size: int, circles: int) -> Tensor:
         return alpha.addcmul_(total & 1023, scale[part, 1].view(-1, 1, 1))
 
     return torch.cat(in_threads(draw, number)) if number else row.new_zeros((0, size, size), dtype=torch.float32)
-
-
-def circle_places(shape: Tensor, size: int, circles: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows, columns and radii (B, n), int64 in pixels of the raster, of each stroke's circles."""
-    time = torch.arange(circles, dtype=torch.float64, device=shape.device) * (1.0 / circles)
-    points = torch.stack(control_points(shape), dim=1)  # (B, 3, 2)
-    points = torch.floor(points * (2 * size - 1) + 0.5)
-    radii = torch.floor(1.0 + torch.floor(shape[:, 6:8] * size / 2))
-    remaining = 1.0 - time
-    first, middle, last = (remaining * remaining, 2.0 * time * remaining, time * time)
-    places = [
-        first * points[:, 0, axis, None] + middle * points[:, 1, axis, None] + last * points[:, 2, axis, None]
-        for axis in (0, 1)
-    ]
-    radius = remaining * radii[:, :1] + time * radii[:, 1:]
-    return places[0].long(), places[1].long(), radius.long()
-
-
-@functools.cache
-def half_widths(largest: int) -> Tensor:
-    """Return the outlines of circles: OpenCV's, by Bresenham's midpoint algorithm, of all radii side by side.
-
-    Returns:
-        (largest + 1, largest + 1) int64: [R, d] is how far a circle of radius R reaches left and right in the rows at
-        distance d from its centre; -1 where it does not.
-    """
-    table = np.full((largest + 1, largest + 1), -1)
-    radius = np.arange(largest + 1)
-    across, error, minus = radius.copy(), np.zeros_like(radius), 2 * radius - 1
-    for down in range(largest + 1):
-        radius = radius[across[radius] >= down]  # circles that are not yet whole
-        if len(radius) == 0:
-            break
-        table[radius, down] = np.maximum(table[radius, down], across[radius])
-        table[radius, across[radius]] = np.maximum(table[radius, across[radius]], down)
-        error[radius] += 2 * down + 1
-        over = radius[error[radius] > 0]
-        error[over] -= minus[over]
-        minus[over] -= 2
-        across[over] -= 1
-    return torch.from_numpy(table)
 
 
 def last_circle(row: Tensor, column: Tensor, radius: Tensor, height: int, width: int) -> Tensor:

@@ -24,7 +24,7 @@ def make_renderer(
     Args:
         kind: one of RENDERERS; "exact" has no gradients.
         size: W.
-        brush: one of renderers.strokes.BRUSHES.
+        brush: one of renderers.strokes.RASTERIZED.
         weights: of the neural renderer, its file.
         device: where a neural renderer lies.
 

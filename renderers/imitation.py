@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from renderers.bezier import draw_exact
-from renderers.neural import NeuralRenderer
-from renderers.strokes import BRUSHES, SHAPE_SIZE
+from renderers.neural import DECODERS, NeuralRenderer
+from renderers.strokes import GLYPH, RASTERIZED, SHAPE_SIZE
 from rlsuite.data.arrays import Arrays
 from rlsuite.data.counters import uniform
 from rlsuite.data.source import Source
@@ -23,6 +23,8 @@ from rlsuite.fit import FitConfig, fit
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
+THIN = 0.3
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
@@ -30,7 +32,9 @@ class ImitationConfig:
 
     Attributes:
         size: W, 32, 64 or 128.
-        brush: whose strokes.
+        brush: whose strokes. Half of a glyph's are drawn with radii below 0.3: thin ones are what is written most, and
+            seldom what uniform numbers give.
+        decoder: "shuffle" (Learning to Paint's) or "nearest" (that of arXiv:1806.08990).
         steps: minibatches.
         batch_size: B.
         learning_rates: Adam's, in turn.
@@ -45,6 +49,7 @@ class ImitationConfig:
 
     size: int = 128
     brush: str = "bezier"
+    decoder: str = "shuffle"
     steps: int = 500_000
     batch_size: int = 64
     learning_rates: tuple[float, ...] = (1e-4, 1e-5, 1e-6)
@@ -57,7 +62,8 @@ class ImitationConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require_choice("brush", self.brush, BRUSHES)
+        require_choice("brush", self.brush, RASTERIZED)
+        require_choice("decoder", self.decoder, DECODERS)
         require_choice("initialization", self.initialization, ("kaiming", "default"))
         for name in ("steps", "batch_size", "validation"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
@@ -88,6 +94,8 @@ class Strokes:
         """Return "shape" (B, 10) and "truth", opacity maps (B, W, W), of the strokes at index (B,)."""
         config = self.config
         shape = uniform(self.seed, index, SHAPE_SIZE).float().to(config.device)
+        if config.brush == GLYPH:  # its tenth number means nothing: here it chooses the thin ones
+            shape[:, 6:9] *= torch.where(shape[:, 9:] < 0.5, THIN, 1.0)
         return {"shape": shape, "truth": draw_exact(shape, config.size, brush=config.brush, circles=config.circles)}
 
 
@@ -110,7 +118,11 @@ def train_renderer(
     """
     generator = torch.Generator().manual_seed(config.seed + 1)
     renderer = NeuralRenderer(
-        config.size, brush=config.brush, initialization=config.initialization, generator=generator
+        config.size,
+        brush=config.brush,
+        decoder=config.decoder,
+        initialization=config.initialization,
+        generator=generator,
     ).to(config.device)
     validation = Strokes(config, derive_seed(config.seed, "validation")).examples(torch.arange(config.validation))
     source: Source = Strokes(config, derive_seed(config.seed, "strokes"))
@@ -129,7 +141,7 @@ def train_renderer(
         seed=config.seed,
         hooks=(progress,),
         run_dir=run_dir,
-        about={"brush": config.brush, "pool": config.pool, "circles": config.circles},
+        about={"brush": config.brush, "decoder": config.decoder, "pool": config.pool, "circles": config.circles},
     )
     return renderer, validation_error(renderer, **validation)
 

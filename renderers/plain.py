@@ -46,6 +46,31 @@ def draw_stroke(shape: np.ndarray, size: int, *, circles: int = 100, fill: FillC
     return raster.reshape(size, 2, size, 2).mean(axis=(1, 3))
 
 
+def draw_glyph_stroke(
+    shape: np.ndarray, size: int, *, circles: int = 100, fill: FillCircle | None = None
+) -> np.ndarray:
+    """Draw one stroke of a glyph, as the official code of arXiv:1806.08990 does (bezier.py); arguments as draw_stroke.
+
+    Returns:
+        How much of each pixel is inked (W, W), float32: 1 minus the official code's picture.
+    """
+    side = 4 * size
+    numbers = [float(x) for x in shape[:9]]
+    row_0, column_0, row_1, column_1, row_2, column_2 = (int(np.floor(x * (side - 1) + 0.5)) for x in numbers[:6])
+    radius_0, radius_1, radius_2 = (int(np.floor(x * size / 2 + size / 32)) for x in numbers[6:])
+    raster = np.zeros((side, side), np.float32)
+    for number in range(circles):
+        time = number * (1.0 / circles)
+        rest = 1.0 - time
+        first, middle, last = rest * rest, 2.0 * time * rest, time * time
+        row = int(first * row_0 + middle * row_1 + last * row_2)
+        column = int(first * column_0 + middle * column_1 + last * column_2)
+        radius = int(first * radius_0 + middle * radius_1 + last * radius_2)
+        (fill or fill_circle)(raster, row, column, radius, 1.0)
+    # Bilinear reduction by four: a pixel's centre lies between the second and third of its four rows and columns.
+    return raster.reshape(size, 4, size, 4)[:, 1:3, :, 1:3].mean(axis=(1, 3))
+
+
 def fill_circle(raster: np.ndarray, row: int, column: int, radius: int, value: float) -> None:
     """Fill Bresenham's midpoint circle, row by row, where it lies on the raster."""
     side = len(raster)

@@ -15,7 +15,7 @@ from torch import Tensor
 from renderers.free_strokes import MIXED, FreeStrokes
 from renderers.sparse import BLACK
 from renderers.stroke_list import Layer, StrokeList
-from renderers.strokes import BRUSHES, STROKE_SIZE
+from renderers.strokes import BRUSHES, RASTERIZED, STROKE_SIZE
 from rlsuite.errors import UserError
 from rlsuite.records.files import read_text, write_atomically
 
@@ -46,7 +46,7 @@ def load_strokes(path: Path | str) -> Painting:
     try:
         found = json.loads(read_text(Path(path), LARGEST_FILE))
         free = found["format"] == FREE
-        if found["format"] not in (TILED, FREE) or found["brush"] not in (*BRUSHES, *([MIXED] if free else [])):
+        if found["format"] not in (TILED, FREE) or found["brush"] not in ((*BRUSHES, MIXED) if free else RASTERIZED):
             raise ValueError("it is of another format")
         height, width = int(found["height"]), int(found["width"])
         if min(height, width) < 1:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from renderers.bezier import draw_exact
-from renderers.strokes import SHAPE_SIZE, composite
+from renderers.glyph import ink
+from renderers.strokes import GLYPH, SHAPE_SIZE, composite
 
 _CHUNK_PIXELS = 2**22  # of opacity maps of several tiles drawn at a time
 _TILE_PIXELS = 2**23  # and of one tile's; a tile with more is painted some strokes after the others
@@ -44,8 +45,8 @@ class StrokeList:
     Attributes:
         height: H.
         width: W.
-        brush: one of renderers.strokes.BRUSHES.
-        layers: in the order of painting, on black.
+        brush: one of renderers.strokes.RASTERIZED.
+        layers: in the order of painting, on black; strokes of glyphs on white, black whatever their colour.
         about: how it was made; any JSON.
     """
 
@@ -61,14 +62,14 @@ class StrokeList:
 
     def draw(self, scale: float = 1.0) -> Tensor:
         """Return the picture (3, H', W') in [0, 1], drawn by the exact rasterizer at `scale` times its size."""
-        canvas = torch.zeros(3, round(self.height * scale), round(self.width * scale))
+        canvas = self._ground(scale)
         for layer in self.layers:
             draw_layer(canvas, layer, scale, self.brush)
         return canvas
 
     def frames(self, number: int, scale: float = 1.0) -> Iterator[Tensor]:
         """Yield about `number` pictures of the painting as it grows, the last one finished."""
-        canvas = torch.zeros(3, round(self.height * scale), round(self.width * scale))
+        canvas = self._ground(scale)
         step = max(1, len(self) // max(1, number))
         due = 0
         for layer in self.layers:
@@ -85,6 +86,10 @@ class StrokeList:
                         yield canvas
         yield canvas
 
+    def _ground(self, scale: float) -> Tensor:
+        shade = 1.0 if self.brush == GLYPH else 0.0
+        return torch.full((3, round(self.height * scale), round(self.width * scale)), shade)
+
 
 def draw_layer(canvas: Tensor, layer: Layer, scale: float, brush: str) -> None:
     """Paint a layer over a canvas (3, H', W') in place, by the exact rasterizer."""
@@ -97,7 +102,10 @@ def draw_layer(canvas: Tensor, layer: Layer, scale: float, brush: str) -> None:
         tiles = cut(canvas, corners[part], side)
         for strokes in layer.strokes[part].split(max(1, _TILE_PIXELS // (side * side)), dim=1):
             alpha = draw_exact(strokes[..., :SHAPE_SIZE], side, brush=brush)
-            tiles = composite(tiles, alpha, strokes[..., SHAPE_SIZE:])
+            if brush == GLYPH:
+                tiles = ink(tiles.flatten(0, 1).unsqueeze(1), alpha.repeat_interleave(3, dim=0)).view(tiles.shape)
+            else:
+                tiles = composite(tiles, alpha, strokes[..., SHAPE_SIZE:])
         paste(canvas, tiles, corners[part], ends[part])
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+import torch
 
 from renderers.free_strokes import FreeStrokes
 from renderers.geometry import shapes_for_kinds
 from renderers.stroke_files import Painting
-from renderers.strokes import BRUSHES, SHAPE_SIZE, control_points, shape_for_brush
+from renderers.strokes import BRUSHES, GLYPH, SHAPE_SIZE, control_points, glyph_radii, shape_for_brush
 from rlsuite.records.files import write_atomically
 
 SAMPLES = 10  # points along each side of an outline
@@ -30,7 +31,7 @@ _HEAD = (
 
 def save_svg(strokes: Painting, path: Path) -> None:
     """Write a painting as SVG in its own pixels."""
-    ground = "#000"
+    ground = "#fff" if strokes.brush == GLYPH else "#000"
     if isinstance(strokes, FreeStrokes) and any(strokes.ground):
         ground = "#" + "".join(f"{round(255 * part):02x}" for part in strokes.ground)
     parts = [_HEAD.format(strokes.width, strokes.height, len(strokes), ground)]
@@ -43,14 +44,16 @@ def save_svg(strokes: Painting, path: Path) -> None:
         else:
             brushes = [strokes.brush] * layer.strokes.shape[1]
             shapes = shape_for_brush(layer.strokes[..., :SHAPE_SIZE], strokes.brush).double()
-        points = np.stack([point.numpy() for point in control_points(shapes)], axis=-2)  # (m, n, 3, 2)
+        points = [point.numpy() for point in control_points(shapes, strokes.brush)]
+        points = np.stack(points, axis=-2)  # (m, n, 3, 2)
         colours = (layer.strokes[..., SHAPE_SIZE:] * 255).round().int().tolist()
         for tile, (top, left) in enumerate(layer.places.tolist()):
             clip = f"c{number}-{tile}"
             box = f'x="{left}" y="{top}" width="{layer.side}" height="{layer.side}"'
             parts.append(f'<clipPath id="{clip}"><rect {box}/></clipPath><g clip-path="url(#{clip})">\n')
             for index, shape in enumerate(shapes[tile].tolist()):
-                place = points[tile, index] * (layer.side - 0.5) + (top, left) + 0.25
+                half = 0.125 if strokes.brush == GLYPH else 0.25  # of a pixel of the exact rasterizer's raster
+                place = points[tile, index] * (layer.side - 2 * half) + (top, left) + half
                 name = f"s{number}-{tile}-{index}"
                 parts.append(_stroke(name, place, shape, colours[tile][index], layer.side, brushes[index]))
             parts.append("</g>\n")
@@ -66,6 +69,8 @@ def _stroke(name: str, place: np.ndarray, shape: list[float], colour: list[int],
         corners = np.array(shape[:6]).reshape(3, 2) * (side - 0.5) + (place[0] - np.array(shape[:2]) * (side - 0.5))
         outline = "M" + "L".join(f"{column:.2f} {row:.2f}" for row, column in corners) + "Z"
         return f'<path d="{outline}" fill="{paint}" fill-opacity="{start:.3f}"/>\n'
+    if brush == GLYPH:
+        return _glyph_stroke(place, glyph_radii(torch.tensor(shape), side).numpy() / 4)
     radii = np.array(shape[6:8]) * side / 4 + 0.45
     outline = _outline(place, radii)
     length = math.dist(place[0], place[2])
@@ -86,26 +91,43 @@ def _stroke(name: str, place: np.ndarray, shape: list[float], colour: list[int],
     return f'{gradient}<path d="{outline}" fill="url(#{name})"/>\n'
 
 
+def _glyph_stroke(place: np.ndarray, radii: np.ndarray) -> str:
+    """Return a stroke of ink: its envelope, and circles for where one is wider than the way it goes."""
+    time = np.linspace(0.0, 1.0, SAMPLES)[:, None]
+    weights = np.concatenate([(1 - time) ** 2, 2 * time * (1 - time), time**2], axis=1)
+    circles = "".join(
+        f'<circle cx="{column:.2f}" cy="{row:.2f}" r="{radius:.2f}"/>'
+        for (row, column), radius in zip(weights @ place, weights @ radii, strict=True)
+    )
+    return f'<g fill="#000"><path d="{_outline(place, radii)}"/>{circles}</g>\n'
+
+
 def _outline(place: np.ndarray, radii: np.ndarray) -> str:
-    """Return the envelope of a stroke's circles as an SVG path; its self-crossings are filled."""
+    """Return the envelope of circles of two or three radii as an SVG path; its self-crossings are filled."""
     time = np.linspace(0.0, 1.0, SAMPLES)[:, None]
     curve = (1 - time) ** 2 * place[0] + 2 * time * (1 - time) * place[1] + time**2 * place[2]
     speed = 2 * ((1 - time) * (place[1] - place[0]) + time * (place[2] - place[1]))
     rate = np.linalg.norm(speed, axis=1)
-    radius = radii[0] + time[:, 0] * (radii[1] - radii[0])
-    thicker = int(radii[1] > radii[0])
-    if rate.max() < 1e-6 or abs(radii[1] - radii[0]) >= np.linalg.norm(place[2] - place[0]):
-        return _circle(place[2 * thicker], radii[thicker])  # one end's circle holds all others
+    along, back = time[:, 0], 1 - time[:, 0]
+    if len(radii) == 2:
+        radius = radii[0] + along * (radii[1] - radii[0])
+        growth = np.full_like(radius, radii[1] - radii[0])
+    else:
+        radius = back**2 * radii[0] + 2 * along * back * radii[1] + along**2 * radii[2]
+        growth = 2 * (back * (radii[1] - radii[0]) + along * (radii[2] - radii[1]))
+    thicker = int(radii[-1] > radii[0])
+    if rate.max() < 1e-6 or abs(radii[-1] - radii[0]) >= np.linalg.norm(place[2] - place[0]):
+        return _circle(place[2 * thicker], radii[-thicker])  # one end's circle holds all others
     rate = np.maximum(rate, 1e-6)
     along = speed / rate[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     # The edge leans where the radius changes: sin(theta) = R' / |B'|.
-    lean = np.clip(-(radii[1] - radii[0]) / rate, -0.95, 0.95)[:, None]
+    lean = np.clip(-growth / rate, -0.95, 0.95)[:, None]
     rise = np.sqrt(1 - lean**2)
     one = curve + radius[:, None] * (lean * along + rise * across)
     other = curve + radius[:, None] * (lean * along - rise * across)
     text = lambda point: f"{point[1]:.2f} {point[0]:.2f}"  # noqa: E731
-    begin, end = f"{radii[0]:.2f}", f"{radii[1]:.2f}"
+    begin, end = f"{radii[0]:.2f}", f"{radii[-1]:.2f}"
     large = int(lean[-1, 0] < 0), int(lean[0, 0] > 0)
     path = f"M{text(one[0])}" + "".join(f"L{text(point)}" for point in one[1:])
     path += f"A{end} {end} 0 {large[0]} 1 {text(other[-1])}" + "".join(f"L{text(point)}" for point in other[-2::-1])

@@ -5,10 +5,11 @@ Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient 
 Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
 plain loops over the models and the bare matrix products. what=painting agent=painter
 env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
-written plainly. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. what=cameras env=<Task>
-size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer. what=binary: products of signs by
-XNOR and popcount, against torch's float32 matmul. Peers that are not installed are left out (extra: bench). The last
-line printed is JSON with medians and ratios.
+written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the paper's
+loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. what=cameras
+env=<Task> size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer. what=binary: products of
+signs by XNOR and popcount, against torch's float32 matmul. Peers that are not installed are left out (extra: bench). The
+last line printed is JSON with medians and ratios.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.errors import require
 from scripts.benchmarks.binary import measure_binary
+from scripts.benchmarks.characters import measure_characters
 from scripts.benchmarks.drawing import measure_cameras
 from scripts.benchmarks.fitting import measure_fit
 from scripts.benchmarks.imagination import measure_imagination
@@ -38,7 +40,8 @@ IMAGINATION = {
     "agent.trajectories": 200,
     "agent.dynamics.hidden_sizes": [512, 512],
 }
-WHAT = ("stepping", "updates", "imagination", "painting", "fit", "cameras", "binary")
+ALONE = {"binary": measure_binary, "characters": measure_characters, "fit": measure_fit}  # these need no task
+WHAT = ("stepping", "updates", "imagination", "painting", "characters", "fit", "cameras", "binary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping, updates, imagination, painting, fit, cameras or binary.
+        what: stepping, updates, imagination, painting, characters, fit, cameras or binary.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
         num_envs: environments, for what=stepping and what=cameras.
@@ -78,10 +81,10 @@ def main(arguments: list[str]) -> int:
     rest = [argument for argument in arguments if argument.partition("=")[0] not in names]
     if script.what == "imagination" and own.get("agent", "pombu") == "pombu":
         rest = [f"{name}={value}" for name, value in IMAGINATION.items() if name not in own] + rest
-    if script.what in ("fit", "binary"):
+    if script.what in ALONE:
         unknown = [argument for argument in rest if not argument.startswith("num_threads=")]
         require(not unknown, f"{', '.join(unknown)}: what={script.what} takes rounds, seconds and num_threads alone")
-        measure = measure_fit if script.what == "fit" else measure_binary
+        measure = ALONE[script.what]
         print(json.dumps(measure(script.num_threads, script.rounds, script.seconds)))
         return 0
     config, _ = compose_train(rest)

@@ -36,6 +36,7 @@ TASKS = {
     "ppo": "Hopper",
     "trpo": "Hopper",
     "sac": "Hopper",
+    "scribe": "Characters",
     "sher": "FetchReach",
     "td3": "Hopper",
 }

@@ -9,6 +9,9 @@ The canvas after a stored bundle is read from the replay, where it lies in bytes
 differs by less than 1/255 and saves one of three renderings. The official critic's prediction and target both contain
 this bundle's reward, which cancels; it is left out.
 
+What a row of the observation says, how an action changes a canvas, and what actor and critic see is the world's
+(agents/painter/world.py); the loop is the same for paintings and for written characters.
+
 Shapes: N environments, B batch, W side of the canvas, k strokes a bundle, A = 13 k action.
 """
 
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 from agents.painter.config import PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.networks import PictureNetwork, coordinate_maps
-from envs.painting.environment import Painting, Scene, paint, unpack
+from agents.painter.world import PaintingWorld, World
 from rlsuite.agent import Agent
 from rlsuite.errors import UserError, require
 from rlsuite.nn.exploration import RandomStream
@@ -36,7 +39,8 @@ from rlsuite.vector_env import EnvironmentFacts
 if TYPE_CHECKING:
     from rlsuite.config.schema import TrainConfig
 
-ACTOR_CHANNELS, CRITIC_CHANNELS = 9, 12
+ACTOR_CHANNELS = 9  # of paintings
+MAPS = 3  # channels of the step and the coordinates
 FLOOR = 1e-4  # of mean squared errors in reward=psnr: nobody sees a difference of 40 dB
 
 
@@ -48,6 +52,8 @@ class Painter(Agent):
 
     Config: ClassVar[type[PainterConfig]] = PainterConfig
     config: PainterConfig
+    recordable = True
+    does = "paints"
 
     def __init__(
         self, facts: EnvironmentFacts, config: PainterConfig, *, seed: int = 0, device: torch.device | str = "cpu"
@@ -55,9 +61,10 @@ class Painter(Agent):
         super().__init__(facts, config, seed=seed, device=device)
         if facts.renderer is None or facts.max_episode_steps is None:
             raise ValueError("the environment is none of painting")
+        self.world = self.make_world(config)
         self.renderer, self.episode_length = facts.renderer, facts.max_episode_steps
         self.num_updates = 0
-        self.size = canvas_size(facts)
+        self.size = self.world.size(facts.observation_size)
         self.action_size = facts.action_size
         self.update_dtype = update_dtype(config.precision, device)
         with torch.random.fork_rng(devices=[]):  # torch's own initializations take no generator
@@ -75,19 +82,25 @@ class Painter(Agent):
             "critic": adam(self.critic.parameters(), config.critic_learning_rates[0]),
         }
         if config.reward == "wgan":
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                self.discriminator.parameters(), lr=config.discriminator_learning_rate, betas=(0.5, 0.999), fused=True
+            self.optimizers["discriminator"] = adam(
+                self.discriminator.parameters(), config.discriminator_learning_rate, betas=(0.5, 0.999)
             )
 
     @classmethod
+    def make_world(cls, config: Any) -> World:
+        """Return the world that an agent with such numbers lives in."""
+        return PaintingWorld()
+
+    @classmethod
     def check_task(cls, config: TrainConfig) -> None:
-        """Refuse tasks of anything but painting: their options are not the painters'."""
-        require(config.env.name == Painting.name, f"agent={config.agent_name} paints; use env={Painting.name}")
+        """Refuse tasks of another world: their options are not this agent's."""
+        task = cls.make_world(config.agent).task
+        require(config.env.name == task, f"agent={config.agent_name} {cls.does}; use env={task}")
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
         """Refuse renderers that have no gradients to learn through."""
-        require(facts.renderer is not None, f"agent={config.agent_name} paints; use env={Painting.name}")
+        cls.check_task(config)
         cls.check_renderer(str(config.env.options.get("renderer", "soft")))
         super().check(config, facts)
 
@@ -101,11 +114,16 @@ class Painter(Agent):
         """Whether rewards and values are of patches of the picture."""
         return False
 
+    @property
+    def actor_channels(self) -> int:
+        """Channels of `state`."""
+        return self.world.actor_channels + MAPS
+
     def _make_networks(self) -> None:
         config = self.config
         kind: Any = {"kind": config.network, "width": config.width}
         self.actor = PictureNetwork(
-            ACTOR_CHANNELS, self.action_size, self.size, batch_norm=True, squash=torch.sigmoid, **kind
+            self.actor_channels, self.action_size, self.size, batch_norm=True, squash=torch.sigmoid, **kind
         )
         self.critic = self._make_critic()
         self.discriminator = Discriminator(patches=self.patches)
@@ -116,14 +134,15 @@ class Painter(Agent):
 
     def _make_critic(self) -> nn.Module:
         config = self.config
-        return PictureNetwork(CRITIC_CHANNELS, 1, self.size, kind=config.network, width=config.width, batch_norm=False)
+        channels = 2 * self.world.canvas_channels + self.world.critic_channels + MAPS
+        return PictureNetwork(channels, 1, self.size, kind=config.network, width=config.width, batch_norm=False)
 
     # -- act ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def act(self, observation: Tensor, explore: bool) -> Tensor:
         """Return bundles of strokes (N, 13 k) in [0, 1] for observations (N, 6 W W + 1) uint8."""
-        scene = unpack(observation)
+        scene = self.world.unpack(observation)
         action = self.actor(self.state(scene))
         if not explore or self.config.exploration_noise == 0.0:
             return action
@@ -133,9 +152,10 @@ class Painter(Agent):
         noise = torch.randn(action.shape, generator=generator, device=action.device)
         return (action + self.noise_scale * noise).clamp_(0.0, 1.0)
 
-    def state(self, scene: Scene) -> Tensor:
-        """Return what the actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates."""
-        return actor_state(scene, self.episode_length, self.coordinates)
+    def state(self, scene: Any) -> Tensor:
+        """Return what the actor sees (B, ..., W, W): canvas, picture, the share of steps done, coordinates."""
+        maps = step_and_place_maps(scene.step, self.episode_length, self.coordinates)
+        return torch.cat([self.world.for_actor(scene), *maps], dim=1)
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Refuse to be exported as other policies are."""
@@ -152,10 +172,14 @@ class Painter(Agent):
         low = self.update_dtype != torch.float32
         return torch.autocast(self.coordinates.device.type, self.update_dtype if low else None, enabled=low)
 
-    def value(self, critic: nn.Module, before: Tensor, after: Tensor, target: Tensor, step: Tensor) -> Tensor:
-        """Return V(C, C', I, t) (B, 1): what follows once canvases `before` have become `after`, t steps done."""
-        maps = step_and_place_maps(step, self.episode_length, self.coordinates)
-        return self._call(critic, torch.cat([before, after, target, *maps], dim=1))
+    def value(self, critic: nn.Module, scene: Any, after: Tensor) -> Tensor:
+        """Return V(C, C', I, t + 1) (B, 1): what follows once a scene's canvases have become `after`."""
+        maps = step_and_place_maps(scene.step + 1, self.episode_length, self.coordinates)
+        return self._call(critic, torch.cat([scene.canvas, after, self.world.for_critic(scene), *maps], dim=1))
+
+    def gain(self, scene: Any, after: Tensor) -> Tensor:
+        """Return rewards (B, P) of turning a scene's canvases into `after`."""
+        return self.reward(scene.target, scene.canvas, after)
 
     def reward(self, target: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Return rewards (B, P) of turning canvases `before` into `after`: P patches, or 1."""
@@ -164,7 +188,10 @@ class Painter(Agent):
             gain = self._call(score, target, after) - self._call(score, target, before)
         else:
             first, last = self._errors(before, target), self._errors(after, target)
-            gain = first - last if self.config.reward == "l2" else torch.log((first + FLOOR) / (last + FLOOR))
+            logarithmic = self.config.reward == "psnr"
+            gain = torch.log((first + FLOOR) / (last + FLOOR)) if logarithmic else first - last
+            if self.config.reward == "share":
+                gain = gain / self._errors(torch.full_like(target, self.world.blank), target).clamp_min(FLOOR)
         return self.config.reward_scale * gain
 
     def _errors(self, canvas: Tensor, target: Tensor) -> Tensor:
@@ -176,17 +203,24 @@ class Painter(Agent):
 
     # -- update -------------------------------------------------------------------------------------------
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one update with transitions (B, ...), in the released code's order; return metrics and "td_error" (B,)."""
+    def prepare_update(self) -> None:
+        """Set the learning rates and count the update."""
         self._schedule()
-        scene, following = unpack(batch.observation), unpack(batch.next_observation)
+        self.num_updates += 1
+
+    def update_generators(self) -> list[torch.Generator]:
+        """Return the stream of the discriminator's penalty."""
+        return [self.stream.generator]
+
+    def learn(self, batch: Batch, variant: Any) -> dict[str, Tensor]:
+        """Do one update with transitions (B, ...), in the released code's order; return metrics and "td_error" (B,)."""
+        scene, following = self.world.unpack(batch.observation), self.world.unpack(batch.next_observation)
         metrics: dict[str, Tensor] = {}
         if self.config.reward == "wgan":
             metrics |= self._update_discriminator(following)
         metrics |= self._update_critic(scene, following, batch)
         metrics |= self._update_actor(scene)
         self._update_targets()
-        self.num_updates += 1
         return metrics
 
     def _schedule(self) -> None:
@@ -195,7 +229,7 @@ class Painter(Agent):
         set_learning_rate(self.optimizers["actor"], config.actor_learning_rates[phase])
         set_learning_rate(self.optimizers["critic"], config.critic_learning_rates[phase])
 
-    def _update_discriminator(self, following: Scene) -> dict[str, Tensor]:
+    def _update_discriminator(self, following: Any) -> dict[str, Tensor]:
         with self._precision():
             loss, distance = self.discriminator.loss(
                 following.target,
@@ -206,26 +240,25 @@ class Painter(Agent):
         self._step("discriminator", self.discriminator, loss)
         return {"discriminator_loss": loss.detach(), "wasserstein_distance": distance}
 
-    def _update_critic(self, scene: Scene, following: Scene, batch: Batch) -> dict[str, Tensor]:
+    def _update_critic(self, scene: Any, following: Any, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             action = self._call(self.target_actor, self.state(following))
-            after = paint(following.canvas, action, self.renderer)
-            later = self.value(self.target_critic, following.canvas, after, following.target, following.step + 1)
-            later = later + self.reward(following.target, following.canvas, after)
+            after = self.world.draw(following.canvas, action, self.renderer)
+            later = self.value(self.target_critic, following, after) + self.gain(following, after)
             target = batch.discount.unsqueeze(1) * later
-        value = self.value(self.critic, scene.canvas, following.canvas, scene.target, scene.step + 1)
+        value = self.value(self.critic, scene, following.canvas)
         error = value - target
         loss = (batch.weight.unsqueeze(1) * error.square()).mean()
         self._step("critic", self.critic, loss)
         return {"critic_loss": loss.detach(), "value": value.detach().mean(), "td_error": error.detach().mean(dim=1)}
 
-    def _update_actor(self, scene: Scene) -> dict[str, Tensor]:
+    def _update_actor(self, scene: Any) -> dict[str, Tensor]:
         self.actor.train()  # BatchNorm learns from the minibatch here, and nowhere else
         action = self._call(self.actor, self.state(scene))
         self.actor.eval()
-        after = paint(scene.canvas, action, self.renderer)
-        value = self.value(self.critic, scene.canvas, after, scene.target, scene.step + 1)
-        reward = self.reward(scene.target, scene.canvas, after)
+        after = self.world.draw(scene.canvas, action, self.renderer)
+        value = self.value(self.critic, scene, after)
+        reward = self.gain(scene, after)
         loss = -(value + reward).mean()
         self._step("actor", self.actor, loss)
         return {"actor_loss": loss.detach(), "reward": reward.detach().mean()}
@@ -254,18 +287,7 @@ class Painter(Agent):
         self.num_updates = int(state)
 
 
-def actor_state(scene: Scene, episode_length: int, coordinates: Tensor) -> Tensor:
-    """Return what an actor sees (B, 9, W, W): canvas, picture, the share of steps done, coordinates (2, W, W)."""
-    maps = step_and_place_maps(scene.step, episode_length, coordinates)
-    return torch.cat([scene.canvas, scene.target, *maps], dim=1)
-
-
 def step_and_place_maps(step: Tensor, episode_length: int, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps (B, 1, W, W) of the share of steps (B,) done, and CoordConv's (B, 2, W, W)."""
     share = (step / episode_length).view(-1, 1, 1, 1).expand(-1, 1, *coordinates.shape[1:])
     return share, coordinates.expand(len(step), -1, -1, -1)
-
-
-def canvas_size(facts: EnvironmentFacts) -> int:
-    """Return W of observations of 6 W W + 1 bytes."""
-    return round((facts.observation_size // 6) ** 0.5)

@@ -8,7 +8,7 @@ from agents.painter.networks import NETWORKS
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.precision import PRECISIONS
 
-REWARDS = ("wgan", "l2", "psnr")
+REWARDS = ("wgan", "l2", "psnr", "share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,9 @@ class PainterConfig:
         batch_size: B.
         discount: gamma of one bundle of strokes; the paper's 0.95 a stroke, five strokes a bundle.
         target_rate: tau of the soft updates of all target networks.
-        reward: "wgan" (a discriminator learned on the way), "l2" (how far the mean squared error falls) or "psnr" (how
-            far its logarithm falls: what is left counts as much on a nearly finished canvas as on an empty one).
+        reward: "wgan" (a discriminator learned on the way), "l2" (how far the mean squared error falls), "share" (as a
+            share of an empty canvas's, as the environment's own) or "psnr" (how far its logarithm falls: what is left
+            counts as much on a nearly finished canvas as on an empty one).
         reward_scale: rewards are multiplied by this.
         gradient_penalty: weight of the discriminator's.
         network: "resnet18" (the paper's) or "small" (three convolutions).

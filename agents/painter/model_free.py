@@ -8,15 +8,14 @@ Shapes: B batch, W side of the canvas, A action, P patches (1 without).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from agents.painter.agent import ACTOR_CHANNELS, Painter, canvas_size
+from agents.painter.agent import Painter
 from agents.painter.config import ModelFreePainterConfig, PainterConfig
 from agents.painter.networks import PatchCritic, PictureNetwork
-from envs.painting.environment import Scene
 from rlsuite.errors import require
 from rlsuite.replay.buffer import Batch
 from rlsuite.vector_env import EnvironmentFacts
@@ -36,7 +35,7 @@ class ModelFreePainter(Painter):
         """Refuse patches that do not divide the canvas."""
         super().check(config, facts)
         if config.agent.patches:
-            size = canvas_size(facts)
+            size = cls.make_world(config.agent).size(facts.observation_size)
             text = "agent.patches=true has patches of 16 pixels; use a multiple of 16"
             require(size % 16 == 0, f"env.size={size}: {text}")
 
@@ -52,29 +51,42 @@ class ModelFreePainter(Painter):
     def _make_critic(self) -> nn.Module:
         config = self.config
         if config.network == "resnet18":
-            return PatchCritic(ACTOR_CHANNELS, self.action_size, width=config.width, patches=config.patches)
+            return PatchCritic(self.critic_state_channels, self.action_size, width=config.width, patches=config.patches)
         return PictureNetwork(
-            ACTOR_CHANNELS, 1, self.size, kind="small", width=config.width, batch_norm=False, extra=self.action_size
+            self.critic_state_channels,
+            1,
+            self.size,
+            kind="small",
+            width=config.width,
+            batch_norm=False,
+            extra=self.action_size,
         )
 
-    def _update_critic(self, scene: Scene, following: Scene, batch: Batch) -> dict[str, Tensor]:
+    @property
+    def critic_state_channels(self) -> int:
+        """Channels of `critic_state`."""
+        return self.actor_channels
+
+    def critic_state(self, scene: Any) -> Tensor:
+        """Return what the critic sees besides the action, the coordinates last: what the actor does."""
+        return self.state(scene)
+
+    def _update_critic(self, scene: Any, following: Any, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            next_state = self.state(following)
-            action = self._call(self.target_actor, next_state)
-            later = self._call(self.target_critic, next_state, action)
-            reward = self.reward(scene.target, scene.canvas, following.canvas)
+            action = self._call(self.target_actor, self.state(following))
+            later = self._call(self.target_critic, self.critic_state(following), action)
+            reward = self.gain(scene, following.canvas)
             target = reward + batch.discount.unsqueeze(1) * later
-        value = self._call(self.critic, self.state(scene), batch.action)
+        value = self._call(self.critic, self.critic_state(scene), batch.action)
         error = value - target
         loss = (batch.weight.unsqueeze(1) * error.square()).mean()
         self._step("critic", self.critic, loss)
         return {"critic_loss": loss.detach(), "value": value.detach().mean(), "td_error": error.detach().mean(dim=1)}
 
-    def _update_actor(self, scene: Scene) -> dict[str, Tensor]:
-        state = self.state(scene)
+    def _update_actor(self, scene: Any) -> dict[str, Tensor]:
         self.actor.train()
-        action = self._call(self.actor, state)
+        action = self._call(self.actor, self.state(scene))
         self.actor.eval()
-        loss = -self._call(self.critic, state, action).mean()
+        loss = -self._call(self.critic, self.critic_state(scene), action).mean()
         self._step("actor", self.actor, loss)
         return {"actor_loss": loss.detach()}

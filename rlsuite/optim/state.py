@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 def adam(
-    parameters: Iterable[Tensor], learning_rate: float, *, weight_decay: float = 0.0, epsilon: float = 1e-8
+    parameters: Iterable[Tensor],
+    learning_rate: float,
+    *,
+    weight_decay: float = 0.0,
+    epsilon: float = 1e-8,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """Return Adam(W) fused over all parameters: one kernel a step on CPU and CUDA alike."""
     parameters = list(parameters)
@@ -18,9 +23,15 @@ def adam(
     rate = torch.tensor(learning_rate, device=parameters[0].device) if capturable else learning_rate
     if weight_decay:
         return torch.optim.AdamW(
-            parameters, lr=rate, eps=epsilon, weight_decay=weight_decay, fused=True, capturable=capturable
+            parameters,
+            lr=rate,
+            betas=betas,
+            eps=epsilon,
+            weight_decay=weight_decay,
+            fused=True,
+            capturable=capturable,
         )
-    return torch.optim.Adam(parameters, lr=rate, eps=epsilon, fused=True, capturable=capturable)
+    return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=epsilon, fused=True, capturable=capturable)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

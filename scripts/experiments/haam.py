@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from envs.evaluation.attacks.attack import Attack
+from envs.evaluation.attacks.deepfool import DeepFool
 from envs.evaluation.attacks.fields import Fields
 from envs.evaluation.attacks.gradient import FGSM, PGD
 from envs.evaluation.attacks.harmonic import HAAM
@@ -40,7 +41,6 @@ from rlsuite.metrics.pictures import edge_score, ssim
 from rlsuite.nn.plain import mlp
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
 from rlsuite.running.seeding import derive_seed
-from scripts.experiments.deepfool import deepfool
 
 SIZE, CLASSES = 16, 10
 BOX = (0.0, 1.0)
@@ -207,7 +207,7 @@ def measure(
             changed = attack.perturb(objective, x, BOX, size, generator)
             change = changed - x
         rows[f"{name} {size:g}"] = row(networks, x, label, changed, change)
-    changed = deepfool(source, x, label)
+    changed = DeepFool().least(source, x, label, BOX)
     rows["deepfool"] = row(networks, x, label, changed, changed - x)
     accuracy = {name: float(one.double().mean()) for name, one in zip(networks, told, strict=True)}
     return {"accuracy": accuracy, "pictures": len(x), "attacks": rows}

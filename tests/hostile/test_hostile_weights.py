@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import rlsuite.weights_file
 from agents.painter.weights import SHIPPED, load_painter
+from agents.stroke_recognizer.weights import load_readers
 from renderers.neural import NeuralRenderer, load_renderer, save_renderer
 from rlsuite.errors import UserError
 from rlsuite.weights_file import read_about, read_weights, write_weights
@@ -100,7 +101,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("load", [load_painter, load_renderer], ids=["painter", "renderer"])
+@pytest.mark.parametrize("load", [load_painter, load_renderer, load_readers], ids=["painter", "renderer", "readers"])
 def test_refused_in_one_line(name, load, tmp_path):
     path = tmp_path / "weights.safetensors"
     CASES[name](path)

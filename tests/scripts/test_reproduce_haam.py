@@ -1,16 +1,14 @@
-"""The HAAM experiment: its claims by hand, DeepFool in closed form, and a tiny one end to end."""
+"""The HAAM experiment: its claims by hand, and a tiny one end to end."""
 
 import json
 
 import pytest
 import torch
-from torch import nn
 
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import haam
-from scripts.experiments.deepfool import deepfool
 
 GOOD = {
     "noise 0.2": {"success": 0.03},
@@ -38,21 +36,6 @@ def test_claims_by_hand():
     assert verdicts(fgsm__edge_score=0.9)[3] == FAILS
     assert verdicts(light__to_b=0.5)[4:] == [FAILS, HOLDS]
     assert verdicts(light__to_c=0.4)[4:] == [HOLDS, FAILS]
-
-
-def test_deepfool_crosses_a_linear_border_by_the_shortest_way():
-    torch.manual_seed(0)
-    module = nn.Linear(5, 2).double()
-    x = torch.rand(6, 5, dtype=torch.float64) * 0.2 + 0.4
-    label = module(x).argmax(1)
-    changed = deepfool(module, x, label, overshoot=0.02, box=(-9.0, 9.0))
-    assert (module(changed).argmax(1) != label).all()
-    normal = (module.weight[0] - module.weight[1]).detach()
-    gap = (module(x)[:, 0] - module(x)[:, 1]).detach()
-    shortest = -(gap / normal.square().sum())[:, None] * normal
-    assert torch.allclose(changed - x, 1.02 * shortest, atol=1e-3)
-    still = deepfool(module, x, 1 - label)  # told wrong already: left alone
-    assert torch.equal(still, x)
 
 
 def test_debug_experiment_end_to_end(tmp_path, capsys):

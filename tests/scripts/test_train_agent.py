@@ -62,7 +62,7 @@ def test_help_lists_agents_tasks_and_keys(capsys, flag):
     assert cli(flag, "all") == 0
     text = capsys.readouterr().out
     for word in (
-        "ace, ddpg, dqn, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, sher, td3, trpo",
+        "ace, ddpg, dqn, flash_sac, her, painter, painter_ddpg, pombu, ppo, sac, scribe, scribe_ddpg, sher, td3, trpo",
         "Humanoid",
         "Walker2d",
         "debug, long, none, paper",

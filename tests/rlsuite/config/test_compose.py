@@ -118,6 +118,8 @@ def test_agents_for_goals_share_their_recipe():
         "pombu",
         "painter",
         "painter_ddpg",
+        "scribe",
+        "scribe_ddpg",
     }
 
 
@@ -125,11 +127,24 @@ def test_agents_for_goals_share_their_recipe():
 def test_every_agent_has_a_debug_preset(agent):
     config, _ = compose_train([f"agent={agent}", "preset=debug"])
     assert (config.steps, config.num_envs) == (2000, 2 if agent == "pombu" else 4)
-    if agent.startswith("painter"):
+    if agent.startswith(("painter", "scribe")):
         assert (config.agent.network, config.agent.width, config.env.options["size"]) == ("small", 4, 16)
         return
     sizes = config.agent.hidden_sizes if hasattr(config.agent, "hidden_sizes") else config.agent.actor.hidden_sizes
     assert sizes == (32, 32)
+
+
+def test_paper_presets_of_scribes_are_the_painters_numbers_at_64_pixels():
+    for name in ("scribe", "scribe_ddpg"):
+        config, _ = compose_train([f"agent={name}", "env=Characters", "preset=paper"])
+        agent, env = config.agent, config.env.options
+        assert (config.num_envs, agent.batch_size, agent.discount, agent.target_rate) == (96, 96, 0.95, 0.001)
+        assert config.steps * config.train_ratio == pytest.approx(20_000)
+        assert config.steps * config.train_ratio >= agent.milestones[-1]
+        assert config.replay.capacity >= 800 * env["max_episode_steps"]  # the last 800 episodes
+        assert (env["size"], env["max_episode_steps"], env["noise"]) == (64, 4, "all")
+        assert (agent.network, agent.width, agent.reward, agent.privileged_critic) == ("resnet18", 32, "share", True)
+        assert (agent.actor_learning_rates[0], agent.critic_learning_rates[0]) == (1e-3, 3e-4)
 
 
 def test_paper_presets_of_painters_are_the_papers():
