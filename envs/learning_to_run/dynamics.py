@@ -19,6 +19,10 @@ from envs.learning_to_run.skeleton import Pose, Skeleton
 from envs.simulation.base import Fields, ModelFacts, Simulation
 
 _ILIOPSOAS, _GLUT_MAX = MUSCLES.index("iliopsoas"), MUSCLES.index("glut_max")
+_CALF = slice(MUSCLES.index("gastroc"), None)  # the muscles that cross the ankle
+_ANKLES = (5, 8)  # among the degrees of freedom
+# What a free foot resists the ankle with, kg m^2. A force of damping D a step of h seconds is stable up to 2 I / h.
+_FOOT_INERTIA = 0.012
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def advance(
     count, step = simulation.num_envs, facts.timestep
     env_ids = None if moving is None else torch.nonzero(moving).flatten()
     position, velocity = simulation.field("qpos"), simulation.field("qvel")
+    damping = simulation.model_field("dof_damping")
     applied, remembered = simulation.field("qfrc_applied"), simulation.field("activation")
     excitation = simulation.field("excitation").t().contiguous().view(2, len(MUSCLES), count)
     activation = remembered.t().contiguous().view(2, len(MUSCLES), count)
@@ -113,7 +118,7 @@ def advance(
         joints, speeds = places[3:].view(2, 3, count), rates[3:].view(2, 3, count)
         path = facts.paths(joints)
         shortening = path.by_hip * speeds[:, 0:1] + path.by_knee * speeds[:, 1:2] + path.by_ankle * speeds[:, 2:3]
-        tension = facts.muscles.force(path.length, shortening, activation, strength)
+        tension, slope = facts.muscles.force(path.length, shortening, activation, strength)
         pull = torch.stack([(tension * arm).sum(1) for arm in (path.by_hip, path.by_knee, path.by_ankle)], dim=1)
         torque = (stop_torque(joints, speeds) - pull).flatten(0, 1)
         if analytic:
@@ -121,6 +126,13 @@ def advance(
             force, normal = contact_forces(facts.skeleton, pose, (places[0], places[1]), balls)
             applied[:, :3].copy_(force[:3].t())
             torque = torque + force[3:]
+        # The damping of strong calf muscles is more than a free foot stands in one explicit step: what is beyond half of
+        # its inertia's share becomes the engine's own damping, which is implicit.
+        calf_arm = path.by_ankle[:, _CALF]
+        excess = ((slope[:, _CALF] * calf_arm * calf_arm).sum(1) - 0.5 * _FOOT_INERTIA / step).clamp_(min=0.0)  # (2, N)
+        torque[2::3] += excess * speeds[:, 2]
+        for leg, ankle in enumerate(_ANKLES):
+            damping[:, ankle].copy_(excess[leg])
         applied[:, 3:].copy_(torque.t())
         hang_tibiae(simulation, path.tibia)
         after = activated(activation, excitation, step)

@@ -59,8 +59,8 @@ class Muscles:
             self._width = pennation.sin()  # the constant height of the pennate muscle, in optimal lengths
             self._passive_rate, self._passive_scale = shape / passive, 1.0 / (shape.exp() - 1.0)
 
-    def force(self, length: Tensor, speed: Tensor, activation: Tensor, strength: Tensor) -> Tensor:
-        """Return the tendons' tension in N, (2, 9, N).
+    def force(self, length: Tensor, speed: Tensor, activation: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tendons' tension in N, (2, 9, N), and its derivative with the speed in N s/m, 0 or more.
 
         Args:
             length: (2, 9, N) of the paths, in m.
@@ -70,27 +70,31 @@ class Muscles:
         """
         along = (length - self._tendon) * self._per_length
         rate = speed * self._per_length
-        pull = self._mujoco(along, rate, activation) if self.curves == "mujoco" else self._source(
-            along, rate, activation
-        )
-        return pull * self._force * strength
+        curves = self._mujoco if self.curves == "mujoco" else self._source
+        pull, slope = curves(along, rate, activation)
+        force = self._force * strength
+        return pull * force, slope * (force * self._per_length)
 
-    def _mujoco(self, length: Tensor, speed: Tensor, activation: Tensor) -> Tensor:
+    def _mujoco(self, length: Tensor, speed: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
         excess = length - 1.0
         # Distance from the optimum in half widths: 1 - z^2 / 2, and from one half width on (2 - z)^2 / 2, to zero.
         away = torch.maximum(excess * (-1.0 / _SHORT), excess * (1.0 / _LONG)).clamp_(max=2.0)
         beyond = (away - 1.0).clamp_(min=0.0)
         active = 1.0 - 0.5 * (away * away) + beyond * beyond
         rate = (speed * (1.0 / _FASTEST)).clamp_(-1.0, _ECCENTRIC - 1.0)
-        shortening = (rate + 1.0) * (rate + 1.0)
+        shortens = rate <= 0.0
+        moving = rate + 1.0
         left = (_ECCENTRIC - 1.0) - rate
-        lengthening = _ECCENTRIC - left * left * (1.0 / (_ECCENTRIC - 1.0))
+        steep = left * (1.0 / (_ECCENTRIC - 1.0))
+        by_speed = torch.where(shortens, moving * moving, _ECCENTRIC - left * steep)
+        slope = torch.where(shortens, moving, steep) * (2.0 / _FASTEST)
         stretch = (excess * (1.0 / _LONG)).clamp_(min=0.0)
         linear = (stretch - 1.0).clamp_(min=0.0)
         passive = 0.5 * (stretch * stretch - linear * linear)
-        return activation * active * torch.where(rate <= 0.0, shortening, lengthening) + passive
+        active = activation * active
+        return active * by_speed + passive, active * slope
 
-    def _source(self, along: Tensor, rate: Tensor, activation: Tensor) -> Tensor:
+    def _source(self, along: Tensor, rate: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
         # The muscle leans on the tendon: its height stays, its length and the angle's cosine follow.
         along = along.clamp(min=0.01)
         length = (along * along + self._width * self._width).sqrt()
@@ -98,13 +102,21 @@ class Muscles:
         excess = length - 1.0
         activation = activation.clamp(min=_LEAST)
         active = activation * (excess * excess * (-1.0 / _WIDTH)).exp()
-        share = (rate * cosine / ((0.25 + 0.75 * activation) * _FASTEST_SOURCE)).clamp_(min=-1.0)
-        shortening = active * (1.0 + share) / (1.0 - share * (1.0 / _SHAPE))
-        steep = share * ((2.0 + 2.0 / _SHAPE) / (_ECCENTRIC - 1.0))
-        lengthening = active * (1.0 + steep * _ECCENTRIC) / (1.0 + steep)
+        fastest = (0.25 + 0.75 * activation) * _FASTEST_SOURCE
+        share = (rate * cosine / fastest).clamp_(min=-1.0)
+        shortens = share <= 0.0
+        steepness = (2.0 + 2.0 / _SHAPE) / (_ECCENTRIC - 1.0)
+        # Of a hyperbola (1 + p s) / (1 + q s) the slope is (p - q) / (1 + q s)^2; which one depends on the sign.
+        below = 1.0 + share * torch.where(shortens, share.new_tensor(-1.0 / _SHAPE), share.new_tensor(steepness))
+        above = 1.0 + share * torch.where(shortens, share.new_tensor(1.0), share.new_tensor(steepness * _ECCENTRIC))
+        rise = torch.where(
+            shortens, share.new_tensor(1.0 + 1.0 / _SHAPE), share.new_tensor(steepness * (_ECCENTRIC - 1.0))
+        )
+        slope = torch.where(share > -1.0, rise / (below * below * fastest), 0.0)
         passive = ((excess.clamp(min=0.0) * self._passive_rate).exp() - 1.0) * self._passive_scale
-        # Beyond full passive force Thelen's curve goes on in a straight line; exp would not end.
-        return (torch.where(share <= 0.0, shortening, lengthening) + passive.clamp(max=4.0)) * cosine
+        # A passive force has a bound here, of four times the strongest; the curve's exponential has none.
+        pull = (active * above / below + passive.clamp(max=4.0)) * cosine
+        return pull, active * slope * (cosine * cosine)
 
 
 def activated(activation: Tensor, excitation: Tensor, seconds: float) -> Tensor:

@@ -70,7 +70,7 @@ class LearningToRun(Task):
 
     name: ClassVar[str] = "LearningToRun"
     max_episode_steps: ClassVar[int] = _LIMIT
-    model_fields: ClassVar[tuple[str, ...]] = ("body_pos", "geom_size")
+    model_fields: ClassVar[tuple[str, ...]] = ("body_pos", "geom_size", "dof_damping")
 
     xml_file: str = "runner.xml"
     frame_skip: int = 10
