@@ -108,7 +108,7 @@ def load_failure(path: str | Path) -> Failure:
             }
             for part in _PARTS
         }
-        return Failure(**tensors, **rest, **parts)
+        return Failure(**tensors, **rest, seen=parts["seen"], memory=parts["memory"])
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such failure record; give the path without suffix") from None
     except Exception as error:  # any damage of either file, whatever library finds it

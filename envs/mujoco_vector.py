@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.failures import Failure
@@ -98,6 +99,9 @@ class MujocoVectorEnv(VectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
+        if task.switches:
+            self.single_action_space = self.native_action_space = gymnasium.spaces.MultiBinary(self.action_size)
+            self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = self.metadata | {"render_fps": round(1.0 / task.seconds(facts))}
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)

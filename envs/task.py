@@ -128,6 +128,11 @@ class Task:
         return limit
 
     @property
+    def switches(self) -> bool:
+        """Whether actions are switches, each 0 or 1, instead of numbers between bounds."""
+        return False
+
+    @property
     def mirror(self) -> Mirror | None:
         """The task's left-right symmetry, where it has one."""
         return None

@@ -40,7 +40,10 @@ def contact_forces(skeleton: Skeleton, pose: Pose, pelvis: Pair, balls: Tensor |
     arm_x, arm_y = cos * arms_x - sin * arms_y, sin * arms_x + cos * arms_y  # (2, 2, N): leg, sphere
     x, y = pose.ankle[0].unsqueeze(1) + arm_x, pose.ankle[1].unsqueeze(1) + arm_y
     rate = pose.foot_rate.unsqueeze(1)
-    speed_x, speed_y = pose.ankle_velocity[0].unsqueeze(1) - arm_y * rate, pose.ankle_velocity[1].unsqueeze(1) + arm_x * rate
+    speed_x, speed_y = (
+        pose.ankle_velocity[0].unsqueeze(1) - arm_y * rate,
+        pose.ankle_velocity[1].unsqueeze(1) + arm_x * rate,
+    )
 
     depth = (RADIUS - y).clamp(min=0.0)
     normal = (_GROUND * depth * depth.sqrt() * (1.0 - _DISSIPATION * speed_y)).clamp(min=0.0)

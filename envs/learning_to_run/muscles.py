@@ -122,5 +122,7 @@ class Muscles:
 def activated(activation: Tensor, excitation: Tensor, seconds: float) -> Tensor:
     """Return activations (...) after some seconds of excitations (...) in [0, 1], by one explicit step."""
     pace = 0.5 + 1.5 * activation
-    per_second = torch.where(excitation > activation, (1.0 / _ACTIVATION_TIME) / pace, pace * (1.0 / _DEACTIVATION_TIME))
+    per_second = torch.where(
+        excitation > activation, (1.0 / _ACTIVATION_TIME) / pace, pace * (1.0 / _DEACTIVATION_TIME)
+    )
     return activation + (excitation - activation) * per_second * seconds

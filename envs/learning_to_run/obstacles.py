@@ -6,11 +6,15 @@ simulation has its own radii.
 Shapes: n environments of a call; B balls.
 """
 
+# MuJoCo's compiled modules have no type stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import mujoco
 import torch
 from torch import Tensor
 
@@ -33,8 +37,6 @@ def add_balls(count: int) -> Callable[[Any], None]:
     """Return what adds balls to a model's mujoco.MjSpec."""
 
     def edit(spec: Any) -> None:
-        import mujoco
-
         for index in range(count):
             body = spec.worldbody.add_body(name=f"ball{index}", mocap=True, pos=(-10.0 - index, 0.0, -1.0))
             body.add_geom(

@@ -1,4 +1,4 @@
-"""Planar kinematics of the runner, in torch: where the bodies are now, how they move, and the 41 numbers of the challenge.
+"""Planar kinematics of the runner, in torch: where its bodies are now, how they move, and the challenge's 41 numbers.
 
 The engine's derived fields describe the state before its last substep, and its tibia hangs from a knee axis that is
 moved between substeps; these are the positions and velocities of the current state, the axis's own motion included.
@@ -71,7 +71,8 @@ class Skeleton:
         def body(name: str) -> tuple[float, float, float, float, float]:
             """Return place in the parent, center of mass, and mass."""
             entry = model.body(name)
-            return (*entry.pos[[0, 2]].tolist(), *entry.ipos[[0, 2]].tolist(), float(entry.mass[0]))
+            (x, _, y), (mass_x, _, mass_y) = entry.pos.tolist(), entry.ipos.tolist()
+            return x, y, mass_x, mass_y, float(entry.mass[0])
 
         pelvis, torso, head = body("pelvis"), body("torso"), body("head")
         lean = torch.tensor(float(2.0 * torch.atan2(*torch.tensor(model.body("torso").quat[[2, 0]]))))
