@@ -5,11 +5,11 @@ Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient 
 Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
 plain loops over the models and the bare matrix products. what=painting agent=painter
 env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
-written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the paper's
-loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces. what=cameras
-env=<Task> size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer. what=binary: products of
-signs by XNOR and popcount, against torch's float32 matmul. Peers that are not installed are left out (extra: bench). The
-last line printed is JSON with medians and ratios.
+written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the
+paper's loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces.
+what=cameras env=<Task> size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer.
+what=binary: products of signs by XNOR and popcount, against torch's float32 matmul. Peers that are not installed are
+left out (extra: bench). The last line printed is JSON with medians and ratios.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from agents.painter.config import PainterConfig
 from agents.painter.discriminator import Discriminator
 from agents.painter.networks import PictureNetwork, coordinate_maps
 from agents.painter.world import PaintingWorld, World
+from envs.painting.environment import Scene
 from rlsuite.agent import Agent
 from rlsuite.errors import UserError, require
 from rlsuite.nn.exploration import RandomStream
@@ -285,6 +286,12 @@ class Painter(Agent):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from get_extra_state."""
         self.num_updates = int(state)
+
+
+def actor_state(scene: Scene, episode_length: int, coordinates: Tensor) -> Tensor:
+    """Return what a painter's actor sees (B, 9, W, W): canvas, picture, the share of steps done, two coordinates."""
+    maps = step_and_place_maps(scene.step, episode_length, coordinates)
+    return torch.cat([scene.canvas, scene.target, *maps], dim=1)
 
 
 def step_and_place_maps(step: Tensor, episode_length: int, coordinates: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.painter.agent import ACTOR_CHANNELS, Painter, step_and_place_maps
+from agents.painter.agent import ACTOR_CHANNELS, Painter, actor_state
 from agents.painter.networks import PictureNetwork, coordinate_maps
 from envs.painting.environment import unpack
 from renderers.strokes import BRUSHES, STROKE_SIZE
@@ -62,9 +62,7 @@ class PolicyPainter(nn.Module):
 
     def act(self, observation: Tensor, explore: bool = False) -> Tensor:
         """Return bundles of strokes (N, 13 k) in [0, 1] for observations (N, 6 W W + 1) uint8."""
-        scene = unpack(observation)
-        maps = step_and_place_maps(scene.step, self.episode_length, self.coordinates)
-        return self.actor(torch.cat([scene.canvas, scene.target, *maps], dim=1))
+        return self.actor(actor_state(unpack(observation), self.episode_length, self.coordinates))
 
 
 def save_painter(painter: Painter, path: Path, *, brush: str, about: dict[str, Any]) -> None:

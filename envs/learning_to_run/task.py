@@ -32,7 +32,7 @@ from envs.learning_to_run.paths import MusclePaths
 from envs.learning_to_run.shaping import Shaping
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Edit, Fields, ModelFacts, SelectedFields, Simulation
-from envs.task import CameraConfig, Outcome, Task
+from envs.task import Outcome, Task, ViewConfig
 from rlsuite.errors import UserError, near_matches, require, require_choice
 from rlsuite.symmetry import Mirror
 
@@ -75,7 +75,7 @@ class LearningToRun(Task):
 
     xml_file: str = "runner.xml"
     frame_skip: int = 10
-    default_camera_config: CameraConfig = dataclasses.field(
+    default_camera_config: ViewConfig = dataclasses.field(
         default_factory=lambda: {"trackbodyid": 1, "distance": 4.0, "azimuth": 90.0, "elevation": -8.0}
     )
     difficulty: int = 2
