@@ -236,7 +236,7 @@ def test_agents_learn_from_pictures_whatever_the_batch(kind):
     assert agent.act(many, True).shape == (1100, 1)
 
 
-def test_wrapped_pictures_train_export_and_refuse_who_sees_vectors_only(tmp_path, capsys):
+def test_wrapped_pictures_train_and_export_and_choices_refuse_who_takes_none(tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from rlsuite.cli import run_script
@@ -258,7 +258,7 @@ def test_wrapped_pictures_train_export_and_refuse_who_sees_vectors_only(tmp_path
         line = ["env=gymnasium", "env.id=odd/Seen-v0", "env.frame_stack=2", "preset=debug", "steps=300"]
         line += ["device=cpu", "num_threads=1", "evaluate.every=0", "learning_starts=100"]
         assert run_script(train_agent.main, ["agent=ace", *line]) == 2
-        assert "pictures (6, 6, 5); use agent=ppo or dqn" in capsys.readouterr().err
+        assert "agent=ace is for continuous actions; use agent=ppo or dqn" in capsys.readouterr().err
         run = tmp_path / "run"
         assert run_script(train_agent.main, ["agent=dqn", *line, f"run_dir={run}"]) == 0
         assert run_script(export_policy.main, [f"run={run}", "device=cpu"]) == 0
