@@ -114,7 +114,8 @@ def make_vector(
 
     if render_size is not None:
         common["render_size"] = render_size
-    env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=limit, **common)
+    steps = task.episode_steps(limit)
+    env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=steps, **common)
     if env.goals is None or flat:
         return env
     from envs.goal_vector import GoalVectorEnv

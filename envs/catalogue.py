@@ -40,6 +40,7 @@ _PLAIN: dict[str, tuple[str, int | None]] = {
     "HumanoidStandup": ("locomotion.humanoid_standup", 1000),
     "InvertedDoublePendulum": ("locomotion.inverted_double_pendulum", 1000),
     "InvertedPendulum": ("locomotion.inverted_pendulum", 1000),
+    "LearningToRun": ("learning_to_run.task", 1000),
     "Painting": ("painting.environment", None),
     "Point3D": ("locomotion.point", 30),
     "Pusher": ("locomotion.pusher", 100),

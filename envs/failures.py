@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -18,8 +18,11 @@ from torch import Tensor
 from rlsuite.errors import UserError
 from rlsuite.records.files import read_text, require_file, require_inside, write_atomically
 
+if TYPE_CHECKING:
+    from envs.simulation.cpu import CpuSimulation
+
 _OWN = "rlsuite/"  # the suite's own tasks
-_SEEN = "seen."
+_PARTS = ("seen", "memory")  # of which each is several tensors
 _LARGEST = 1e10  # mjMAXVAL: beyond it the engine calls a state unstable
 
 
@@ -38,6 +41,7 @@ class Failure:
         spec_id: The environment, as given to `envs.make_vector`.
         options: The task's options.
         seen: Of another library's environment what went in and came out: observation, next_observation, reward.
+        memory: What the task remembered before the step, by name, (size,) float64 each.
         trace: The traceback of what it raised, or "".
     """
 
@@ -51,6 +55,7 @@ class Failure:
     spec_id: str
     options: dict[str, Any]
     seen: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
     trace: str = ""
 
 
@@ -77,9 +82,10 @@ def save_failure(failure: Failure, path: str | Path) -> None:
     require_inside(path.parent, path.parent.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"row": failure.row.contiguous(), "action": failure.action.contiguous()}
-    seen = {_SEEN + name: value.contiguous() for name, value in failure.seen.items()}
-    write_atomically(path.with_suffix(".safetensors"), save(tensors | seen))
-    rest = {name: value for name, value in vars(failure).items() if name not in (*tensors, "seen")}
+    for part in _PARTS:
+        tensors |= {f"{part}.{name}": value.contiguous() for name, value in getattr(failure, part).items()}
+    write_atomically(path.with_suffix(".safetensors"), save(tensors))
+    rest = {name: value for name, value in vars(failure).items() if name not in ("row", "action", *_PARTS)}
     write_atomically(path.with_suffix(".json"), json.dumps(rest, indent=2) + "\n")
 
 
@@ -94,8 +100,15 @@ def load_failure(path: str | Path) -> Failure:
         rest = json.loads(read_text(path.with_suffix(".json")))
         require_file(path.with_suffix(".safetensors"))
         tensors = load_file(path.with_suffix(".safetensors"))
-        seen = {name.removeprefix(_SEEN): tensors.pop(name) for name in list(tensors) if name.startswith(_SEEN)}
-        return Failure(**tensors, **rest, seen=seen)
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {
+                name.removeprefix(f"{part}."): tensors.pop(name)
+                for name in list(tensors)
+                if name.startswith(f"{part}.")
+            }
+            for part in _PARTS
+        }
+        return Failure(**tensors, **rest, seen=parts["seen"], memory=parts["memory"])
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such failure record; give the path without suffix") from None
     except Exception as error:  # any damage of either file, whatever library finds it
@@ -117,20 +130,47 @@ def replay_failure(failure: Failure) -> Replay:
     from envs.simulation.cpu import CpuSimulation
 
     task = build(failure.spec_id.removeprefix(_OWN), **failure.options)
-    simulation = CpuSimulation(task.xml_file, 1, num_threads=1, setup=task.setup)
+    simulation = CpuSimulation.of_task(task, 1, num_threads=1)
     names = ("qpos", "qvel", "qacc_warmstart", "qacc", "qfrc_actuator", "qfrc_constraint", "xpos", "cvel")
     fields = {name: simulation.field(name) for name in names}
     simulation.load_state(failure.row.unsqueeze(0))
+    for name, value in failure.memory.items():
+        simulation.memory[name].copy_(value)
+    task.restore(simulation)
 
     def bad() -> list[str]:
         return [name for name, value in fields.items() if not (value.abs() <= _LARGEST).all()]
 
     before = bad()
-    substep, message = None, ""
-    for index in range(task.frame_skip):
-        message = simulation.step(1).get(0, "")
-        if substep is None and (message or simulation.any_unhealthy()):
-            substep = index
-        if message:
-            break
-    return Replay(before, bad(), substep, message)
+    watched = _Watched(simulation)
+    task.physics(watched)
+    return Replay(before, bad(), watched.substep, watched.message)
+
+
+class _Watched:
+    """One simulation that is stepped one physics step at a time, until one is refused.
+
+    Attributes:
+        substep: The physics step, from 0, after which something was first bad; None for none.
+        message: The engine's message where it refused a step.
+    """
+
+    def __init__(self, simulation: CpuSimulation) -> None:
+        self._simulation = simulation
+        self._made = 0
+        self.substep: int | None = None
+        self.message = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulation, name)
+
+    def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
+        """Step as the simulation does, and look after every physics step."""
+        for _ in range(0 if self.message else substeps):
+            self.message = self._simulation.step(1, env_ids).get(0, "")
+            if self.substep is None and (self.message or self._simulation.any_unhealthy()):
+                self.substep = self._made
+            self._made += 1
+            if self.message:
+                break
+        return {0: self.message} if self.message else {}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.failures import Failure
@@ -24,6 +25,7 @@ from envs.task import Task
 from envs.vector import VectorEnv
 from rlsuite.errors import UserError
 from rlsuite.running.threads import one_torch_thread
+from rlsuite.symmetry import Mirror
 
 
 class Transition(NamedTuple):
@@ -51,6 +53,7 @@ class MujocoVectorEnv(VectorEnv):
 
     Attributes:
         rows_before: (N, S) float64, the simulator's state before the last step, its controls written.
+        memory_before: What the task remembered then, by name, (N, size) float64 each.
 
     Raises:
         UserError: If the model is missing, invalid or without what the task reads.
@@ -72,19 +75,11 @@ class MujocoVectorEnv(VectorEnv):
     ) -> None:
         self.task = task
         try:
-            self.simulation = CpuSimulation(
-                task.xml_file,
-                num_envs,
-                num_threads=num_threads,
-                contact_forces=task.contact_mode,  # pyright: ignore[reportArgumentType]
-                setup=task.setup,
-            )
+            self.simulation = CpuSimulation.of_task(task, num_envs, num_threads=num_threads)
         except KeyError as error:  # a name that the task looks up in its model
             missing = str(error).strip("\"'").split(".")[0]
             raise UserError(f"xml_file='{task.xml_file}' is no model for {task.name}: {missing}") from None
         facts = self.simulation.facts
-        for name, size in task.memory(facts).items():
-            self.simulation.remember(name, size)
         # A field is computed only once it has been asked for: ask for all that the task reads.
         for name in task.other_fields:
             self.simulation.field(name)
@@ -104,6 +99,9 @@ class MujocoVectorEnv(VectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
+        if task.switches:
+            self.single_action_space = self.native_action_space = gymnasium.spaces.MultiBinary(self.action_size)
+            self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = self.metadata | {"render_fps": round(1.0 / task.seconds(facts))}
         if isinstance(task, GoalTask):
             self.goals = task.spec(observation_size)
@@ -113,6 +111,7 @@ class MujocoVectorEnv(VectorEnv):
             raise UserError(f"{task.name}: angles={task.angles}: use places in its observation of {observation_size}")
         self.random = EnvironmentRandom(num_envs, self.seed)
         self.rows_before = self.simulation.state()
+        self.memory_before = {name: value.clone() for name, value in self.simulation.memory.items()}
         self._observation = torch.zeros(num_envs, observation_size, dtype=dtype)
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._episode = torch.full((num_envs,), -1, dtype=torch.int64)
@@ -201,7 +200,9 @@ class MujocoVectorEnv(VectorEnv):
         simulation = self.simulation
         self.task.actuate(simulation, action, self.random)
         self.rows_before.copy_(simulation.rows)
-        refused = simulation.step(self.task.frame_skip)
+        for name, value in simulation.memory.items():
+            self.memory_before[name].copy_(value)
+        refused = self.task.physics(simulation)
         self.task.after_step(simulation, self.random)
         tracked = self.task.tracked(simulation)
         reward, terminated, info = self.task.outcome(simulation, self._tracked, tracked, action)
@@ -249,6 +250,7 @@ class MujocoVectorEnv(VectorEnv):
                     message=refused.get(index) or f"{where} is not finite or unstable",
                     spec_id=self.spec_id,
                     options=options,
+                    memory={name: value[index].clone() for name, value in self.memory_before.items()},
                 )
             )
 
@@ -295,8 +297,19 @@ class MujocoVectorEnv(VectorEnv):
                     f"{tuple(tensor.shape)}; build it with the same task options and num_envs"
                 )
             tensor.copy_(state[name])
+        self.task.restore(self.simulation)
         self.random.load_state({name: state[f"random.{name}"] for name in ("seed", "counters")})
         self.seed = self.random.seed
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """The task's left-right symmetry; see `VectorEnv`."""
+        return self.task.mirror
+
+    @property
+    def elapsed(self) -> Tensor:
+        """Steps of the episode that each environment is in, (N,) int64."""
+        return self._elapsed
 
     def observation(self) -> Tensor:
         """Return a copy of the current observation, (N, D): what the last `step` or `reset` returned."""

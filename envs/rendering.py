@@ -32,7 +32,8 @@ class Camera:
     def __init__(self, simulation: CpuSimulation, task: Task, size: tuple[int, int]) -> None:
         self._task, self._memory = task, simulation.memory
         self._batch = simulation.batch
-        self._model = simulation.model
+        self._own_models = simulation.own_models
+        self._model = self._batch.get_model(0) if self._own_models else simulation.model
         self._data = mujoco.MjData(self._model)
         height, width = size
         frame = self._model.vis.global_
@@ -62,6 +63,8 @@ class Camera:
 
     def picture(self, index: int) -> np.ndarray:
         """Return a picture of simulation `index`, (height, width, 3) uint8."""
+        if self._own_models:
+            self._batch.get_model(index, self._model)
         self._batch.get_data(index, self._data)
         mujoco.mj_forward(self._model, self._data)
         self._task.show(self._data, {name: value[index] for name, value in self._memory.items()})

@@ -1,6 +1,7 @@
 """One environment for users of other libraries: Gymnasium's Env interface, numpy float64.
 
-No time limit of its own: `gymnasium.make` adds it, from the registered max_episode_steps.
+No time limit of its own: `gymnasium.make` adds it, from the registered max_episode_steps. Only a task that repeats
+actions ends its episodes itself, since Gymnasium would count the repetitions as one.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ class SingleEnv(gymnasium.Env):
         height: int = 480,
         **options: Any,
     ) -> None:
+        built = catalogue.build(task, **options)
+        limit = built.episode_steps(built.max_episode_steps)
+        self._limit = None if limit == built.max_episode_steps else limit
         self._make_vector = functools.partial(
             MujocoVectorEnv,
-            catalogue.build(task, **options),
+            built,
             1,
             num_threads=1,
             dtype=torch.float64,
@@ -85,8 +89,9 @@ class SingleEnv(gymnasium.Env):
         transition = self.vector.advance(action[None])
         failed = bool(transition.failed)
         info = _first(transition.info) | ({"failed": True} if failed else {})
+        truncated = failed or (self._limit is not None and int(self.vector.elapsed[0]) >= self._limit)
         observation = transition.observation[0].numpy()
-        return observation, float(transition.reward), bool(transition.terminated), failed, info
+        return observation, float(transition.reward), bool(transition.terminated), truncated, info
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a picture, (height, width, 3) uint8, or None without a render mode."""

@@ -6,15 +6,16 @@ Shapes: n environments (all, or those that were just reset), D observation, A ac
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from envs.random import EnvironmentRandom
-from envs.simulation.base import Fields, ModelFacts, Simulation
+from envs.simulation.base import Edit, Fields, ModelFacts, Simulation
 from rlsuite.errors import UserError
+from rlsuite.symmetry import Mirror
 
 CameraConfig = Mapping[str, Any] | None
 # Rewards of observations (rows, D), actions (rows, A) and next observations (..., rows, D): (..., rows), or (rows,)
@@ -46,6 +47,8 @@ class Task:
         normal_start_velocity: Start velocities have normal instead of uniform noise.
         angles: Entries of the observation that are angles, in radians, for model-based agents.
         other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
+        model_fields: Fields of the model that every simulation has for itself, since the task writes them; see
+            `Simulation.model_field`.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
         default_camera_config: Attributes of the rendering camera (distance, lookat, ...).
@@ -57,6 +60,7 @@ class Task:
     normal_start_velocity: ClassVar[bool] = False
     angles: ClassVar[tuple[int, ...]] = ()
     other_fields: ClassVar[tuple[str, ...]] = ()
+    model_fields: ClassVar[tuple[str, ...]] = ()
 
     xml_file: str = ""
     frame_skip: int = 1
@@ -74,6 +78,10 @@ class Task:
         if self.frame_skip < 1:
             raise UserError(f"{self.name}: frame_skip={self.frame_skip} must be at least 1")
 
+    def edits(self) -> Sequence[Edit]:
+        """Return what changes the model, a mujoco.MjSpec, before it is compiled; of most tasks nothing."""
+        return ()
+
     def setup(self, model: Any, facts: ModelFacts) -> ModelFacts:
         """Write the task's constants into a freshly compiled mujoco.MjModel; return its facts, completed."""
         return facts
@@ -90,11 +98,18 @@ class Task:
         """Write the controls of the next step for actions (N, A) float64."""
         simulation.field("ctrl").copy_(action)
 
+    def physics(self, simulation: Simulation) -> dict[int, str]:
+        """Advance all simulations by one environment step; return the engine's message by failed simulation."""
+        return simulation.step(self.frame_skip)
+
     def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Change the simulations after a step's physics and before anything is observed; most tasks do not."""
 
     def after_reset(self, simulation: Simulation, env_ids: Tensor) -> None:
         """Take note of simulations (n,) that were just put into a start state; most tasks need not."""
+
+    def restore(self, simulation: Simulation) -> None:
+        """Write the model fields that go with a state and a memory that were just loaded; most tasks have none."""
 
     def begin(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
         """Put some simulations (n,) into a drawn start state."""
@@ -104,6 +119,23 @@ class Task:
     def seconds(self, facts: ModelFacts) -> float:
         """Return the simulated seconds of one environment step."""
         return facts.timestep * self.frame_skip
+
+    def episode_steps(self, limit: int | None) -> int | None:
+        """Return the environment steps after which an episode is truncated whose limit is given, None being none.
+
+        The same, but where an environment step is several of those that the limit counts.
+        """
+        return limit
+
+    @property
+    def switches(self) -> bool:
+        """Whether actions are switches, each 0 or 1, instead of numbers between bounds."""
+        return False
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """The task's left-right symmetry, where it has one."""
+        return None
 
     def observation(self, fields: Fields) -> Tensor:
         """Return what the agent sees, (n, D) float64."""
@@ -180,6 +212,10 @@ def _checked(task: str, name: str, value: Any, default: Any) -> Any:
     elif name == "contact_forces":
         valid = value in ("sensor", "exact")
         expected = "'sensor' or 'exact'"
+    elif isinstance(default, tuple) and not all(map(_is_number, default or ("",))):
+        valid = isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
+        value = tuple(value) if valid else value
+        expected = "a list of names"
     elif isinstance(default, tuple):
         valid = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
         valid = valid and value[0] <= value[1]

@@ -24,6 +24,7 @@ from envs.failures import Failure
 from envs.task import KnownReward
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.goals import GoalSpec
+from rlsuite.symmetry import Mirror
 
 
 def check_render_mode(render_mode: str | None) -> None:
@@ -59,6 +60,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         renderer: Of a task of painting, what draws strokes: shapes (..., 10) -> opacity maps (..., W, W); else None.
         goals: Of a task with goals, which columns of its flat observation are what; else None.
         constant_columns: How many of the observation's columns, the last, stay the same within an episode.
+        mirror: Of a task with a left-right symmetry, what swaps the sides of observations and actions; else None.
         native_action_space: What a single environment demands of an action: `single_action_space`, but for another
             library's environment, whose Box may have another dtype, whose choices another start or shape. Its
             environments see no action outside of it.
@@ -70,6 +72,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     goals: GoalSpec | None = None
     constant_columns = 0
     known_reward: KnownReward | None = None
+    mirror: Mirror | None = None
     angles: tuple[int, ...] = ()
     renderer: Callable[[Tensor], Tensor] | None = None
     single_observation_space: Any

@@ -57,6 +57,8 @@ class ModelFacts:
 
 # Writes a task's constants into a freshly compiled model, and returns its facts, a subclass's where it adds some.
 Setup = Callable[[Any, ModelFacts], ModelFacts]
+# Changes a model's mujoco.MjSpec before it is compiled.
+Edit = Callable[[Any], None]
 
 
 class Fields(Protocol):
@@ -101,6 +103,17 @@ class Simulation(Fields, Protocol):
 
     def remember(self, name: str, size: int) -> None:
         """Add a field of `size` numbers a simulation that the physics does not know; zeros at first."""
+        ...
+
+    def model_field(self, name: str) -> Tensor:
+        """Return a live (N, ...) view of a model's field that every simulation has for itself; see `Task.model_fields`.
+
+        What is written there holds from the next step on. It is no part of `state`: a task writes it anew.
+        """
+        ...
+
+    def set_constants(self, env_ids: Tensor) -> None:
+        """Compute what follows from model fields of some simulations (n,), such as how far their geoms reach."""
         ...
 
     def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:

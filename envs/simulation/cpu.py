@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import mujoco
 import numpy as np
@@ -19,8 +20,11 @@ import torch
 from mujoco.batch import Batch, SimulationError
 from torch import Tensor
 
-from envs.simulation.base import Setup
-from envs.simulation.model import load_model, model_facts
+from envs.simulation.base import Edit, Setup
+from envs.simulation.model import add_contact_sensor, load_model, model_facts
+
+if TYPE_CHECKING:
+    from envs.task import Task
 
 ContactForces = Literal["off", "sensor", "exact"]
 # mjWARN_BADQPOS, BADQVEL, BADQACC, BADCTRL are neighbours in the engine's table of warnings.
@@ -54,6 +58,8 @@ class CpuSimulation:
             with ``mj_rnePostConstraint`` after each step, the values of Gymnasium's environments, about 34
             microseconds a simulation. Both are zero after a reset, as in Gymnasium.
         setup: Called once with the compiled model, before any simulation exists.
+        edits: What changes the model before it is compiled.
+        model_fields: Fields of the model that every simulation has for itself; see `model_field`.
 
     Attributes:
         memory: Fields that the physics does not know, by name, (N, size) float64; see `remember`.
@@ -67,9 +73,11 @@ class CpuSimulation:
         num_threads: int = 0,
         contact_forces: ContactForces = "off",
         setup: Setup | None = None,
+        edits: Sequence[Edit] = (),
+        model_fields: Sequence[str] = (),
     ) -> None:
         self.num_envs = num_envs
-        self.model = load_model(xml_file, contact_sensor=contact_forces == "sensor")
+        self.model = load_model(xml_file, [*([add_contact_sensor] if contact_forces == "sensor" else []), *edits])
         self.facts = model_facts(self.model)
         if setup is not None:
             self.facts = setup(self.model, self.facts)
@@ -79,6 +87,7 @@ class CpuSimulation:
         self.rows = torch.from_numpy(self.batch.state)
         self._warnings = _share(self.batch.warning)
         self._fields: dict[str, Tensor] = {}
+        self._model_fields = {name: _share(self.batch.expand(name)) for name in model_fields}
         self.memory: dict[str, Tensor] = {}
         self._contact_forces: Tensor | None = None
         if self._exact_contacts:
@@ -89,10 +98,31 @@ class CpuSimulation:
         elif contact_forces == "sensor":
             self._contact_forces = self.field("cfrc_ext")
 
+    @classmethod
+    def of_task(cls, task: Task, num_envs: int, *, num_threads: int = 0) -> CpuSimulation:
+        """Return N simulations of a task's model, with the fields that the task remembers, zeros at first."""
+        simulation = cls(
+            task.xml_file,
+            num_envs,
+            num_threads=num_threads,
+            contact_forces=task.contact_mode,  # pyright: ignore[reportArgumentType]
+            setup=task.setup,
+            edits=task.edits(),
+            model_fields=task.model_fields,
+        )
+        for name, size in task.memory(simulation.facts).items():
+            simulation.remember(name, size)
+        return simulation
+
     @property
     def num_threads(self) -> int:
         """Threads that step the simulations."""
         return self.batch.nthread
+
+    @property
+    def own_models(self) -> bool:
+        """Whether simulations differ in their models."""
+        return bool(self._model_fields)
 
     def field(self, name: str) -> Tensor:
         """Return a live (N, ...) view of an MjData field.
@@ -108,6 +138,18 @@ class CpuSimulation:
     def remember(self, name: str, size: int) -> None:
         """Add a field of `size` numbers a simulation that the physics does not know; zeros at first."""
         self.memory[name] = self._fields[name] = torch.zeros(self.num_envs, size, dtype=torch.float64)
+
+    def model_field(self, name: str) -> Tensor:
+        """Return a live (N, ...) view of a model's field that every simulation has for itself.
+
+        Raises:
+            KeyError: If the field was not named in `model_fields`.
+        """
+        return self._model_fields[name]
+
+    def set_constants(self, env_ids: Tensor) -> None:
+        """Compute what follows from model fields of some simulations (n,): ``mj_setConst``."""
+        self.batch.set_const(env_ids.numpy())
 
     def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
         """Advance all simulations, or those of `env_ids` (n,), by `substeps` physics steps.

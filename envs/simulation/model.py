@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium
 import mujoco
 import torch
 
-from envs.simulation.base import ModelFacts
+from envs.simulation.base import Edit, ModelFacts
 from rlsuite.errors import UserError, near_matches
 
 # MuJoCo 4.0.0 factorizes sparse Newton systems wrongly; below this many degrees of freedom a dense
 # Jacobian is what the automatic choice would take anyway.
 _DENSE_BELOW = 60
-_OWN_MODELS = Path(__file__).resolve().parents[1] / "locomotion"
+_OWN_MODELS = [Path(__file__).resolve().parents[1] / folder for folder in ("locomotion", "learning_to_run")]
 _CONTACT_SENSOR = "rlsuite_contact"
 
 # Without a handler the engine writes its warnings to MUJOCO_LOG.TXT in the working directory. Those of bad
@@ -30,7 +31,7 @@ if mujoco.get_mju_user_warning() is None:
 
 def asset_folders() -> list[Path]:
     """Return the folders of the model files that Gymnasium and Gymnasium-Robotics ship, and the suite's own."""
-    folders = [Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets", _OWN_MODELS]
+    folders = [Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets", *_OWN_MODELS]
     # Found, not imported: importing the package would register a hundred environments that cannot be built.
     robotics = importlib.util.find_spec("gymnasium_robotics")
     if robotics is not None and robotics.origin is not None:
@@ -59,7 +60,19 @@ def find_model(xml_file: str) -> Path:
     raise UserError(f"xml_file='{xml_file}': no such model file{near_matches(xml_file, known)}")
 
 
-def load_model(xml_file: str, *, contact_sensor: bool = False) -> mujoco.MjModel:
+def add_contact_sensor(spec: mujoco.MjSpec) -> None:
+    """Add a force sensor on the first body: it makes the engine compute ``cfrc_ext`` in every step, at no cost."""
+    first_body = spec.bodies[1]
+    first_body.add_site(name=_CONTACT_SENSOR)
+    spec.add_sensor(
+        name=_CONTACT_SENSOR,
+        type=mujoco.mjtSensor.mjSENS_FORCE,
+        objtype=mujoco.mjtObj.mjOBJ_SITE,
+        objname=_CONTACT_SENSOR,
+    )
+
+
+def load_model(xml_file: str, edits: Sequence[Edit] = ()) -> mujoco.MjModel:
     """Compile a model and set the engine's options.
 
     Two options differ from the file's: the Jacobian is dense, and the engine no longer resets a simulation
@@ -67,8 +80,7 @@ def load_model(xml_file: str, *, contact_sensor: bool = False) -> mujoco.MjModel
 
     Args:
         xml_file: See `find_model`.
-        contact_sensor: Add a force sensor on the first body, which makes the engine compute the contact
-            forces ``cfrc_ext`` in every step at no measurable cost.
+        edits: What changes the model before it is compiled, such as `add_contact_sensor`.
 
     Returns:
         The model.
@@ -78,16 +90,10 @@ def load_model(xml_file: str, *, contact_sensor: bool = False) -> mujoco.MjModel
     """
     path = str(find_model(xml_file))
     try:
-        if contact_sensor:
+        if edits:
             spec = mujoco.MjSpec.from_file(path)
-            first_body = spec.bodies[1]
-            first_body.add_site(name=_CONTACT_SENSOR)
-            spec.add_sensor(
-                name=_CONTACT_SENSOR,
-                type=mujoco.mjtSensor.mjSENS_FORCE,
-                objtype=mujoco.mjtObj.mjOBJ_SITE,
-                objname=_CONTACT_SENSOR,
-            )
+            for edit in edits:
+                edit(spec)
             model = spec.compile()
         else:
             model = mujoco.MjModel.from_xml_path(path)
