@@ -14,13 +14,15 @@ from torch import Tensor
 from envs.learning_to_run.contact import contact_forces
 from envs.learning_to_run.ligaments import stop_torque
 from envs.learning_to_run.muscles import Muscles, activated
-from envs.learning_to_run.paths import MUSCLES, MusclePaths
+from envs.learning_to_run.paths import AT_ANKLE, AT_HIP, AT_KNEE, ORDER, PLACES, MusclePaths, PathState
 from envs.learning_to_run.skeleton import Pose, Skeleton
 from envs.simulation.base import Fields, ModelFacts, Simulation
 
-_ILIOPSOAS, _GLUT_MAX = MUSCLES.index("iliopsoas"), MUSCLES.index("glut_max")
-_CALF = slice(MUSCLES.index("gastroc"), None)  # the muscles that cross the ankle
-_ANKLES = (5, 8)  # among the degrees of freedom
+_ILIOPSOAS, _GLUT_MAX = ORDER.index("iliopsoas"), ORDER.index("glut_max")
+# Of muscles of both legs in the order of `ORDER`, which action each is; and the other way round.
+_ACTIONS = [leg * len(ORDER) + place for leg in (0, 1) for place in PLACES]
+_MUSCLES = [_ACTIONS.index(action) for action in range(2 * len(ORDER))]
+_ANKLES = slice(5, None, 3)  # among the degrees of freedom
 # What a free foot resists the ankle with, kg m^2. A force of damping D a step of h seconds is stable up to 2 I / h.
 _FOOT_INERTIA = 0.012
 
@@ -34,7 +36,7 @@ class RunnerFacts(ModelFacts):
         muscles: Their forces.
         skeleton: The bodies.
         tibiae: Indices of the two tibiae, right and left.
-        start_tibia: x and y of a tibia's origin in the femur, the knee being straight.
+        start_tibia: (2, 2, 1): of each leg x and y of the tibia's origin in the femur, the knee being straight.
         balls: Indices of the balls' geoms.
         feet: Addresses of the four touch sensors.
     """
@@ -43,7 +45,7 @@ class RunnerFacts(ModelFacts):
     muscles: Muscles
     skeleton: Skeleton
     tibiae: tuple[int, int]
-    start_tibia: tuple[float, float]
+    start_tibia: Tensor
     balls: Sequence[int]
     feet: Sequence[int]
 
@@ -61,7 +63,7 @@ def strengths(psoas: Tensor, *, bug: bool) -> Tensor:
         psoas: (N, 2).
         bug: Give the left one's to the left gluteus maximus, as osim-rl 1.5 does by a wrong index.
     """
-    factor = torch.ones(2, len(MUSCLES), len(psoas), dtype=torch.float64)
+    factor = torch.ones(2, len(ORDER), len(psoas), dtype=torch.float64)
     factor[0, _ILIOPSOAS] = psoas[:, 0]
     factor[1, _GLUT_MAX if bug else _ILIOPSOAS] = psoas[:, 1]
     return factor
@@ -71,20 +73,40 @@ def current_pose(fields: Fields) -> tuple[Tensor, Tensor, Pose]:
     """Return coordinates (9, n), velocities (9, n), and the pose of them."""
     facts = runner_facts(fields)
     position, velocity = (fields.field(name).t().contiguous() for name in ("qpos", "qvel"))
-    knees = position[3:].view(2, 3, -1)[:, 1].contiguous()
-    values, rates = facts.paths.knee_functions(knees)
-    return position, velocity, facts.skeleton.pose(position, velocity, values[:2], rates[:2])
+    tibia, tibia_rate = facts.paths.tibia(position[3:].view(2, 3, -1)[:, 1])
+    return position, velocity, facts.skeleton.pose(position, velocity, tibia, tibia_rate)
 
 
 def hang_tibiae(simulation: Simulation, tibia: Tensor, env_ids: Tensor | None = None) -> None:
-    """Write the tibiae's origins in the femora, (2, 2, n): x and y, of the right and the left leg."""
+    """Write the tibiae's origins in the femora, (2, 2, n): of each leg x and y."""
     places = simulation.model_field("body_pos")
     for leg, body in enumerate(runner_facts(simulation).tibiae):
         if env_ids is None:
-            places[:, body, 0::2].copy_(tibia[:, leg].t())
+            places[:, body, 0::2].copy_(tibia[leg].t())
         else:
-            places[env_ids, body, 0] = tibia[0, leg]
-            places[env_ids, body, 2] = tibia[1, leg]
+            places[env_ids, body, 0] = tibia[leg, 0]
+            places[env_ids, body, 2] = tibia[leg, 1]
+
+
+def joint_torques(
+    facts: RunnerFacts, path: PathState, speeds: Tensor, activation: Tensor, strength: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the muscles' torques (2, 3, N) in N m, and their damping of the ankles (2, N) in N m s/rad.
+
+    Args:
+        facts: The model's.
+        path: Where the muscles are.
+        speeds: (2, 3, N) of hips, knees and ankles, in rad/s.
+        activation: (2, 9, N) in the order of `ORDER`, as `strength` is.
+        strength: (2, 9, N).
+    """
+    stretching = torch.zeros_like(path.length)
+    crossed = ((AT_HIP, path.by_hip), (AT_KNEE, path.by_knee), (AT_ANKLE, path.by_ankle))
+    for joint, (muscles, arm) in enumerate(crossed):
+        stretching[:, muscles] += arm * speeds[:, joint : joint + 1]
+    tension, slope = facts.muscles.force(path.length, stretching, activation, strength)
+    torque = torch.stack([(tension[:, muscles] * arm).sum(1) for muscles, arm in crossed], dim=1).neg_()
+    return torque, (slope[:, AT_ANKLE] * path.by_ankle * path.by_ankle).sum(1)
 
 
 def advance(
@@ -104,10 +126,11 @@ def advance(
     count, step = simulation.num_envs, facts.timestep
     env_ids = None if moving is None else torch.nonzero(moving).flatten()
     position, velocity = simulation.field("qpos"), simulation.field("qvel")
-    damping = simulation.model_field("dof_damping")
-    applied, remembered = simulation.field("qfrc_applied"), simulation.field("activation")
-    excitation = simulation.field("excitation").t().contiguous().view(2, len(MUSCLES), count)
-    activation = remembered.t().contiguous().view(2, len(MUSCLES), count)
+    applied, damping = simulation.field("qfrc_applied"), simulation.model_field("dof_damping")
+    remembered = simulation.field("activation")
+    excitation, activation = (
+        field.t()[_ACTIONS].view(2, len(ORDER), count) for field in (simulation.field("excitation"), remembered)
+    )
     strength = strengths(simulation.field("strength"), bug=psoas_bug)
     balls = simulation.field("balls").t().contiguous().view(-1, 3, count) if analytic else None
     balls = None if balls is None or not len(balls) else balls
@@ -117,28 +140,25 @@ def advance(
         places, rates = position.t().contiguous(), velocity.t().contiguous()
         joints, speeds = places[3:].view(2, 3, count), rates[3:].view(2, 3, count)
         path = facts.paths(joints)
-        shortening = path.by_hip * speeds[:, 0:1] + path.by_knee * speeds[:, 1:2] + path.by_ankle * speeds[:, 2:3]
-        tension, slope = facts.muscles.force(path.length, shortening, activation, strength)
-        pull = torch.stack([(tension * arm).sum(1) for arm in (path.by_hip, path.by_knee, path.by_ankle)], dim=1)
-        torque = (stop_torque(joints, speeds) - pull).flatten(0, 1)
+        torque, calf_damping = joint_torques(facts, path, speeds, activation, strength)
+        torque += stop_torque(joints, speeds)
+        # The damping of strong calf muscles is more than a free foot stands in one explicit step: what is beyond half
+        # of its inertia's share becomes the engine's own damping, which is implicit.
+        excess = (calf_damping - 0.5 * _FOOT_INERTIA / step).clamp_(min=0.0)
+        torque[:, 2] += excess * speeds[:, 2]
+        torque = torque.flatten(0, 1)
         if analytic:
             pose = facts.skeleton.pose(places, rates, path.tibia, path.tibia_rate)
             force, normal = contact_forces(facts.skeleton, pose, (places[0], places[1]), balls)
             applied[:, :3].copy_(force[:3].t())
-            torque = torque + force[3:]
-        # The damping of strong calf muscles is more than a free foot stands in one explicit step: what is beyond half of
-        # its inertia's share becomes the engine's own damping, which is implicit.
-        calf_arm = path.by_ankle[:, _CALF]
-        excess = ((slope[:, _CALF] * calf_arm * calf_arm).sum(1) - 0.5 * _FOOT_INERTIA / step).clamp_(min=0.0)  # (2, N)
-        torque[2::3] += excess * speeds[:, 2]
-        for leg, ankle in enumerate(_ANKLES):
-            damping[:, ankle].copy_(excess[leg])
+            torque += force[3:]
         applied[:, 3:].copy_(torque.t())
+        damping[:, _ANKLES].copy_(excess.t())
         hang_tibiae(simulation, path.tibia)
         after = activated(activation, excitation, step)
         activation = after if moving is None else torch.where(moving, after, activation)
         refused |= simulation.step(1, env_ids)
-    remembered.copy_(activation.flatten(0, 1).t())
+    remembered.copy_(activation.flatten(0, 1)[_MUSCLES].t())
     feet = normal.t() if normal is not None else simulation.field("sensordata")[:, list(facts.feet)]
     simulation.field("foot_force").copy_(feet)
     return refused

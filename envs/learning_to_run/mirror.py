@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envs.learning_to_run.paths import MUSCLES
+from envs.learning_to_run.path_points import MUSCLES
 from envs.learning_to_run.skeleton import SIZE
 
 

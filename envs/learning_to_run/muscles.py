@@ -5,7 +5,7 @@ MuJoCo's muscle actuator, with a tendon of slack length times (1 + half the stra
 its stretch; "source", those of Thelen (2003), which the model was made with, with its pennation. Activation follows
 the same law in both: da/dt = (u - a) / tau, tau = 0.01 (0.5 + 1.5 a) s while it rises, else 0.04 / (0.5 + 1.5 a) s.
 
-Shapes: N environments; legs right, left; nine muscles.
+Shapes: N environments; legs right, left; nine muscles, in the order of `envs.learning_to_run.paths.ORDER`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.learning_to_run.paths import ORDER
+
 CURVES = ("mujoco", "source")
 START = 0.05  # of every activation, when an episode begins
 
-# By muscle, in the order of envs.learning_to_run.paths.MUSCLES: the force at optimal length N, the optimal length m,
+# By muscle: the force at optimal length N, the optimal length m,
 # the tendon's slack length m, its strain at full force, the pennation at optimal length rad, the passive strain at
 # full force and the passive curve's shape.
 PARAMETERS = {
@@ -47,7 +49,9 @@ class Muscles:
 
     def __init__(self, curves: str) -> None:
         self.curves = curves
-        columns = torch.tensor(list(PARAMETERS.values()), dtype=torch.float64).t().unsqueeze(2)  # (7, 9, 1)
+        columns = (
+            torch.tensor([PARAMETERS[muscle] for muscle in ORDER], dtype=torch.float64).t().unsqueeze(2)
+        )  # (7, 9, 1)
         force, optimal, slack, strain, pennation, passive, shape = columns.unbind()
         tendon = slack * (1.0 + 0.5 * strain)
         if curves == "mujoco":

@@ -102,7 +102,7 @@ class Skeleton:
         Args:
             position: (9, N).
             velocity: (9, N).
-            tibia: (2, 2, N) x and y of the tibia's origin in the femur, of both legs.
+            tibia: (2, 2, N) of each leg x and y of the tibia's origin in the femur.
             tibia_rate: (2, 2, N) its derivative with the knee's angle.
         """
         x, y, tilt = position[0], position[1], position[2:3]
@@ -125,8 +125,8 @@ class Skeleton:
         origin, origin_velocity = (x, y), (velocity[0], velocity[1])
         hip_arm = _turned(trunk_turn, self.hip)
         hip, hip_velocity = add(origin, hip_arm), add(origin_velocity, _spun(hip_arm, turn))
-        knee_arm = _turned(thigh_turn, (tibia[0], tibia[1]))
-        slide = _turned(thigh_turn, (tibia_rate[0] * leg_rates[:, 1], tibia_rate[1] * leg_rates[:, 1]))
+        knee_arm = _turned(thigh_turn, (tibia[:, 0], tibia[:, 1]))
+        slide = _turned(thigh_turn, (tibia_rate[:, 0] * leg_rates[:, 1], tibia_rate[:, 1] * leg_rates[:, 1]))
         knee = add(hip, knee_arm)
         knee_velocity = add(add(hip_velocity, _spun(knee_arm, thigh_rate)), slide)
         ankle_arm = _turned(shank_turn, self.ankle)

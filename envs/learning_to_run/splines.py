@@ -1,20 +1,37 @@
-"""Cubic splines of one angle, several at once: not-a-knot between the outermost knots, straight beyond them.
+"""Functions of angles as cubics on cells, many at once, with their derivatives.
 
-Those are the functions by which the musculoskeletal model moves its knee axis and the quadriceps' insertions
-(OpenSim's SimmSpline).
+Made from knots: splines that are not-a-knot between the outermost knots and straight beyond them, by which the model
+moves its knee axis and the quadriceps' insertions (OpenSim's SimmSpline). Or sampled from any smooth function.
 
-Shapes: F functions, C cells (C - 1 breaks), ... angles.
+Shapes: S slots, of which each has an angle of its own; F functions a slot; C cells in all; A legs; N environments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Knots = tuple[Sequence[float], Sequence[float]]
+_APART = 20.0  # rad between the slots' angles, where all slots' breaks stand in one row
+_LARGEST = 9.0  # rad; larger angles count as this
+
+
+class _Slot(NamedTuple):
+    """One slot's cells.
+
+    Attributes:
+        breaks: (c - 1,) between the cells.
+        origins: (c,) of the cells' polynomials.
+        cells: (4, F, c) coefficients, the constant first.
+    """
+
+    breaks: np.ndarray
+    origins: np.ndarray
+    cells: np.ndarray
 
 
 def not_a_knot(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -42,35 +59,79 @@ def not_a_knot(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 class PiecewiseCubics:
-    """Several splines of one angle, evaluated together with their derivatives.
+    """Functions of S angles, F of each.
 
     Args:
-        functions: name -> knots and values.
-
-    Attributes:
-        names: Of the functions, in their order.
+        slots: The angles' cells.
     """
 
-    def __init__(self, functions: Mapping[str, Knots]) -> None:
-        self.names = tuple(functions)
-        breaks = np.unique(np.concatenate([np.asarray(knots, dtype=float) for knots, _ in functions.values()]))
-        origins = np.concatenate([breaks[:1], breaks])  # a cell's left end; the first cell's is its right end
-        cells = np.zeros((4, len(functions), len(origins)))
-        for index, (knots, values) in enumerate(functions.values()):
-            cells[:, index] = _cells(np.asarray(knots, dtype=float), np.asarray(values, dtype=float), origins)
-        self._breaks = torch.from_numpy(breaks)
-        self._origins = torch.from_numpy(origins)
-        self._cells = torch.from_numpy(cells)
+    def __init__(self, slots: Sequence[_Slot]) -> None:
+        count = len(slots)
+        shifted = [slot.breaks + index * _APART for index, slot in enumerate(slots)]
+        between = [np.array([index * _APART + _APART / 2.0]) for index in range(count - 1)] + [np.empty(0)]
+        row = np.concatenate([part for pair in zip(shifted, between, strict=True) for part in pair])
+        self._breaks = torch.from_numpy(row)
+        self._origins = torch.from_numpy(np.concatenate([slot.origins for slot in slots]))
+        cells = np.concatenate([slot.cells for slot in slots], axis=2)
+        self._functions = cells.shape[1]
+        self._cells = torch.from_numpy(np.ascontiguousarray(cells.transpose(2, 0, 1).reshape(cells.shape[2], -1)))
+        self._shift = torch.arange(count, dtype=torch.float64).view(count, 1) * _APART
 
     def __call__(self, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and derivatives, (F, ...) each, at angles (...) float64."""
-        cell = torch.bucketize(angle, self._breaks, right=True).flatten()
-        offset = angle - self._origins[cell].view(angle.shape)
-        chosen = self._cells.index_select(2, cell).unflatten(2, angle.shape)
-        constant, slope, square, cube = chosen.unbind()
+        """Return values and derivatives, (A, S, F, N) each, at angles (A, S, N) float64."""
+        legs, slots, count = angle.shape
+        angle = angle.clamp(-_LARGEST, _LARGEST)
+        cell = torch.bucketize(angle.detach() + self._shift, self._breaks, right=True).flatten()
+        offset = (angle - self._origins[cell].view(angle.shape)).unsqueeze(2)
+        chosen = self._cells.index_select(0, cell).view(legs, slots, count, 4, self._functions)
+        constant, slope, square, cube = chosen.permute(3, 0, 1, 4, 2).contiguous().unbind()
         cubed = cube * offset
         value = ((cubed + square) * offset + slope) * offset + constant
         return value, (3.0 * cubed + 2.0 * square) * offset + slope
+
+
+def not_a_knot_cubics(functions: Mapping[str, Knots]) -> PiecewiseCubics:
+    """Return the splines through knots and values, all of one angle, in their order."""
+    breaks = np.unique(np.concatenate([np.asarray(knots, dtype=float) for knots, _ in functions.values()]))
+    origins = np.concatenate([breaks[:1], breaks])  # a cell's left end; the first cell's is its right end
+    cells = np.zeros((4, len(functions), len(origins)))
+    for index, (knots, values) in enumerate(functions.values()):
+        cells[:, index] = _cells(np.asarray(knots, dtype=float), np.asarray(values, dtype=float), origins)
+    return PiecewiseCubics([_Slot(breaks, origins, cells)])
+
+
+def sampled_cubics(slots: Sequence[tuple[Callable[[Tensor, Tensor], Tensor], np.ndarray]]) -> PiecewiseCubics:
+    """Return cubics that have the values and the derivatives of functions at the ends of cells, straight beyond them.
+
+    Args:
+        slots: Of each angle, the functions and the breaks (c - 1,) between cells. The functions map angles (c,) to
+            (F, c), differentiably; their second argument (c,) are angles inside of the same cells, which say what form
+            a function has where that changes at a break.
+    """
+
+    def ends(functions: Callable[[Tensor, Tensor], Tensor], angles: np.ndarray, inside: Tensor) -> list[np.ndarray]:
+        angle = torch.from_numpy(angles).requires_grad_()
+        with torch.enable_grad():
+            values = functions(angle, inside)
+            rates = [torch.autograd.grad(row.sum(), angle, retain_graph=True, allow_unused=True)[0] for row in values]
+        rates = [torch.zeros_like(angle) if rate is None else rate for rate in rates]
+        return [values.detach().numpy(), torch.stack(rates).numpy()]
+
+    found = []
+    for functions, breaks in slots:
+        inside = torch.from_numpy((breaks[:-1] + breaks[1:]) / 2.0)
+        (start, start_rate), (end, end_rate) = (ends(functions, part, inside) for part in (breaks[:-1], breaks[1:]))
+        width = np.diff(breaks)
+        secant = (end - start) / width
+        square = (3.0 * secant - 2.0 * start_rate - end_rate) / width
+        cube = (start_rate + end_rate - 2.0 * secant) / width**2
+        inner = np.stack([start, start_rate, square, cube])
+        none = np.zeros_like(start[:, :1])
+        first = np.stack([start[:, :1], start_rate[:, :1], none, none])
+        last = np.stack([end[:, -1:], end_rate[:, -1:], none, none])
+        origins = np.concatenate([breaks[:1], breaks])
+        found.append(_Slot(breaks, origins, np.concatenate([first, inner, last], axis=2)))
+    return PiecewiseCubics(found)
 
 
 def _cells(knots: np.ndarray, values: np.ndarray, origins: np.ndarray) -> np.ndarray:

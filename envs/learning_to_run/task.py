@@ -27,7 +27,8 @@ from envs.learning_to_run.features.protocol import Features
 from envs.learning_to_run.ligaments import stop_effort, stop_torque
 from envs.learning_to_run.mirror import ACTION
 from envs.learning_to_run.muscles import CURVES, START, Muscles
-from envs.learning_to_run.paths import MUSCLES, MusclePaths
+from envs.learning_to_run.path_points import MUSCLES
+from envs.learning_to_run.paths import MusclePaths
 from envs.learning_to_run.shaping import Shaping
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Edit, Fields, ModelFacts, SelectedFields, Simulation
@@ -160,14 +161,14 @@ class LearningToRun(Task):
             f"env.frame_skip={self.frame_skip}: {self.frame_skip} physics steps of {facts.timestep} s are not 10 ms",
         )
         paths = MusclePaths()
-        values, _ = paths.knee_functions(torch.zeros(1, dtype=torch.float64))
+        straight, _ = paths.tibia(torch.zeros(2, 1, dtype=torch.float64))
         return facts.extended(
             dynamics.RunnerFacts,
             paths=paths,
             muscles=Muscles(self.muscles),
             skeleton=skeleton.Skeleton(model),
             tibiae=(int(model.body("tibia_r").id), int(model.body("tibia_l").id)),
-            start_tibia=(float(values[0]), float(values[1])),
+            start_tibia=straight,
             balls=tuple(int(model.geom(f"ball{index}").id) for index in range(self.ball_count)),
             feet=tuple(int(model.sensor(name).adr[0]) for name in _FEET),
         )
@@ -251,8 +252,7 @@ class LearningToRun(Task):
     def _size_balls(self, simulation: Simulation, env_ids: Tensor) -> None:
         facts = dynamics.runner_facts(simulation)
         # From the same tibiae always, so that the engine's constants are the same whenever they are computed.
-        start = torch.tensor(facts.start_tibia, dtype=torch.float64).view(2, 1, 1).expand(2, 2, len(env_ids))
-        dynamics.hang_tibiae(simulation, start, env_ids)
+        dynamics.hang_tibiae(simulation, facts.start_tibia.expand(2, 2, len(env_ids)), env_ids)
         if facts.balls:
             radii = simulation.field("balls")[env_ids].unflatten(1, (-1, 3))[:, :, 2]
             simulation.model_field("geom_size")[env_ids.unsqueeze(1), list(facts.balls), 0] = radii
