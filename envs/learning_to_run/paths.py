@@ -30,7 +30,7 @@ from envs.learning_to_run.path_points import (
     MUSCLES,
     PATHS,
 )
-from envs.learning_to_run.splines import not_a_knot_cubics, sampled_cubics
+from envs.learning_to_run.splines import sampled_cubics, spline_cubics
 
 # The muscles by the joints that they cross, so that those of a joint are neighbours.
 ORDER = ("glut_max", "iliopsoas", "hamstrings", "rect_fem", "bifemsh", "vasti", "gastroc", "soleus", "tib_ant")
@@ -69,7 +69,7 @@ class MusclePaths:
     """The paths of both legs; all of its tensors are constants of the model."""
 
     def __init__(self) -> None:
-        self._knee = not_a_knot_cubics(KNEE_FUNCTIONS)
+        self._knee = spline_cubics(KNEE_FUNCTIONS)
         knots = [np.asarray(knots) for knots, _ in KNEE_FUNCTIONS.values()]
         bounds = {angle: [] for angle in ("hip", "knee", "ankle")}
         for angle, low, high in CONDITIONS.values():

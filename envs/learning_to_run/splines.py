@@ -1,7 +1,7 @@
 """Functions of angles as cubics on cells, many at once, with their derivatives.
 
-Made from knots: splines that are not-a-knot between the outermost knots and straight beyond them, by which the model
-moves its knee axis and the quadriceps' insertions (OpenSim's SimmSpline). Or sampled from any smooth function.
+Made from knots: OpenSim's SimmSplines, straight beyond the outermost knots, by which the model moves its knee axis and
+the quadriceps' insertions. Or sampled from any smooth function.
 
 Shapes: S slots, of which each has an angle of its own; F functions a slot; C cells in all; A legs; N environments.
 """
@@ -34,8 +34,11 @@ class _Slot(NamedTuple):
     cells: np.ndarray
 
 
-def not_a_knot(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the slopes (n,) at the knots of the cubic spline whose first and last two cells are one cubic each.
+def spline_slopes(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the slopes (n,) at the knots of the cubic spline whose outermost third derivatives are those of cubics.
+
+    The cubics go through the first and the last four knots (Forsythe, Malcolm & Moler 1977), as OpenSim's SimmSpline
+    has it.
 
     Args:
         knots: (n,) ascending, n of 4 or more.
@@ -49,12 +52,10 @@ def not_a_knot(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
         before, after = width[row - 1], width[row]
         matrix[row, row - 1 : row + 2] = after, 2.0 * (before + after), before
         right[row] = 3.0 * (after * secant[row - 1] + before * secant[row])
-    for row, (first, second) in ((0, (0, 1)), (size - 1, (size - 2, size - 3))):
-        # The third derivative is the same on both sides of the outermost inner knot.
-        near, far = width[first], width[second]
-        inner = 1 if row == 0 else size - 2
-        matrix[row, row], matrix[row, inner] = far, near + far
-        right[row] = ((near + 2.0 * (near + far)) * far * secant[first] + near**2 * secant[second]) / (near + far)
+    for row, cell, four in ((0, 0, slice(0, 4)), (size - 1, size - 2, slice(size - 4, size))):
+        third = np.polyfit(knots[four] - knots[four].mean(), values[four], 3)[0]
+        matrix[row, [cell, cell + 1]] = 1.0
+        right[row] = 2.0 * secant[cell] + width[cell] ** 2 * third
     return np.linalg.solve(matrix, right)
 
 
@@ -90,7 +91,7 @@ class PiecewiseCubics:
         return value, (3.0 * cubed + 2.0 * square) * offset + slope
 
 
-def not_a_knot_cubics(functions: Mapping[str, Knots]) -> PiecewiseCubics:
+def spline_cubics(functions: Mapping[str, Knots]) -> PiecewiseCubics:
     """Return the splines through knots and values, all of one angle, in their order."""
     breaks = np.unique(np.concatenate([np.asarray(knots, dtype=float) for knots, _ in functions.values()]))
     origins = np.concatenate([breaks[:1], breaks])  # a cell's left end; the first cell's is its right end
@@ -136,7 +137,7 @@ def sampled_cubics(slots: Sequence[tuple[Callable[[Tensor, Tensor], Tensor], np.
 
 def _cells(knots: np.ndarray, values: np.ndarray, origins: np.ndarray) -> np.ndarray:
     """Return one spline's polynomial about each origin, (4, C), the constant first."""
-    slopes = not_a_knot(knots, values)
+    slopes = spline_slopes(knots, values)
     width = np.diff(knots)
     secant = np.diff(values) / width
     square = (3.0 * secant - 2.0 * slopes[:-1] - slopes[1:]) / width

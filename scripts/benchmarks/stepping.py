@@ -1,5 +1,7 @@
 """Stepping: our vectorized task against the bare physics, EnvPool, and Gymnasium's SyncVectorEnv.
 
+LearningToRun, which none of them has, is measured against OpenSim and against a plain loop over one environment.
+
 All contestants step the same number of environments with the same uniformly random actions, resets included.
 The bare physics replays the very states and controls of our last measurement, so that it solves the same
 contacts: it shows what observation, reward and reset cost.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import time
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,6 +21,7 @@ from mujoco.batch import Batch
 
 import envs
 from envs.mujoco_vector import MujocoVectorEnv
+from envs.simulation.cpu import CpuSimulation
 from rlsuite.errors import UserError
 from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
 
@@ -45,14 +49,16 @@ def measure_stepping(
     steps = max(10, int(seconds * rate / num_envs))
     actions = _actions(generator, space, num_envs, steps)
     contestants: dict[str, Contestant] = {"ours": _ours(env, actions), "raw": _raw(env, actions)}
-    if importlib.util.find_spec("envpool"):
+    if importlib.util.find_spec("envpool") and task != "LearningToRun":
         contestants["envpool"] = _envpool(task, num_envs, num_threads, actions.numpy())
-    if env.goals is None:  # Gymnasium-Robotics' own environments do not run on this MuJoCo
+    if task == "LearningToRun":
+        contestants |= _runners(actions.numpy())
+    elif env.goals is None:  # Gymnasium-Robotics' own environments do not run on this MuJoCo
         # Gymnasium is several times slower: fewer steps keep its turns as long as the others'.
         contestants["gymnasium"] = _gymnasium(task, num_envs, actions.numpy()[: max(5, steps // 3)])
     rates = alternate(contestants, rounds)
     print_table(f"stepping {task}, {num_envs} environments, {num_threads} threads", "steps/s", rates)
-    peers = {"ratio_raw": "raw", "ratio_envpool": "envpool", "ratio_gymnasium": "gymnasium"}
+    peers = {f"ratio_{name}": name for name in ("raw", "envpool", "gymnasium", "opensim", "plain")}
     return {"what": "stepping", "env": task, "num_envs": num_envs, "rounds": rounds, **report(rates, peers)}
 
 
@@ -71,24 +77,77 @@ def _ours(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
     return measure
 
 
+class _Recorder:
+    """A simulation whose states and own model fields are copied before every call of its `step`.
+
+    Attributes:
+        calls: What was recorded: state rows, model fields by name, and the number of physics steps.
+    """
+
+    def __init__(self, simulation: CpuSimulation, fields: tuple[str, ...]) -> None:
+        self._simulation, self._model_fields = simulation, fields
+        self.calls: list[tuple[np.ndarray, dict[str, np.ndarray], int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulation, name)
+
+    def step(self, substeps: int, env_ids: torch.Tensor | None = None) -> dict[int, str]:
+        fields = {name: self._simulation.model_field(name).numpy().copy() for name in self._model_fields}
+        self.calls.append((self._simulation.rows.numpy().copy(), fields, substeps))
+        return self._simulation.step(substeps, env_ids)
+
+
 def _raw(env: MujocoVectorEnv, actions: torch.Tensor) -> Contestant:
-    """mujoco.batch alone, on the states and controls that a run of ours has just gone through; only steps are timed."""
-    batch = Batch(env.simulation.model, env.num_envs, env.simulation.num_threads)
+    """mujoco.batch alone, on the states, controls and forces that a run of ours has just gone through.
+
+    Only its steps are timed: as many calls, of as many physics steps, as ours makes.
+    """
+    simulation, own = env.simulation, env.task.model_fields
+    batch = Batch(simulation.model, env.num_envs, simulation.num_threads)
+    fields = {name: batch.expand(name) for name in own}
 
     def measure() -> float:
-        states = []
-        for action in actions:
-            env.step(action)
-            states.append(env.rows_before.numpy().copy())
         spent = 0.0
-        for state in states:
-            batch.state[:] = state
-            begin = time.perf_counter()
-            batch.step(nstep=env.task.frame_skip)
-            spent += time.perf_counter() - begin
+        for action in actions:
+            recorder = _Recorder(simulation, own)
+            env.simulation = recorder  # type: ignore[assignment]
+            env.step(action)
+            env.simulation = simulation
+            for rows, values, substeps in recorder.calls:
+                batch.state[:] = rows
+                for name, value in values.items():
+                    fields[name][:] = value
+                begin = time.perf_counter()
+                batch.step(nstep=substeps)
+                spent += time.perf_counter() - begin
         return len(actions) * env.num_envs / spent
 
     return measure
+
+
+def _runners(actions: np.ndarray) -> dict[str, Contestant]:
+    """Return the peers of LearningToRun: a plain loop, and OpenSim where it is installed, one environment each."""
+    from scripts.benchmarks.runner_plain import PlainRunner
+
+    peers: dict[str, Any] = {"plain": PlainRunner()}
+    if importlib.util.find_spec("opensim"):
+        from scripts.benchmarks.opensim_runner import OpenSimRunner
+
+        peers["opensim"] = OpenSimRunner()
+    steps = 60  # of one environment, at 60 to 1,000 a second
+
+    def contestant(runner: Any) -> Contestant:
+        def measure() -> float:
+            runner.reset()
+            begin = time.perf_counter()
+            for action in actions[np.arange(steps) % len(actions), 0]:
+                if runner.step(action)[1] < 0.65:
+                    runner.reset()
+            return steps / (time.perf_counter() - begin)
+
+        return measure
+
+    return {name: contestant(runner) for name, runner in peers.items()}
 
 
 def _envpool(task: str, num_envs: int, num_threads: int, actions: np.ndarray) -> Contestant:
