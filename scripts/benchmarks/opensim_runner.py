@@ -1,7 +1,7 @@
 """OpenSim's runner: gait9dof18musc built through OpenSim's API from this suite's numbers, and stepped as osim-rl does.
 
-Needs ``pip install opensim`` (4.6 was used); nothing else of the suite does. It is the peer of the stepping benchmark, and
-what tests/parity/opensim_reference.py records its fixtures from.
+Needs ``pip install opensim`` (4.6 was used); nothing else of the suite does. It is a peer of the stepping benchmark;
+tests/parity/opensim_reference.py records its fixtures from it.
 """
 
 # OpenSim's compiled module has no type stubs.

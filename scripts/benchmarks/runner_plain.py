@@ -51,8 +51,8 @@ class PlainRunner:
         step = self.model.opt.timestep
         for leg, tibia in enumerate(self._tibiae):
             start = 3 + 3 * leg
-            angles = dict(zip(("hip", "knee", "ankle"), self.data.qpos[start : start + 3], strict=True))
-            rates = dict(zip(("hip", "knee", "ankle"), self.data.qvel[start : start + 3], strict=True))
+            angles: dict[str, float] = dict(zip(_STOPS, self.data.qpos[start : start + 3], strict=True))
+            rates: dict[str, float] = dict(zip(_STOPS, self.data.qvel[start : start + 3], strict=True))
             torque = {name: self._stop(name, angles[name], rates[name]) for name in angles}
             for index, muscle in enumerate(MUSCLES):
                 length = self.length(muscle, angles)
@@ -83,7 +83,7 @@ class PlainRunner:
         joints = []
         if "pelvis" in bones:
             joints.append("hip")
-        if bones & {"tibia", "moving"} and bones & {"pelvis", "femur"} or muscle == "gastroc":
+        if muscle == "gastroc" or (bones & {"tibia", "moving"} and bones & {"pelvis", "femur"}):
             joints.append("knee")
         if "calcn" in bones:
             joints.append("ankle")

@@ -1,7 +1,7 @@
 """Record what OpenSim makes of the runner: ``python tests/parity/opensim_reference.py``, with opensim installed.
 
-Writes fixtures/opensim_runner.npz: 100 poses with their path lengths, moment arms and joint stops' torques, and how long
-the runner stands under random, no and full excitations. The tests compare with the file, so that they need no OpenSim.
+Writes fixtures/opensim_runner.npz: 100 poses with their path lengths, moment arms and joint stops' torques, and how
+long the runner stands under random, no and full excitations. The tests compare with it, so that they need no OpenSim.
 """
 
 from __future__ import annotations

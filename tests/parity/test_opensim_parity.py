@@ -62,7 +62,7 @@ def steps_to_fall(num_envs, actions, **options):
     env.reset(seed=0)
     steps = torch.zeros(num_envs)
     for step in range(1, 300):
-        _, _, terminated, truncated, info = env.step(actions())
+        _, _, terminated, truncated, _ = env.step(actions())
         assert not truncated.any()
         steps[terminated & (steps == 0)] = step
         if (steps > 0).all():
