@@ -37,7 +37,7 @@ def _with_changes(name: str) -> list[str]:
     return [name, *(f"{head}{dot or '.'}{tail}d{step}" for step in range(1, _STEPS))]
 
 
-_NAMES = (
+NAMES = (
     *("strength_l", "strength_r", "ball_x", "ball_y", "ball_radius", "no_ball"),
     *(name for index in (*_PLAIN, *_RELATIVE) for name in _with_changes(RAW_NAMES[index])),
     *(f"tali{kind}_{axis}{side}" for kind in ("", "_change") for axis in "xy" for side in ("_l", "_r")),
@@ -50,7 +50,7 @@ class Map:
     """The memory is 8 raw observations, 8 activations, the balls seen so far (x, y, radius), and their number."""
 
     memory_size = _HISTORY + _ACTIVE + 3 * MOST + 1
-    mirror = mirrored(_NAMES)
+    mirror = mirrored(NAMES)
 
     def start(self, raw: Tensor) -> Tensor:
         """Return the memory (n, M) of episodes that begin."""

@@ -1,4 +1,4 @@
-"""The runner's parts: muscle paths, muscle curves, joint stops, kinematics, contacts, each against something plainer."""
+"""The runner's parts: muscle paths and curves, joint stops, kinematics, contacts, each against something plainer."""
 
 import math
 

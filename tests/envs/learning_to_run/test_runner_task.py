@@ -215,7 +215,7 @@ def test_failure_record_replays_with_what_was_remembered(tmp_path):
     assert replay.before == []
     assert replay.after
     assert replay.substep is not None
-    calm = {name: value for name, value in loaded.memory.items()} | {"activation": torch.zeros(18).double()}
+    calm = dict(loaded.memory) | {"activation": torch.zeros(18).double()}
     assert replay_failure(type(loaded)(**{**vars(loaded), "memory": calm})).substep is None
 
 
