@@ -291,6 +291,7 @@ class LearningToRun(Task):
             everyone = torch.arange(len(action))
             simulation.field("stale").copy_(random.uniform(everyone, self.action_repeat) < _STALE)
 
+    @torch.inference_mode()
     def physics(self, simulation: Simulation) -> dict[int, str]:
         """Hold the action for its 10 ms steps; a runner that falls stays where it fell."""
         fallen, paid = simulation.field("fallen").zero_(), simulation.field("paid").zero_()
