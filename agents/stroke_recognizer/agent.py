@@ -104,7 +104,7 @@ class _Writes:
 
     @functools.cached_property
     def frozen(self: Any) -> PlainReader:
-        """The recognizer; cached outside of the module's parts, since it never learns and is no state of the agent's."""
+        """The recognizer, cached outside of the module's parts: it never learns and is no state of the agent's."""
         readers = load_readers(self.config.recognizer) if self.config.recognizer else load_readers()
         return readers.plain().to(self.coordinates.device)
 
