@@ -24,6 +24,7 @@ EVALUATIONS: dict[str, str] = {
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
     "search/atomnas": "envs.evaluation.search.atomnas:AtomNAS",
+    "search/autonl": "envs.evaluation.search.autonl:AutoNL",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

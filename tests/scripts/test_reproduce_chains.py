@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
-from scripts.experiments import atomnas
+from scripts.experiments import atomnas, autonl
 
 
 def verdicts(claims):
@@ -48,6 +49,58 @@ def test_debug_experiment_of_atomnas_end_to_end_and_again(tmp_path):
 
 
 def test_wrong_numbers_are_refused():
-    for module, change in ((atomnas, {"prices": (0.2, 0.1)}), (atomnas, {"epochs": 0}), (atomnas, {"digits": 5})):
+    for module, change in (
+        (atomnas, {"prices": (0.2, 0.1)}),
+        (atomnas, {"epochs": 0}),
+        (atomnas, {"digits": 5}),
+        (autonl, {"pairs": 5}),
+    ):
         with pytest.raises(UserError):
             dataclasses.replace(module.Numbers(), **change)
+
+
+def test_claims_of_autonl_by_hand():
+    def found(own, whole, architecture):
+        arms = {"found": {"test": own, "architecture": architecture}, "all blocks": {"test": whole}}
+        return {name: {"macs": 1.0, **arm} for name, arm in arms.items()}
+
+    numbers = autonl.Numbers()
+    good = {"no block": 55.0, "standard": 80.0, "light": 78.0, "light, every fourth": 70.0}
+    assert verdicts(autonl.claims((good,), (found(79.0, 80.0, [0, 1, 0, 2]),), numbers)) == [HOLDS] * 7
+    bad = {"no block": 61.0, "standard": 80.0, "light": 74.0, "light, every fourth": 70.0}
+    expected = [FAILS] * 3 + [HOLDS] * 2 + [FAILS] * 2
+    assert verdicts(autonl.claims((bad,), (found(77.0, 80.0, [1, 1, 0, 0]),), numbers)) == expected
+
+
+@pytest.mark.parametrize("space", [autonl.FIXED, autonl.SEARCHED])
+def test_without_a_block_the_other_digit_is_out_of_reach(space):
+    """In evaluation mode, where pictures do not see each other, its gradient is 0; with a block it is not."""
+    pictures = torch.rand(2, 1, 16, 16)
+    for block, sees in ((None, False), (autonl.LightNonLocal(16), True)):
+        network = space.with_blocks(lambda place, plan, block=block: block).eval()
+        space.draw(network, 0)
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                torch.nn.init.ones_(part.weight)
+        inputs = pictures.clone().requires_grad_(True)
+        network(inputs).sum().backward()
+        assert inputs.grad is not None
+        assert bool((inputs.grad[:, :, 8:, 8:] != 0).any()) == sees
+        assert (inputs.grad[:, :, :5, :5] != 0).any()
+
+
+def test_pairs_are_balanced_and_in_their_corners():
+    pairs = autonl.glyph_pairs("test", 200, 1).tensors
+    assert int(pairs["label"].sum()) == 100
+    assert not pairs["input"][:, :, :8, 8:].any()
+    assert (pairs["input"][:, :, 8:, 8:].flatten(1).sum(1) > 0).all()
+    same = pairs["input"][pairs["label"] == 1]
+    other = pairs["input"][pairs["label"] == 0]
+    distances = [(x[:, :, :8, :8] - x[:, :, 8:, 8:]).square().flatten(1).sum(1).mean() for x in (same, other)]
+    assert distances[0] < distances[1]
+
+
+def test_debug_experiment_of_autonl_end_to_end_and_again(tmp_path):
+    first, again = (autonl.run(autonl.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
+    assert first.figures == again.figures
+    assert set(first.figures["search"][0]) == {"found", "random", "largest that fits", "all blocks"}

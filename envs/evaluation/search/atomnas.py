@@ -1,7 +1,8 @@
 """AtomNAS: channels are priced by what they cost, and leave while a network learns (Mei et al. 2020).
 
 arXiv:1912.09640. The search space is every hidden channel of every kernel of every block, kept or not; of a plain
-policy, every hidden unit. One training of an oversized network decides and ends with weights that have learned (`shrinking.py`, `atoms.py`).
+policy, every hidden unit. One training of an oversized network decides and ends with weights that have learned
+(`shrinking.py`, `atoms.py`).
 There is no second training of a network of pictures; a policy that acts goes on learning from the states that it comes
 to itself (`teach`).
 

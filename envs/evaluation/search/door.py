@@ -29,6 +29,7 @@ SPACES: dict[str, str] = {
     "atom": "envs.evaluation.search.spaces.chain:AtomSpace",
     "cell": "envs.evaluation.search.spaces.cell:CellSpace",
     "chain": "envs.evaluation.search.spaces.chain:ChainSpace",
+    "light_chain": "envs.evaluation.search.spaces.light_chain:LightChainSpace",
     "encoder": "envs.evaluation.search.spaces.code:EncoderSpace",
     "multi_resolution": "envs.evaluation.search.spaces.multi_resolution:MultiResolutionSpace",
 }
