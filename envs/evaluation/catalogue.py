@@ -25,6 +25,7 @@ EVALUATIONS: dict[str, str] = {
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
     "search/atomnas": "envs.evaluation.search.atomnas:AtomNAS",
     "search/autonl": "envs.evaluation.search.autonl:AutoNL",
+    "search/autospace": "envs.evaluation.search.autospace:AutoSpace",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

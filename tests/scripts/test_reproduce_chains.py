@@ -9,7 +9,7 @@ import torch
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
-from scripts.experiments import atomnas, autonl
+from scripts.experiments import atomnas, autonl, autospace
 
 
 def verdicts(claims):
@@ -104,3 +104,22 @@ def test_debug_experiment_of_autonl_end_to_end_and_again(tmp_path):
     first, again = (autonl.run(autonl.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
     assert first.figures == again.figures
     assert set(first.figures["search"][0]) == {"found", "random", "largest that fits", "all blocks"}
+
+
+def test_claims_of_autospace_by_hand():
+    def found(evolved, random, alone):
+        return {"tests": {"evolved": evolved, "random cells": random, "no reference": alone}}
+
+    numbers = autospace.Numbers()
+    good = found([94.0, 96.0], [90.0, 97.0], [93.0, 97.0])
+    assert verdicts(autospace.claims((good,), numbers)) == [HOLDS] * 3
+    bad = found([94.0, 96.0], [94.0, 95.0], [95.0, 97.0])
+    assert verdicts(autospace.claims((bad,), numbers)) == [FAILS] * 3
+
+
+def test_debug_experiment_of_autospace_end_to_end_and_again(tmp_path):
+    first, again = (autospace.run(autospace.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
+    (one,), (two,) = first.figures["by seed"], again.figures["by seed"]
+    assert one["tests"] == two["tests"]
+    assert set(one["tests"]) == {"evolved", "random cells", "no reference", "inverted residuals"}
+    assert all(len(tests) == 2 for tests in one["tests"].values())
