@@ -23,6 +23,9 @@ EVALUATIONS: dict[str, str] = {
     "quantization/rbnn": "envs.evaluation.quantization.rbnn:RBNN",
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
+    "search/atomnas": "envs.evaluation.search.atomnas:AtomNAS",
+    "search/autonl": "envs.evaluation.search.autonl:AutoNL",
+    "search/autospace": "envs.evaluation.search.autospace:AutoSpace",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

@@ -67,7 +67,7 @@ def cuts(coupling: Coupling, kept: Kept) -> dict[str, Cut]:
 def shrink(module: nn.Module, coupling: Coupling, kept: Kept) -> nn.Module:
     """Cut channels out of a network in place, and return it; see `cuts` for the arguments."""
     for path, cut in cuts(coupling, kept).items():
-        _shrink_layer(module.get_submodule(path), cut)
+        shrink_layer(module.get_submodule(path), cut)
     return module
 
 
@@ -90,36 +90,40 @@ def require_plan(coupling: Coupling, plan: Any) -> dict[str, list[int]]:
     return kept
 
 
-def _shrink_layer(part: Any, cut: Cut) -> None:
-    inputs, outputs = cut
-    if isinstance(part, nn.Linear):
-        _take(part, {"weight": (outputs, inputs), "bias": (outputs,)})
-        part.out_features, part.in_features = part.weight.shape
-    elif isinstance(part, nn.Conv2d) and part.groups > 1:  # one filter a channel
-        _take(part, {"weight": (outputs,), "bias": (outputs,)})
-        part.groups = part.in_channels = part.out_channels = part.weight.shape[0]
-    elif isinstance(part, nn.Conv2d):
-        _take(part, {"weight": (outputs, inputs), "bias": (outputs,)})
-        part.out_channels, part.in_channels = part.weight.shape[:2]
-    elif isinstance(part, nn.LayerNorm):
-        assert outputs is not None
-        _take(part, {"weight": (outputs,), "bias": (outputs,)})
-        part.normalized_shape = (len(outputs),)
-    else:
-        assert isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)
-        assert outputs is not None
-        _take(part, dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (outputs,)))
-        part.num_features = len(outputs)
-
-
-def _take(part: nn.Module, axes: Mapping[str, tuple[Tensor | None, ...]]) -> None:
-    """Keep of each named tensor of a layer, where it has one, the given indices along its first axes."""
-    for name, indices in axes.items():
+def shrink_layer(part: nn.Module, cut: Cut) -> None:
+    """Cut one layer, norm or gate in place; its learned tensors become new parameters."""
+    for name, indices in axes_of(part, cut).items():
         tensor = getattr(part, name)
-        if tensor is None:
-            continue
-        smaller = tensor.detach()
-        for axis, index in enumerate(indices):
-            smaller = smaller if index is None else smaller.index_select(axis, index.to(tensor.device))
+        smaller = take(tensor.detach(), indices)
         learned = isinstance(tensor, nn.Parameter)
         setattr(part, name, nn.Parameter(smaller, requires_grad=tensor.requires_grad) if learned else smaller)
+    if isinstance(part, nn.Linear):
+        part.out_features, part.in_features = part.weight.shape
+    elif isinstance(part, nn.Conv2d) and part.groups > 1:  # one filter a channel
+        part.groups = part.in_channels = part.out_channels = part.weight.shape[0]
+    elif isinstance(part, nn.Conv2d):
+        part.out_channels, part.in_channels = part.weight.shape[:2]
+    elif isinstance(part, nn.LayerNorm):
+        part.normalized_shape = (len(part.weight),)
+    elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+        part.num_features = len(part.running_mean if part.running_mean is not None else part.weight)
+
+
+def axes_of(part: nn.Module, cut: Cut) -> dict[str, tuple[Tensor | None, ...]]:
+    """Return what is kept along the first axes of each tensor that a layer, norm or gate has, by its name."""
+    inputs, outputs = cut
+    if isinstance(part, nn.Conv2d) and part.groups > 1:
+        found = {"weight": (outputs,), "bias": (outputs,)}
+    elif isinstance(part, nn.Linear | nn.Conv2d):
+        found = {"weight": (outputs, inputs), "bias": (outputs,)}
+    else:
+        assert outputs is not None
+        found = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (outputs,))
+    return {name: indices for name, indices in found.items() if getattr(part, name, None) is not None}
+
+
+def take(tensor: Tensor, indices: tuple[Tensor | None, ...]) -> Tensor:
+    """Return what indices keep along a tensor's first axes; None keeps all."""
+    for axis, index in enumerate(indices):
+        tensor = tensor if index is None else tensor.index_select(axis, index.to(tensor.device))
+    return tensor

@@ -29,7 +29,9 @@ SPACES: dict[str, str] = {
     "atom": "envs.evaluation.search.spaces.chain:AtomSpace",
     "cell": "envs.evaluation.search.spaces.cell:CellSpace",
     "chain": "envs.evaluation.search.spaces.chain:ChainSpace",
+    "light_chain": "envs.evaluation.search.spaces.light_chain:LightChainSpace",
     "encoder": "envs.evaluation.search.spaces.code:EncoderSpace",
+    "listed_chain": "envs.evaluation.search.spaces.graph_cell:ListedChainSpace",
     "multi_resolution": "envs.evaluation.search.spaces.multi_resolution:MultiResolutionSpace",
 }
 

@@ -45,6 +45,7 @@ class ChainConfig:
         stem_stride: its stride.
         last: channels of a 1 x 1 convolution behind the blocks; 0 for none.
         head: what the last layer sees: the "mean" of each map, or "all" of it.
+        corner: side of the upper left part of each map that the head looks at; 0 for the whole map.
     """
 
     widths: tuple[int, ...] = (16, 16, 32, 32)
@@ -56,6 +57,7 @@ class ChainConfig:
     stem_stride: int = 1
     last: int = 0
     head: str = "mean"
+    corner: int = 0
 
     def __post_init__(self) -> None:
         require(bool(self.widths) and min(self.widths) >= 1, f"widths={list(self.widths)}: use widths of 1 or more")
@@ -74,6 +76,7 @@ class ChainConfig:
         for name in ("stem", "stem_stride"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(self.last >= 0, f"last={self.last}: use 0 (none) or more")
+        require(self.corner >= 0, f"corner={self.corner}: use 0 (the whole map) or more")
         require_choice("head", self.head, HEADS)
 
 
@@ -156,7 +159,7 @@ def block_cost(plan: BlockPlan, hidden: Mapping[int, int]) -> Cost:
     return found
 
 
-class _Chain(Space):
+class ChainSpaceBase(Space):
     """What both spaces share: the chain around the blocks.
 
     Args:
@@ -188,10 +191,11 @@ class _Chain(Space):
         if config.last:
             found += weights_cost(features * config.last, pixels) + numbers_cost(2 * config.last)
             features = config.last
-        return found + linear_cost(features * (pixels if config.head == "all" else 1), self.outputs)
+        seen = pixels if not config.corner else min(config.corner, side[0]) * min(config.corner, side[1])
+        return found + linear_cost(features * (seen if config.head == "all" else 1), self.outputs)
 
 
-class ChainSpace(_Chain):
+class ChainSpace(ChainSpaceBase):
     """A kernel and an expansion for each block: choice k * len(expansions) + e; one more where a block may go."""
 
     name = "chain"
@@ -236,7 +240,7 @@ class ChainSpace(_Chain):
         return ChainNetwork(self, blocks)
 
 
-class AtomSpace(_Chain):
+class AtomSpace(ChainSpaceBase):
     """Hidden channels for each kernel of each block: block after block, kernel after kernel.
 
     The largest counts are the largest expansion's.
@@ -296,13 +300,14 @@ class ChainNetwork(nn.Module):
         blocks: between them.
     """
 
-    def __init__(self, space: _Chain, blocks: list[nn.Module | None]) -> None:
+    def __init__(self, space: ChainSpaceBase, blocks: list[nn.Module | None]) -> None:
         super().__init__()
         config = space.config
         first = nn.Conv2d(space.channels, config.stem, 3, stride=config.stem_stride, padding=1, bias=False)
         self.stem = nn.Sequential(FromBytes(), first, nn.BatchNorm2d(config.stem), nn.ReLU())
         self.blocks = nn.Sequential(*[block for block in blocks if block is not None])
         features, self.whole = config.widths[-1], config.head == "all"
+        self.seen = slice(config.corner or None)
         self.last = nn.Sequential()
         if config.last:
             conv = nn.Conv2d(features, config.last, 1, bias=False)
@@ -310,11 +315,12 @@ class ChainNetwork(nn.Module):
             features = config.last
         *_, final = space.plans()
         side = halved(final.size, final.stride)
+        side = (min(config.corner or side[0], side[0]), min(config.corner or side[1], side[1]))
         self.head = nn.Linear(features * (side[0] * side[1] if self.whole else 1), space.outputs)
 
     def features(self, pictures: Tensor) -> Tensor:
         """Map pictures (B, C, H, W) to what the last layer sees (B, F)."""
-        maps = self.last(self.blocks(self.stem(pictures)))
+        maps = self.last(self.blocks(self.stem(pictures)))[:, :, self.seen, self.seen]
         return maps.flatten(1) if self.whole else maps.mean(dim=(2, 3))
 
     def forward(self, pictures: Tensor) -> Tensor:
