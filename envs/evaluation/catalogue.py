@@ -24,6 +24,7 @@ EVALUATIONS: dict[str, str] = {
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
     "search/abandit_nas": "envs.evaluation.search.abandit_nas:ABanditNAS",
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
+    "search/bnas": "envs.evaluation.search.bnas:BNAS",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

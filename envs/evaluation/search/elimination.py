@@ -140,6 +140,36 @@ def strongest_edges(space: CellSpace, chosen: Architecture, values: np.ndarray) 
     return tuple(found)
 
 
+def within_budget(
+    space: CellSpace, architecture: Architecture, values: np.ndarray, budget: float, what: str = "kilobytes"
+) -> Architecture:
+    """Return the architecture with as many operations exchanged for cheaper ones as a budget needs.
+
+    Each time the exchange is made that loses least of the values for what it saves.
+
+    Args:
+        space: of the architecture.
+        architecture: where it begins.
+        values: (P, operations) what each operation was worth to the search.
+        budget: of `what`; the least there is where it cannot be reached by exchanges.
+        what: a key of the space's costs.
+    """
+    first = 1 if space.config.picks else 0
+    while (now := space.cost(architecture)[what]) > budget:
+        best: tuple[float, Architecture] | None = None
+        for place, choice in enumerate(architecture):
+            for other in range(first, space.sizes[place]) if choice >= first else ():
+                changed = (*architecture[:place], other, *architecture[place + 1 :])
+                saved = now - space.cost(changed)[what]
+                lost = values[place, choice - first] - values[place, other - first]
+                if saved > 0 and space.valid(changed) and (best is None or lost / saved < best[0]):
+                    best = (float(lost / saved), changed)
+        if best is None:
+            return space.smallest(what)
+        architecture = best[1]
+    return architecture
+
+
 def architecture_of(space: CellSpace, genotype: Genotype) -> Architecture:
     """Return the architecture of a space with picks that a published cell describes.
 

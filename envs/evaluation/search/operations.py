@@ -61,7 +61,13 @@ class Convolution:
 
 FLOAT = Convolution()
 
-CONVOLUTIONS: dict[str, Convolution | str] = {"float": FLOAT}
+CONVOLUTIONS: dict[str, Convolution | str] = {
+    "float": FLOAT,
+    "xnor": "envs.evaluation.search.convolutions:XNOR",
+    "xnor_layer": "envs.evaluation.search.convolutions:XNOR_LAYER",
+    "xnor_one_bit": "envs.evaluation.search.convolutions:XNOR_ONE_BIT",
+    "rbnn": "envs.evaluation.search.convolutions:RBNN",
+}
 
 
 class Operation(Protocol):
