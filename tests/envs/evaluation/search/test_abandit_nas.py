@@ -82,7 +82,7 @@ def test_gabor_kernels_by_hand():
             across = -x * math.sin(theta) + y * math.cos(theta)
             wanted = math.exp(-0.5 * (along**2 / sigma**2 + across**2 / (sigma / gamma) ** 2))
             wanted *= math.cos(2 * math.pi * along / wavelength + 0.1)
-            assert float(filter_.kernels()[0, row, column]) == pytest.approx(wanted, abs=1e-5)
+            assert float(filter_.kernels()[0, row, column].detach()) == pytest.approx(wanted, abs=1e-5)
     pictures = torch.randn(2, 2, 5, 6)
     same = filter_.kernels().unsqueeze(1).expand(-1, 2, -1, -1)
     assert torch.allclose(filter_(pictures), nn.functional.conv2d(pictures, same, padding=1), atol=1e-5)
