@@ -22,10 +22,12 @@ EVALUATIONS: dict[str, str] = {
     "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",
     "quantization/rbnn": "envs.evaluation.quantization.rbnn:RBNN",
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
+    "search/abandit_nas": "envs.evaluation.search.abandit_nas:ABanditNAS",
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
     "search/atomnas": "envs.evaluation.search.atomnas:AtomNAS",
     "search/autonl": "envs.evaluation.search.autonl:AutoNL",
     "search/autospace": "envs.evaluation.search.autospace:AutoSpace",
+    "search/bnas": "envs.evaluation.search.bnas:BNAS",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

@@ -45,6 +45,10 @@ class XnorLayer(nn.Module):
         self.weight, self.input_rule, self.shared = nn.Parameter(weight), input_rule, scale == "layer"
         self.weight_bits, self.input_bits = 1, FLOAT_BITS if input_rule is None else input_rule.bits
 
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the weights anew, normal with He's deviation."""
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu", generator=generator)
+
     def scale(self) -> Tensor:
         """Return the mean absolute weight, (O,), or () where the layer has one; without gradients."""
         size = self.weight.detach().abs()
@@ -110,6 +114,21 @@ def binary_convolution(
     rotated = RotatedLayer(layer, SignInput(centred=True) if input_bits == 1 else StandardizedInput())
     rotated.draw_rotation(generator)
     return rotated
+
+
+def reconstruction_error(module: nn.Module) -> Tensor:
+    """Return the sum over filters of layers that learn 1-bit weights of mean((H - scale sign(H))^2), differentiable.
+
+    CP-NAS (arXiv:2005.00057, the kernel part of its loss); BNAS's binarizations have one of the same kind.
+    """
+    errors = []
+    for part in module.modules():
+        if isinstance(part, XnorLayer | RotatedLayer):
+            weight = part.weight.flatten(1) if isinstance(part, XnorLayer) else part.adjusted()
+            scale = part.scale() if isinstance(part, XnorLayer) else part.scale
+            errors.append((weight - signs(weight.detach()) * scale.view(-1, 1)).square().mean(1).sum())
+    device = next(module.parameters()).device
+    return torch.stack(errors).sum() if errors else torch.zeros((), device=device)
 
 
 def pack_binary_layers(module: nn.Module) -> nn.Module:

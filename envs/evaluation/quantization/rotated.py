@@ -121,6 +121,15 @@ class RotatedLayer(nn.Module):
             for name, size in zip(("rotation_1", "rotation_2"), factors(count), strict=True):
                 self.register_buffer(name, torch.eye(size, device=weight.device))
 
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw weights, normal with He's deviation, and rotations anew; scales and beta are as at first."""
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu", generator=generator)
+        self.scale.copy_(self.weight.abs().flatten(1).mean(1))
+        if self.rotated:
+            self.mixing.fill_(math.pi / 2.0)
+        self.draw_rotation(generator)
+
     def draw_rotation(self, generator: torch.Generator) -> None:
         """Draw R1 and R2 uniformly."""
         for rotation in (self.rotation_1, self.rotation_2) if self.rotated else ():

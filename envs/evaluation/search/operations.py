@@ -61,7 +61,13 @@ class Convolution:
 
 FLOAT = Convolution()
 
-CONVOLUTIONS: dict[str, Convolution | str] = {"float": FLOAT}
+CONVOLUTIONS: dict[str, Convolution | str] = {
+    "float": FLOAT,
+    "xnor": "envs.evaluation.search.convolutions:XNOR",
+    "xnor_layer": "envs.evaluation.search.convolutions:XNOR_LAYER",
+    "xnor_one_bit": "envs.evaluation.search.convolutions:XNOR_ONE_BIT",
+    "rbnn": "envs.evaluation.search.convolutions:RBNN",
+}
 
 
 class Operation(Protocol):
@@ -256,6 +262,10 @@ def _separable(kernel: int) -> Stages:
     return Stages(twice)
 
 
+def _separable_full(kernel: int) -> Stages:
+    return Stages(((Layer(kernel, depthwise=True, strided=True),), (Layer(kernel),)))  # ABanditNAS, the authors' code
+
+
 def _dilated(kernel: int) -> Stages:
     return Stages(((Layer(kernel, dilation=2, depthwise=True, strided=True), Layer(1)),))
 
@@ -266,9 +276,12 @@ OPERATIONS: dict[str, Operation | str] = {
     "max_pool_3x3": Pool(largest=True),
     "avg_pool_3x3": Pool(largest=False),
     **{f"sep_conv_{kernel}x{kernel}": _separable(kernel) for kernel in (3, 5, 7)},
+    **{f"sep_full_conv_{kernel}x{kernel}": _separable_full(kernel) for kernel in (3, 5)},
     **{f"dil_conv_{kernel}x{kernel}": _dilated(kernel) for kernel in (3, 5, 7)},
     **{f"conv_{kernel}x{kernel}": Stages(((Layer(kernel, strided=True),),)) for kernel in (1, 3, 5)},
     **{f"full_dil_conv_{kernel}x{kernel}": Stages(((Layer(kernel, 2, strided=True),),)) for kernel in (3, 5, 7)},
+    "gabor_3x3": "envs.evaluation.search.defences:GABOR",
+    "denoise": "envs.evaluation.search.defences:DENOISE",
 }
 
 

@@ -8,7 +8,7 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,8 +75,22 @@ class SharedWeights:
         begin_momentum(self.optimizer)
         self.source, self.step = task.source("train"), 0
 
-    def train(self, paths: Sequence[Architecture], steps: int) -> float:
-        """Learn `steps` minibatches, each along paths drawn from some; return their mean loss."""
+    def train(
+        self,
+        paths: Sequence[Architecture],
+        steps: int,
+        *,
+        through: nn.Module | None = None,
+        before: Callable[[], object] = lambda: None,
+    ) -> float:
+        """Learn `steps` minibatches, each along paths drawn from some; return their mean loss.
+
+        Args:
+            paths: architectures.
+            steps: minibatches.
+            through: another way through the supernet in place of paths, such as a mixture of them.
+            before: called before each minibatch, such as for the architecture's turn.
+        """
         device, config = next(self.supernet.parameters()).device, self.config
         weights = list(self.supernet.parameters())
         losses = torch.zeros((), device=device)
@@ -87,10 +101,15 @@ class SharedWeights:
                 torch.manual_seed(counted_seed(derive_seed(self.seed, "layers"), self.step))
                 index = minibatch(derive_seed(self.seed, "minibatches"), self.step, len(self.source), config.batch_size)
                 batch = {name: value.to(device) for name, value in self.source.examples(index).items()}
-                drawn = minibatch(derive_seed(self.seed, "paths"), self.step, len(paths), config.paths, "random")
+                before()
                 self.optimizer.zero_grad(set_to_none=True)
-                for number in drawn.tolist():
-                    loss = self.task.loss(_Along(self.supernet, paths[number]), batch).mean() / config.paths
+                ways: list[nn.Module] = [] if through is None else [through]
+                if not ways:
+                    seed = derive_seed(self.seed, "paths")
+                    drawn = minibatch(seed, self.step, len(paths), config.paths, "random").tolist()
+                    ways = [_Along(self.supernet, paths[number]) for number in drawn]
+                for way in ways:
+                    loss = self.task.loss(way, batch).mean() / len(ways)
                     loss.backward()
                     losses += loss.detach()
                 if config.clip_norm:

@@ -117,11 +117,14 @@ def stages(
 def draw_weights(module: nn.Module, seed: int, gain: float = 1.0) -> None:
     """Draw the weights of all convolutions and linear layers anew: normal, `gain` times He's deviation; biases 0.
 
-    The draws are a stream of their own, so equal seeds give equal bits, whatever torch's own generator has done.
+    The draws are a stream of their own, so equal seeds give equal bits, whatever torch's own generator has done. A
+    layer with a method `draw(generator)` draws its own numbers by it.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if callable(draw := getattr(layer, "draw", None)):
+            draw(generator)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and hasattr(layer, "weight"):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             layer.weight.mul_(gain)
             if layer.bias is not None:
