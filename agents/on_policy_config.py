@@ -24,6 +24,8 @@ class OnPolicyConfig:
         learning_rate: of Adam.
         normalize_observations: standardize observations by running statistics, renewed between rollouts.
         normalizer: how.
+        mirrored: learn from each rollout and its mirror image, whose actions have the policy's own probabilities there,
+            for tasks whose left and right may change places (env=LearningToRun).
         scale_rewards: divide rewards by the running deviation of their discounted returns.
         hidden_sizes: width of each hidden layer of policy and value network.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
@@ -42,6 +44,7 @@ class OnPolicyConfig:
     learning_rate: float = 3e-4
     normalize_observations: bool = True
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+    mirrored: bool = False
     scale_rewards: bool = True
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"

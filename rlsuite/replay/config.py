@@ -107,6 +107,8 @@ class ReplayConfig:
         priority_age_floor: see priority_age_decay.
         device: "auto" (the agent's device if 2.5 times the bytes are free there, else cpu), "cpu" or "cuda".
         timelimit_as_done: count time-limit ends as terminations, as some old codes do; biased.
+        mirrored: half of each minibatch are the mirror images of its other half, for tasks whose left and right may
+            change places (env=LearningToRun).
         hindsight: relabelling of goals, for tasks that have some.
     """
 
@@ -120,6 +122,7 @@ class ReplayConfig:
     priority_age_floor: float = 0.1
     device: str = "auto"
     timelimit_as_done: bool = False
+    mirrored: bool = False
     hindsight: HindsightConfig = field(default_factory=HindsightConfig)
 
     def __post_init__(self) -> None:
@@ -144,8 +147,13 @@ class ReplayConfig:
             floor == 0.1 or decay < 1.0,
             f"replay.priority_age_floor={floor}: priorities do not fade; use replay.priority_age_decay below 1",
         )
+        require(
+            not (self.mirrored and self.prioritized),
+            "replay.mirrored=true: a transition and its image would have one priority; use replay.prioritized=false",
+        )
         if self.hindsight.strategy == "none":
             return
+        require(not self.mirrored, "replay.mirrored=true: goals have no mirror image here; use false with hindsight")
         require(self.n_step == 1, f"replay.n_step={self.n_step}: relabelled goals change every reward; use 1")
         require(
             not self.prioritized,

@@ -13,9 +13,11 @@ from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition, choose_device, forecast_bytes
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.hindsight import Hindsight
+from rlsuite.replay.mirrored import MirrorImages
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
 from rlsuite.running.seeding import restore_generator
+from rlsuite.symmetry import Mirror
 
 
 class Replay:
@@ -30,10 +32,11 @@ class Replay:
         agent_device: where batches are wanted.
         goals: of a task with goals; needed for hindsight.
         constant_columns: of the observation's columns, how many, the last, stay the same within an episode.
+        mirror: of a task with a left-right symmetry; needed for mirrored minibatches.
 
     Raises:
-        UserError: if the ring does not fit in memory, before anything is allocated, or hindsight is asked for and the
-            task has no goals.
+        UserError: if the ring does not fit in memory, before anything is allocated, or hindsight or mirror images are
+            asked for and the task has no goals or no symmetry.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Replay:
         agent_device: torch.device | str = "cpu",
         goals: GoalSpec | None = None,
         constant_columns: int = 0,
+        mirror: Mirror | None = None,
     ) -> None:
         self.config, self.discount = config, discount
         self.agent_device = torch.device(agent_device)
@@ -80,6 +84,14 @@ class Replay:
                     "or a task with goals such as env=FetchPush"
                 )
             self.hindsight = Hindsight(self.buffer, config.hindsight, goals)
+        self.images: MirrorImages | None = None
+        if config.mirrored:
+            if mirror is None:
+                raise UserError(
+                    "replay.mirrored=true: the environment has no left-right symmetry; use false, or a task that says "
+                    "what its mirror image is, such as env=LearningToRun"
+                )
+            self.images = MirrorImages(mirror, device)
         self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def __len__(self) -> int:
@@ -98,12 +110,18 @@ class Replay:
         """Raise UserError if minibatches of `size` cannot be drawn."""
         if self.hindsight is not None:
             self.hindsight.sample_size(size)
+        if self.images is not None and size % 2:
+            raise UserError(f"replay.mirrored=true: {size} transitions have no halves; use an even agent.batch_size")
 
     def sample(self, size: int) -> Batch:
-        """Draw B = size transitions with replacement, relabel goals, and gather them onto the agent's device."""
+        """Draw B = size transitions with replacement, relabelled or half of them mirrored, onto the agent's device."""
         if self.hindsight is not None:
             index = self.hindsight.draw(self.hindsight.sample_size(size), self.generator)
             return self._to_agent(self.hindsight.choose(self._relabelled(index), self.generator))
+        if self.images is not None:
+            drawn = self._uniform(size // 2)
+            stored = self._stored(drawn, torch.ones(len(drawn), device=self.buffer.device))
+            return self._to_agent(self.images.doubled(stored))
         if self.priorities is not None:
             index, weight = self.priorities.sample(size, self.generator, self.config.importance_exponent)
         else:
