@@ -142,6 +142,12 @@ class ActorCriticConfig:
                     f"agent.{name}={value}: deterministic actors have no temperature; use "
                     "agent.actor.distribution=squashed_gaussian",
                 )
+        require(
+            self.exploration.parameter_noise == 0.0
+            or (self.actor.distribution == "deterministic" and self.actor.block == "plain"),
+            f"agent.exploration.parameter_noise={self.exploration.parameter_noise}: it is for actors without noise of "
+            "their own whose weights have no fixed norm; use agent.actor.distribution=deterministic and block=plain",
+        )
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")
@@ -238,6 +244,11 @@ def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
     require(
         facts.picture_shape is None or agent.embedding.size == 0,
         f"agent.embedding.size={agent.embedding.size}: embeddings are of vectors; use 0 with pictures",
+    )
+    require(
+        agent.exploration.parameter_noise == 0.0 or facts.picture_shape is None,
+        f"agent.exploration.parameter_noise={agent.exploration.parameter_noise}: it remembers states, which pictures "
+        "are too large for; use 0",
     )
     require(
         agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",
