@@ -85,10 +85,10 @@ class ActorCritic(Agent):
         self.critics_step: list[Tensor] = [*self.critic_parameters, *self.eye.parameters()]  # moved by their loss
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
-        decay = config.critic_weight_decay
+        decay, betas = config.critic_weight_decay, (0.9, config.second_moment_decay)
         self.optimizers = {
-            "actor": adam(self.actor_parameters, config.actor_learning_rate),
-            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay),
+            "actor": adam(self.actor_parameters, config.actor_learning_rate, betas=betas),
+            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay, betas=betas),
         }
         if isinstance(self.embedding, Embedding):
             self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
@@ -222,7 +222,7 @@ class ActorCritic(Agent):
 
     def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.
-        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters))
+        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters), self.config.gradient_norm)
 
     # -- the critics' target ------------------------------------------------------------------------------
 
