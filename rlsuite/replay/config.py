@@ -109,6 +109,8 @@ class ReplayConfig:
         timelimit_as_done: count time-limit ends as terminations, as some old codes do; biased.
         mirrored: half of each minibatch are the mirror images of its other half, for tasks whose left and right may
             change places (env=LearningToRun).
+        bootstrap_probability: of a transition to be one that an actor-critic pair learns from, drawn for each pair
+            apart (agent.num_pairs); 1: all pairs learn from all.
         hindsight: relabelling of goals, for tasks that have some.
     """
 
@@ -123,6 +125,7 @@ class ReplayConfig:
     device: str = "auto"
     timelimit_as_done: bool = False
     mirrored: bool = False
+    bootstrap_probability: float = 1.0
     hindsight: HindsightConfig = field(default_factory=HindsightConfig)
 
     def __post_init__(self) -> None:
@@ -150,6 +153,13 @@ class ReplayConfig:
         require(
             not (self.mirrored and self.prioritized),
             "replay.mirrored=true: a transition and its image would have one priority; use replay.prioritized=false",
+        )
+        chance = self.bootstrap_probability
+        require(0.0 < chance <= 1.0, f"replay.bootstrap_probability={chance}: use a value in (0, 1]")
+        require(
+            chance == 1.0 or not (self.prioritized or self.hindsight.strategy != "none"),
+            f"replay.bootstrap_probability={chance}: it is for uniform sampling; use replay.prioritized=false and "
+            "replay.hindsight.strategy=none",
         )
         if self.hindsight.strategy == "none":
             return

@@ -13,6 +13,7 @@ from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition, choose_device, forecast_bytes
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.hindsight import Hindsight
+from rlsuite.replay.masks import is_own, members_of
 from rlsuite.replay.mirrored import MirrorImages
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
@@ -33,6 +34,7 @@ class Replay:
         goals: of a task with goals; needed for hindsight.
         constant_columns: of the observation's columns, how many, the last, stay the same within an episode.
         mirror: of a task with a left-right symmetry; needed for mirrored minibatches.
+        num_members: how many members' minibatches, one after the other, a sample is; needed for bootstrap masks.
 
     Raises:
         UserError: if the ring does not fit in memory, before anything is allocated, or hindsight or mirror images are
@@ -51,8 +53,9 @@ class Replay:
         goals: GoalSpec | None = None,
         constant_columns: int = 0,
         mirror: Mirror | None = None,
+        num_members: int = 1,
     ) -> None:
-        self.config, self.discount = config, discount
+        self.config, self.discount, self.num_members = config, discount, num_members
         self.agent_device = torch.device(agent_device)
         needed = forecast_bytes(
             config.capacity,
@@ -174,22 +177,36 @@ class Replay:
             self.priorities.update(index.to(self.buffer.device), td_error.to(self.buffer.device))
 
     def _uniform(self, size: int) -> Tensor:
+        index = self._any_place(size)
+        if not self.buffer.has_invalid and self.config.bootstrap_probability == 1.0:
+            return index
+        # Failed transitions are rare and must never be learned from, nor those of others: draw again where one was hit.
+        bad = self._unwanted(index)
+        for _ in range(1000):
+            if not bool(bad.any()):
+                return index
+            index = torch.where(bad, self._any_place(size), index)
+            bad = self._unwanted(index)
+        if bool(self.buffer.invalid.view(-1)[index].any()):
+            raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
+        raise UserError(
+            f"replay.bootstrap_probability={self.config.bootstrap_probability}: of {len(self)} transitions a pair "
+            "has none of its own; use a larger one, or more learning_starts="
+        )
+
+    def _any_place(self, size: int) -> Tensor:
+        """Draw flat places (size,) of stored transitions, all alike."""
         buffer = self.buffer
         draw = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
-        index = buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
-        if buffer.has_invalid:
-            # Failed transitions are rare and must never be learned from: draw again where one was hit.
-            bad = buffer.invalid.view(-1)[index]
-            for _ in range(1000):
-                if not bool(bad.any()):
-                    break
-                again = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
-                redrawn = buffer.flat_index(again // buffer.num_envs, again % buffer.num_envs)
-                index = torch.where(bad, redrawn, index)
-                bad = buffer.invalid.view(-1)[index]
-            else:
-                raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
-        return index
+        return buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
+
+    def _unwanted(self, index: Tensor) -> Tensor:
+        """Return which places (B,) hold what must not be learned from, bool: failures, and what is another member's."""
+        bad = self.buffer.invalid.view(-1)[index]
+        chance = self.config.bootstrap_probability
+        if chance == 1.0:
+            return bad
+        return bad | ~is_own(index, members_of(len(index), self.num_members, index.device), chance)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a bit-exact resume needs."""

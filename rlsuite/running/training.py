@@ -97,6 +97,7 @@ class Trainer:
             goals=env.goals,
             constant_columns=env.constant_columns,
             mirror=env.mirror if config.replay.mirrored else None,
+            num_members=self.agent.sample_size // config.agent.batch_size,
         )
         replay.check_size(self.agent.sample_size)
         return replay

@@ -39,7 +39,7 @@ def trained(config, folder, stop_at=None, checkpoint=None):
 
 
 def test_there_are_all_of_them():
-    teams = {"ace", "reason8", "sj_ppo", "nnaisense", "imcl", "deepsense", "lance", "melnik"}
+    teams = {"ace", "reason8", "sj_ppo", "nnaisense", "imcl", "deepsense", "lance", "melnik", "thu_jgeek"}
     assert teams <= {name.removeprefix("l2r_") for name in PRESETS}
 
 
