@@ -46,13 +46,13 @@ class ReadConfig:
 
     Attributes:
         output: folder in which each picture has a folder of its own.
-        way: whose word counts: redraw (the redrawn glyph), params (the stroke numbers), both (picture and glyph).
+        way: whose word counts: params (the stroke numbers), redraw (the redrawn glyph), both (picture and glyph).
         weights: a reader's file; default the suite's own.
         num_threads: of torch; 0 takes all cores.
     """
 
     output: str = "read"
-    way: str = "redraw"
+    way: str = "params"  # by which the suite's own weights read best (agents/stroke_recognizer/shipped/README.md)
     weights: str = ""
     num_threads: int = 0
 

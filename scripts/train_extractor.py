@@ -1,8 +1,8 @@
 """Teach a reader of characters: ``python scripts/train_extractor.py output=reader.safetensors``.
 
 An extractor learns to redraw noisy glyphs in a few strokes, and three recognizers to read what it redraws
-(docs/characters.md). The weights that come with the suite were made so, with steps=4000 redrawn=12000
-recognizer_steps=1500, from fonts and scikit-learn's digits. The paper's own network at its own size: size=64
+(docs/characters.md). The weights that come with the suite were made so, from fonts and scikit-learn's digits
+(agents/stroke_recognizer/shipped/README.md has the command). The paper's own network at its own size: size=64
 network=vgg16 learning_rate=3e-4 steps=100000. The last line printed is JSON: path, bytes, seconds, accuracy on test
 glyphs by noise and way of reading.
 

@@ -64,8 +64,9 @@ def glyph_pool(
     """Return a pool of clean glyphs, always the same for equal arguments.
 
     Args:
-        data: "fonts", "digits" (scikit-learn's), "mnist" (where RLSUITE_DATA says), "shipped" (fonts and digits), or a
-            folder or zip file of pictures, dark on light, each class in a folder of its own, as Omniglot has them.
+        data: "fonts", "digits" (scikit-learn's), "mnist" (where RLSUITE_DATA says), "shipped" (fonts, and digits as
+            they are and in up to two random variants), or a folder or zip file of pictures, dark on light, each class
+            in a folder of its own, as Omniglot has them.
         size: W.
         split: "train" or "test": other fonts, and of data sets their own split; of a folder one alphabet in five (the
             folders above those of classes; where there is one alone, every tenth picture).
@@ -91,8 +92,11 @@ def glyph_pool(
     if data == "shipped":
         require(characters == "digits", f"env.characters={characters}: env.data=shipped has digits")
         one, other = _from_fonts(size, split, string.digits, variants, seed), _from_digits(size, split)
-        parts = zip(one[:2], other[:2], strict=True)
-        picture, label = (torch.cat([left, right]) for left, right in parts)
+        moved = [
+            _moved(other.picture, derive_seed(seed, f"digits {split} {copy}")) for copy in range(min(2, variants - 1))
+        ]
+        picture = torch.cat([one.picture, other.picture, *moved])
+        label = torch.cat([one.label, *[other.label] * (1 + len(moved))])
         return Glyphs(picture, label, tuple(string.digits))
     return _from_folder(Path(data), size, split)
 
@@ -150,6 +154,13 @@ def _drawn(path: Path, char: str, side: int) -> np.ndarray:
         mask.resize((shape[0], shape[1]), Image.Resampling.BOX), ((side - shape[0]) // 2, (side - shape[1]) // 2)
     )
     return np.asarray(canvas)
+
+
+def _moved(picture: Tensor, seed: int) -> Tensor:
+    """Return glyphs (M, 1, W, W) uint8 moved, turned and stretched at random."""
+    ink = 1.0 - picture.float() / 255.0
+    maps = random_affine(drawer_at(seed, torch.arange(len(ink))), len(ink))
+    return (255.0 * (1.0 - resampled(ink, maps))).round().to(torch.uint8)
 
 
 def _from_digits(size: int, split: str) -> Glyphs:

@@ -109,6 +109,7 @@ def joint_torques(
     return torque, (slope[:, AT_ANKLE] * path.by_ankle * path.by_ankle).sum(1)
 
 
+@torch.inference_mode()
 def advance(
     simulation: Simulation, substeps: int, *, analytic: bool, psoas_bug: bool, moving: Tensor | None
 ) -> dict[int, str]:

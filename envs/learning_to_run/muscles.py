@@ -82,21 +82,20 @@ class Muscles:
     def _mujoco(self, length: Tensor, speed: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
         excess = length - 1.0
         # Distance from the optimum in half widths: 1 - z^2 / 2, and from one half width on (2 - z)^2 / 2, to zero.
-        away = torch.maximum(excess * (-1.0 / _SHORT), excess * (1.0 / _LONG)).clamp_(max=2.0)
+        stretch = excess * (1.0 / _LONG)
+        away = torch.maximum(excess * (-1.0 / _SHORT), stretch).clamp_(max=2.0)
         beyond = (away - 1.0).clamp_(min=0.0)
-        active = 1.0 - 0.5 * (away * away) + beyond * beyond
-        rate = (speed * (1.0 / _FASTEST)).clamp_(-1.0, _ECCENTRIC - 1.0)
-        shortens = rate <= 0.0
-        moving = rate + 1.0
-        left = (_ECCENTRIC - 1.0) - rate
-        steep = left * (1.0 / (_ECCENTRIC - 1.0))
-        by_speed = torch.where(shortens, moving * moving, _ECCENTRIC - left * steep)
-        slope = torch.where(shortens, moving, steep) * (2.0 / _FASTEST)
-        stretch = (excess * (1.0 / _LONG)).clamp_(min=0.0)
+        active = activation * (1.0 - 0.5 * (away * away) + beyond * beyond)
+        # Shortening at v in [-1, 0]: (1 + v)^2; lengthening at v in [0, 0.4]: 1 + 2 v - v^2 / 0.4.
+        rate = speed * (1.0 / _FASTEST)
+        lengthening = rate.clamp(0.0, _ECCENTRIC - 1.0)
+        shortening = (rate + 1.0).clamp_(0.0, 1.0)
+        half_slope = shortening - lengthening * (1.0 / (_ECCENTRIC - 1.0))
+        by_speed = shortening * shortening + lengthening * (half_slope + 1.0)
+        stretch.clamp_(min=0.0)
         linear = (stretch - 1.0).clamp_(min=0.0)
         passive = 0.5 * (stretch * stretch - linear * linear)
-        active = activation * active
-        return active * by_speed + passive, active * slope
+        return active * by_speed + passive, active * half_slope * (2.0 / _FASTEST)
 
     def _source(self, along: Tensor, rate: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
         # The muscle leans on the tendon: its height stays, its length and the angle's cosine follow.

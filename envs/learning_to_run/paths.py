@@ -106,16 +106,18 @@ class MusclePaths:
         vector, vector_rate, rest, rest_rate = value[:, 1], rate[:, 1], value[:, 2], rate[:, 2]
         x, y = vector[:, 0:3] + arm_x, vector[:, 3:6] + arm_y
         length = (x * x + y * y + rest[:, 5:8]).sqrt()
-        per_length = 1.0 / length
+        per_length = length.reciprocal()
         by_knee = (x * vector_rate[:, 0:3] + y * vector_rate[:, 3:6]) * per_length
         by_other = (y * arm_x - x * arm_y) * per_length * self._sign
-        # A flexed rectus femoris bends around the femur: two segments, of one angle each.
-        knee = joints[:, 1]
-        flexed = (knee >= self._flexed[0]) & (knee <= self._flexed[1])
+        # A flexed rectus femoris bends around the femur: two segments, of one angle each. Most often nobody's does.
+        knee, (low, high) = joints[:, 1], self._flexed
+        flexed = knee <= high
         hip, hip_rate = value[:, 0], rate[:, 0]
-        length[:, 1] = torch.where(flexed, hip[:, 2] + rest[:, 2], length[:, 1])
-        by_knee[:, 1] = torch.where(flexed, rest_rate[:, 2], by_knee[:, 1])
-        by_other[:, 1] = torch.where(flexed, hip_rate[:, 2], by_other[:, 1])
+        if flexed.any():
+            flexed &= knee >= low
+            length[:, 1] = torch.where(flexed, hip[:, 2] + rest[:, 2], length[:, 1])
+            by_knee[:, 1] = torch.where(flexed, rest_rate[:, 2], by_knee[:, 1])
+            by_other[:, 1] = torch.where(flexed, hip_rate[:, 2], by_other[:, 1])
         length[:, 0::2] += vector[:, 6:8]
         ankle, ankle_rate = value[:, 3], rate[:, 3]
         return PathState(

@@ -83,7 +83,7 @@ class PiecewiseCubics:
         legs, slots, count = angle.shape
         angle = angle.clamp(-_LARGEST, _LARGEST)
         cell = torch.bucketize(angle.detach() + self._shift, self._breaks, right=True).flatten()
-        offset = (angle - self._origins[cell].view(angle.shape)).unsqueeze(2)
+        offset = (angle - self._origins.index_select(0, cell).view(angle.shape)).unsqueeze(2)
         chosen = self._cells.index_select(0, cell).view(legs, slots, count, 4, self._functions)
         constant, slope, square, cube = chosen.permute(3, 0, 1, 4, 2).contiguous().unbind()
         cubed = cube * offset

@@ -236,7 +236,7 @@ class LearningToRun(Task):
         simulation.field("strength")[env_ids] = (
             obstacles.draw_strength(random, env_ids) if self.difficulty == 2 else strength
         )
-        self._size_balls(simulation, env_ids)
+        self._set_model(simulation, env_ids)
         super().begin(simulation, random, env_ids)
 
     def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,9 +247,11 @@ class LearningToRun(Task):
 
     def restore(self, simulation: Simulation) -> None:
         """Give the balls the radii that are remembered."""
-        self._size_balls(simulation, torch.arange(simulation.num_envs))
+        self._set_model(simulation, torch.arange(simulation.num_envs))
 
-    def _size_balls(self, simulation: Simulation, env_ids: Tensor) -> None:
+    def _set_model(self, simulation: Simulation, env_ids: Tensor) -> None:
+        """Write the model fields that an episode begins with, whatever was in them."""
+        simulation.model_field("dof_damping")[env_ids] = 0.0
         facts = dynamics.runner_facts(simulation)
         # From the same tibiae always, so that the engine's constants are the same whenever they are computed.
         dynamics.hang_tibiae(simulation, facts.start_tibia.expand(2, 2, len(env_ids)), env_ids)
@@ -291,6 +293,7 @@ class LearningToRun(Task):
             everyone = torch.arange(len(action))
             simulation.field("stale").copy_(random.uniform(everyone, self.action_repeat) < _STALE)
 
+    @torch.inference_mode()
     def physics(self, simulation: Simulation) -> dict[int, str]:
         """Hold the action for its 10 ms steps; a runner that falls stays where it fell."""
         fallen, paid = simulation.field("fallen").zero_(), simulation.field("paid").zero_()

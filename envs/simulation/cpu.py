@@ -38,7 +38,8 @@ def available_threads() -> int:
 
 def _share(array: np.ndarray) -> Tensor:
     """Return a tensor over an array's memory, also where numpy marks the array read-only."""
-    with warnings.catch_warnings():
+    # A view that is first asked for in inference mode must be writable outside of it.
+    with warnings.catch_warnings(), torch.inference_mode(False):
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 

@@ -2,7 +2,7 @@
 
 The suite's shipped network learns on from its weights, with the paper's loss and without its teacher ("undistilled"),
 on the same minibatches of moving pictures; three seeds. Both are tested on pictures that no training has seen, moved in
-ways none has seen, beside the average of both frames (weighted by time), the nearer one, and OpenCV's optical flow.
+ways none has seen, beside the average of both frames, one of them, and OpenCV's optical flow; frames in the middle.
 Figures count where something moves: where the two frames differ by more than 0.05.
 
 Claim: RIFE is 2 dB or more above the average in every seed. Distillation's gain, the flow's end-point error against
@@ -162,7 +162,7 @@ def learn(
     fit(
         rife,
         lambda _, batch: rife.losses(batch),
-        MovingPictures(pool, SIZE, seed=derive_seed(seed, "examples")),
+        MovingPictures(pool, SIZE, seed=derive_seed(seed, "examples"), timed=False),
         FitConfig(
             steps=steps,
             batch_size=batch_size,
@@ -185,7 +185,7 @@ def learn(
 def network(fresh: bool, distillation: float, seed: int) -> RIFE:
     """Return the shipped network, its teacher new, ready to learn by the paper's loss; or a tiny new one."""
     (method,) = choose_perceivers(["interpolation/rife"]) if not fresh else (None,)
-    sizes = RIFENetConfig(widths=(8, 8, 8), context=2) if method is None else method.config.network
+    sizes = RIFENetConfig(widths=(8, 8, 8), context=2, timed=False) if method is None else method.config.network
     config = dataclasses.replace(RIFE.Config(), network=sizes, distillation=distillation, cut_below=NO_CUTS)
     rife = RIFE(config=config, seed=derive_seed(seed, "weights"))
     if method is not None:
@@ -196,7 +196,7 @@ def network(fresh: bool, distillation: float, seed: int) -> RIFE:
 def held_out(seed: int, examples: int, pictures: int) -> dict[str, Tensor]:
     """Return tested examples, frames in [0, 1]: pictures that are in no training, in motion of this seed."""
     pool = picture_pool("skimage", TEXTURE, max(2, pictures // 4), LEAST_CROP, "test")
-    found = MovingPictures(pool, SIZE, seed=derive_seed(seed, "tested")).examples(torch.arange(examples))
+    found = MovingPictures(pool, SIZE, seed=derive_seed(seed, "tested"), timed=False).examples(torch.arange(examples))
     return {name: value.float() / (255.0 if value.dtype == torch.uint8 else 1.0) for name, value in found.items()}
 
 

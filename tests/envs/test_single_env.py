@@ -30,8 +30,7 @@ def test_registered_limits_and_options():
         limit = 100 if "Manipulate" in name else 50  # of the tasks with goals
         if name.startswith("FixedHorizon"):
             limit = 1000 if name.endswith("Long") else 200
-        if name == "Point3D":
-            limit = 30
+        limit = {"Point3D": 30, "LearningToRun": 1000}.get(name, limit)
         if getattr(catalogue.task_class(name), "ends_itself", False):
             limit = None
         if f"{name}-v5" in gymnasium.registry:

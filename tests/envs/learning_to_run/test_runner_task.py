@@ -207,6 +207,8 @@ def test_failure_record_replays_with_what_was_remembered(tmp_path):
     env.step(torch.ones(2, 18))
     env.simulation.field("activation")[1, 3] = 1e9
     env.step(torch.ones(2, 18))
+    for _ in range(3):  # the next episode knows nothing of it
+        assert torch.isfinite(env.step(torch.ones(2, 18))[0]).all()
     (failure,) = env.failures
     save_failure(failure, tmp_path / "faults" / "one")
     loaded = load_failure(tmp_path / "faults" / "one")
@@ -232,6 +234,17 @@ def test_stale_places_are_those_of_the_step_before():
     assert 10 <= stale <= 30
     with pytest.raises(UserError, match="stale_bodies=false"):
         _ = env.mirror
+
+
+def test_pictures_show_each_runners_own_balls():
+    env = make(2, difficulty=1, render_mode="rgb_array", render_size=(64, 96))
+    lay(env, 0.8, 0.1, 0.1)
+    same = [env.render(index) for index in (0, 1)]
+    assert (same[0] == same[1]).all()
+    env.simulation.field("balls")[1, 2] = 0.3
+    env.task.restore(env.simulation)
+    assert (env.render(0) == same[0]).all()
+    assert (env.render(1) != same[1]).any()
 
 
 def test_binary_actions():

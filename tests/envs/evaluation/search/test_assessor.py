@@ -25,7 +25,7 @@ from rlsuite.fit import FitConfig
 from rlsuite.methods import Method
 from rlsuite.optim.choice import OptimizerConfig
 
-SMALL = AssessorConfig(width=4, code=8, hidden=16, steps=60, batch_size=40)
+SMALL = AssessorConfig(width=4, code=8, hidden=16, steps=20, batch_size=40)
 
 
 class Wide(Space):
@@ -126,7 +126,7 @@ def test_gradients_flow_through_similarities():
 
 def test_it_learns_and_tells_how_sure_it_is():
     tried, others, asked = sample(60, 1), sample(120, 2), sample(100, 3)
-    assessor = Assessor(SPACE, AssessorConfig(width=8, code=16, hidden=32, steps=150, batch_size=120), seed=0)
+    assessor = Assessor(SPACE, AssessorConfig(width=8, code=16, hidden=32, steps=80, batch_size=120), seed=0)
     assessor.fit(tried, np.array([value(one) for one in tried]), others)
     found = assessor.assess(asked)
     assert np.corrcoef(found.mean, [value(one) for one in asked])[0, 1] > 0.8
