@@ -1,9 +1,10 @@
 """Teach a fresh policy what trained ones do: ``python scripts/blend_policies.py run=A,B run_dir=C``.
 
-The student is made as the first run's agent was (ppo or trpo), but for what agent.<key>= and steps= say: larger
-networks with agent.hidden_sizes=[256,256]. It learns by regression on states of rollouts that teachers lead at first
-and the student at last (agents/blending.py), and is written as a run of its own that has taken no step yet:
-``python scripts/train_agent.py resume=C`` trains it further, ``python scripts/evaluate_agent.py C`` judges it.
+The student is made as the first run's agent was (ppo or trpo), but for what agent.<key>=, steps= and env.<option>= say:
+larger networks with agent.hidden_sizes=[256,256], a harder task with env.max_obstacles=10. It learns by regression on
+states of rollouts that teachers lead at first and the student at last (agents/blending.py), and is written as a run of
+its own that has taken no step yet: ``python scripts/train_agent.py resume=C`` trains it further, and
+``python scripts/evaluate_agent.py C`` judges it.
 
 The last line printed is JSON: how student and teachers differed in each round, seconds, the run directory. A blend that
 is killed leaves nothing and starts anew.
@@ -35,7 +36,7 @@ from rlsuite.records.checkpoint import resolve_checkpoint
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 
-OF_STUDENT = ("agent.", "steps=")
+OF_STUDENT = ("agent.", "env.", "steps=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,13 @@ def load_teachers(script: BlendPoliciesConfig, changes: Sequence[str]) -> tuple[
     loaded = [
         load_agent(resolve_checkpoint(Path(run)), device=script.device, imports=script.imports) for run in script.run
     ]
-    config = train_config(merge(to_plain(loaded[0][1]), list(changes)))
+    plain = to_plain(loaded[0][1])
+    options = plain_values([change for change in changes if change.startswith("env.")])
+    for key, value in options.items():  # a run that is resumed could not change them; the student's is a new one
+        name = key.removeprefix("env.")
+        require(name not in ("id", "adapter"), f"{key}={value}: the student's task is the teachers'; leave it out")
+        plain["env"]["options"][name] = value
+    config = train_config(merge(plain, [change for change in changes if not change.startswith("env.")]))
     config = dataclasses.replace(config, seed=script.seed, num_threads=script.num_threads)
     return [agent for agent, _ in loaded], config
 

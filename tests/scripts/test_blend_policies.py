@@ -32,11 +32,13 @@ def weights(folder):
 def test_the_student_is_a_run_that_trains_on(teacher, tmp_path, capsys):
     for name in ("a", "b"):
         arguments = [f"run={teacher},{teacher}", f"run_dir={tmp_path / name}", "agent.hidden_sizes=[48,48]"]
+        arguments += ["env.reset_noise_scale=0.02"]
         assert run(blend_policies, *arguments, *BLEND) == 0
     told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert len(told["differences"]) == 2
     assert told["run_dir"] == str(tmp_path / "b")
     assert read_config(tmp_path / "a")["agent"]["hidden_sizes"] == [48, 48]
+    assert read_config(tmp_path / "a")["env"]["options"]["reset_noise_scale"] == 0.02
     one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
     assert run(train_agent, f"resume={tmp_path / 'a'}") == 0
@@ -60,4 +62,6 @@ def test_refusals(teacher, tmp_path, capsys):
     assert "rounds=1" in refused(capsys, f"run={teacher}", f"run_dir={tmp_path / 'x'}", "rounds=1")
     unknown = refused(capsys, f"run={teacher}", f"run_dir={tmp_path / 'x'}", "agent.hiden_sizes=[4]")
     assert "hiden_sizes" in unknown
+    elsewhere = refused(capsys, f"run={teacher}", f"run_dir={tmp_path / 'x'}", "env.id=rlsuite/Hopper")
+    assert "the student's task is the teachers'" in elsewhere
     assert not (tmp_path / "x" / "config.yaml").exists()
