@@ -71,6 +71,11 @@ class ACEConfig(ActorCriticConfig):
             "agent.train_with_ensemble=true: the ensemble's choice has no entropy; use a deterministic actor",
         )
         require_choice("agent.collect_with", self.collect_with, ("members", "ensemble"))
+        require(
+            self.collect_with == "members" or self.exploration.parameter_noise == 0.0,
+            f"agent.exploration.parameter_noise={self.exploration.parameter_noise}: it changes one actor an episode; "
+            "use agent.collect_with=members",
+        )
         require_choice("agent.bootstrap_from", self.bootstrap_from, ("pair", "neighbours"))
         require(
             self.bootstrap_from == "pair" or self.critic.block not in BATCH_NORMALIZED,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig, check_run
-from agents.actor_critic_networks import Seen, Turn, make_eye, make_networks
+from agents.actor_critic_networks import Seen, Turn, make_eye, make_networks, make_parameter_noise
 from agents.spaces import check_vectors
 from rlsuite.agent import Agent
 from rlsuite.nn.action_range import ActionRange
@@ -77,21 +77,18 @@ class ActorCritic(Agent):
         self.to(device)
         noise = config.exploration
         self.exploration = GaussianExploration(facts.num_envs, action_size, noise, seed=seed + 1, device=device)
+        self.parameter_noise = make_parameter_noise(facts, self.observation_size, config, seed + 3, device)
         self.turn_period = math.lcm(config.num_pairs, facts.num_envs, len(noise.episode_multipliers))
         self.stream = RandomStream(seed + 2, device)
-        self._make_optimizers()
-
-    def _make_optimizers(self) -> None:
-        config = self.config
         self.actor_parameters: list[Tensor] = list(self.actors.parameters())
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
         self.critics_step: list[Tensor] = [*self.critic_parameters, *self.eye.parameters()]  # moved by their loss
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
-        decay = config.critic_weight_decay
+        decay, betas = config.critic_weight_decay, (0.9, config.second_moment_decay)
         self.optimizers = {
-            "actor": adam(self.actor_parameters, config.actor_learning_rate),
-            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay),
+            "actor": adam(self.actor_parameters, config.actor_learning_rate, betas=betas),
+            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay, betas=betas),
         }
         if isinstance(self.embedding, Embedding):
             self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
@@ -132,7 +129,9 @@ class ActorCritic(Agent):
         # equal length, a pair would meet the same ones for ever.
         episode = self.exploration.episode
         pair = (episode + episode // self.turn_period) % self.config.num_pairs
-        return self.action_range.to_environment(self.exploration(proposals[pair, row]))
+        noisy, std = self.exploration(proposals[pair, row]), self.exploration.std
+        noisy = self.parameter_noise(noisy, observation, self.see, self.actors, pair, std)
+        return self.action_range.to_environment(noisy)
 
     def greedy(self, observation: Tensor) -> Tensor:
         """Return the deterministic policy's actions (N, A): a pure function of the weights, which can be exported."""
@@ -157,11 +156,13 @@ class ActorCritic(Agent):
             cut = transition.truncated & ~transition.terminated & ~transition.failed
             self.return_scaler.update(transition.reward, ended, cut)
         self.exploration.advance(ended)
+        self.parameter_noise.advance(ended)
 
     def interrupt(self) -> None:
         """Begin new episodes everywhere: those of before could not be resumed."""
         self.return_scaler.interrupt()
         self.exploration.interrupt()
+        self.parameter_noise.interrupt()
 
     def observe_relabelled(self, observation: Tensor) -> None:
         """Learn the statistics of observations (n, D) whose goals are relabelled, where the config asks for these."""
@@ -221,7 +222,7 @@ class ActorCritic(Agent):
 
     def _step(self, name: str, parameters: list[Tensor], loss: Tensor) -> None:
         # Gradients for these parameters alone: the actor's pass computes none for the critic's weights.
-        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters))
+        take_step(self.optimizers[name], parameters, torch.autograd.grad(loss, parameters), self.config.gradient_norm)
 
     # -- the critics' target ------------------------------------------------------------------------------
 
@@ -367,8 +368,6 @@ class ActorCritic(Agent):
         self.actors.after_step()
         metrics = {"actor_loss": loss.detach() / self.config.num_pairs}
         return metrics if log_prob is None else metrics | self._update_temperature(log_prob.detach())
-
-    # -- the temperature ------------------------------------------------------------------------------------
 
     def _update_temperature(self, log_prob: Tensor) -> dict[str, Tensor]:
         """Step the temperature, where it is learned, towards its entropy; log_prob is (K, B)."""

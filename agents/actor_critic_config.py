@@ -41,10 +41,14 @@ class ActorCriticConfig:
         learning_rate_decay_start: the share of the training's steps (steps=) after which all rates fall.
         final_learning_rate_share: what is left of them at its end; 1 keeps them as they are. A run that is resumed with
             more steps= follows the schedule of the new length.
+        final_critic_learning_rate_share: the same of the critics' rate, where it is another; null for the same.
         learning_rate_schedule: how they fall: "linear" or "cosine".
         learning_rate_counts: "run" (all rates fall with the training's steps), or "updates": the actors' and the
             temperature's fall agent.policy_delay times as slowly, having done so many fewer updates (FlashSAC).
         critic_weight_decay: decoupled weight decay of the critics; 0 is plain Adam.
+        second_moment_decay: Adam's beta_2, of actors and critics.
+        gradient_norm: gradients of actors, critics and the rest, each of all pairs together, are scaled down to this
+            norm; 0 for not.
         clip_targets: keep the critics' targets within [-1 / (1 - discount), 0], where returns of rewards between -1
             and 0 lie (sparse rewards of tasks with goals).
         normalize_observations: standardize observations by running statistics.
@@ -84,9 +88,12 @@ class ActorCriticConfig:
     critic_learning_rate: float = 3e-4
     learning_rate_decay_start: float = 0.0
     final_learning_rate_share: float = 1.0
+    final_critic_learning_rate_share: float | None = None
     learning_rate_schedule: str = "linear"
     learning_rate_counts: str = "run"
     critic_weight_decay: float = 0.0
+    second_moment_decay: float = 0.999
+    gradient_norm: float = 0.0
     clip_targets: bool = False
     normalize_observations: bool = True
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
@@ -119,6 +126,7 @@ class ActorCriticConfig:
             "target_noise",
             "target_noise_clip",
             "critic_weight_decay",
+            "gradient_norm",
             "temperature_learning_rate",
             "pre_activation_penalty",
             "action_penalty",
@@ -142,9 +150,22 @@ class ActorCriticConfig:
                     f"agent.{name}={value}: deterministic actors have no temperature; use "
                     "agent.actor.distribution=squashed_gaussian",
                 )
+        require(
+            self.exploration.parameter_noise == 0.0
+            or (self.actor.distribution == "deterministic" and self.actor.block == "plain"),
+            f"agent.exploration.parameter_noise={self.exploration.parameter_noise}: it is for actors without noise of "
+            "their own whose weights have no fixed norm; use agent.actor.distribution=deterministic and block=plain",
+        )
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")
+        of_critics, beta = self.final_critic_learning_rate_share, self.second_moment_decay
+        require(
+            of_critics is None or (0.0 <= of_critics <= 1.0 and share < 1.0),
+            f"agent.final_critic_learning_rate_share={of_critics}: use a value in [0, 1], with "
+            "agent.final_learning_rate_share below 1, or null",
+        )
+        require(0.0 <= beta < 1.0, f"agent.second_moment_decay={beta}: use a value in [0, 1)")
         require(
             start == 0.0 or share < 1.0,
             f"agent.learning_rate_decay_start={start}: the rates stay; use agent.final_learning_rate_share below 1",
@@ -205,13 +226,13 @@ class ActorCriticConfig:
         """What the critics' targets are clipped to; None for nothing."""
         return (-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
 
-    def learning_rate_left(self, progress: float) -> float:
-        """Return the factor on all rates when this share of the training is done."""
+    def learning_rate_left(self, progress: float, final: float | None = None) -> float:
+        """Return the factor on rates when this share of the training is done, on those that fall to another share."""
         decayed = max(0.0, progress - self.learning_rate_decay_start) / (1.0 - self.learning_rate_decay_start)
         decayed = min(decayed, 1.0)
         if self.learning_rate_schedule == "cosine":
             decayed = 0.5 - 0.5 * math.cos(math.pi * decayed)
-        return 1.0 - (1.0 - self.final_learning_rate_share) * decayed
+        return 1.0 - (1.0 - (self.final_learning_rate_share if final is None else final)) * decayed
 
     def learning_rates(self, progress: float) -> dict[str, float]:
         """Return each optimizer's rate when this share of the training is done."""
@@ -219,7 +240,8 @@ class ActorCriticConfig:
         rare = left if self.learning_rate_counts == "run" else self.learning_rate_left(progress / self.policy_delay)
         return {
             "actor": self.actor_learning_rate * rare,
-            "critic": self.critic_learning_rate * left,
+            "critic": self.critic_learning_rate
+            * self.learning_rate_left(progress, self.final_critic_learning_rate_share),
             "embedding": self.embedding.learning_rate * left,
             "temperature": self.temperature_learning_rate * rare,
         }
@@ -238,6 +260,11 @@ def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
     require(
         facts.picture_shape is None or agent.embedding.size == 0,
         f"agent.embedding.size={agent.embedding.size}: embeddings are of vectors; use 0 with pictures",
+    )
+    require(
+        agent.exploration.parameter_noise == 0.0 or facts.picture_shape is None,
+        f"agent.exploration.parameter_noise={agent.exploration.parameter_noise}: it remembers states, which pictures "
+        "are too large for; use 0",
     )
     require(
         agent.normalizer.source == "steps" or config.replay.hindsight.strategy != "none",

@@ -15,6 +15,7 @@ from rlsuite.nn.actors import Actors
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.embedding import Embedding, NoEmbedding, make_embedding
 from rlsuite.nn.eye import Eye, NoEye
+from rlsuite.nn.parameter_noise import NoParameterNoise, ParameterNoise
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -79,3 +80,15 @@ def make_networks(
 def make_eye(facts: EnvironmentFacts, config: ActorCriticConfig, seed: int) -> Eye | NoEye:
     """Return what sees pictures, where observations are pictures."""
     return NoEye() if facts.picture_shape is None else Eye(facts.picture_shape, config.vision, seed)
+
+
+def make_parameter_noise(
+    facts: EnvironmentFacts, observation_size: int, config: ActorCriticConfig, seed: int, device: torch.device | str
+) -> ParameterNoise | NoParameterNoise:
+    """Return the actors with noise on their weights, one an environment, where some episodes are to have it."""
+    chance = config.exploration.parameter_noise
+    if chance == 0.0:
+        return NoParameterNoise()
+    sees, generator = observation_size + config.embedding.size, torch.Generator().manual_seed(seed)
+    actors = Actors(facts.num_envs, sees, facts.action_size, config.actor, generator=generator)
+    return ParameterNoise(actors, facts.num_envs, observation_size, chance, seed=seed, device=device)

@@ -19,7 +19,7 @@ from agents.on_policy_config import OnPolicyConfig
 from agents.spaces import check_vectors_or_choices
 from rlsuite.action_space import choice_counts
 from rlsuite.agent import Agent
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require
 from rlsuite.nn.action_heads import ActionLaw, Gaussian, choice_law, num_outputs
 from rlsuite.nn.action_range import ActionRange, PlainChoices
 from rlsuite.nn.ensemble import EnsembleMLP
@@ -28,6 +28,7 @@ from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.pictures import PictureNet
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.replay.buffer import Transition
+from rlsuite.replay.mirrored import MirrorImages
 from rlsuite.running.advantages import generalized_advantages
 from rlsuite.vector_env import EnvironmentFacts
 
@@ -79,6 +80,8 @@ class OnPolicyAgent(Agent):
         self.return_scaler = ReturnScaler(facts.num_envs, config.discount, math.inf)
         self.action_range = PlainChoices() if self.choices else ActionRange(facts.action_low, facts.action_high)
         self.to(device)
+        mirror = facts.mirror() if config.mirrored else None
+        self.images = None if mirror is None else MirrorImages(mirror, device)
         self.stream = RandomStream(seed + 1, device)
         spread = [] if self.log_std is None else [self.log_std]
         # The policy's, which come first, and the value's.
@@ -86,8 +89,13 @@ class OnPolicyAgent(Agent):
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
-        """Refuse spaces that are neither of vectors, nor of pictures seen, nor of choices."""
+        """Refuse spaces neither of vectors, nor of pictures seen, nor of choices, and mirror images where none are."""
         check_vectors_or_choices(config, facts)
+        require(
+            not config.agent.mirrored or facts.mirror() is not None,
+            f"agent.mirrored=true: env={config.env.name} has no left-right symmetry; use false, or a task that says "
+            "what its mirror image is, such as env=LearningToRun",
+        )
         super().check(config, facts)
 
     def _network(self, outputs: int, last_gain: float, generator: torch.Generator) -> EnsembleMLP | PictureNet:
@@ -172,7 +180,7 @@ class OnPolicyAgent(Agent):
         Raises:
             UserError: if every simulation failed at some time in it, so that there is nothing to learn from.
         """
-        prepared, usable = self._prepare(batch)
+        prepared, usable = self._prepare(batch if self.images is None else self.images.beside(batch))
         if len(usable) == 0:
             raise UserError("every simulation of the rollout failed; check the environment (see failures/)")
         return prepared, usable
@@ -215,6 +223,8 @@ class OnPolicyAgent(Agent):
     def learn_statistics(self, batch: Transition) -> None:
         """Let what was seen in a rollout that has been learned from count for the next."""
         if self.normalizes:
+            if self.images is not None:  # what is left and right must be standardized alike
+                batch = self.images.beside(batch)
             self.normalizer.update(batch.observation[..., : self.observation_size].flatten(0, 1))
 
 

@@ -22,8 +22,11 @@ class OnPolicyConfig:
         discount: gamma.
         trace_decay: lambda of generalized advantages.
         learning_rate: of Adam.
+        adam_epsilon: added to the root of Adam's second moments (1e-5: OpenAI's baselines).
         normalize_observations: standardize observations by running statistics, renewed between rollouts.
         normalizer: how.
+        mirrored: learn from each rollout and its mirror image, whose actions have the policy's own probabilities there,
+            for tasks whose left and right may change places (env=LearningToRun).
         scale_rewards: divide rewards by the running deviation of their discounted returns.
         hidden_sizes: width of each hidden layer of policy and value network.
         activation: a key of rlsuite.nn.ensemble.ACTIVATIONS.
@@ -40,8 +43,10 @@ class OnPolicyConfig:
     discount: float = 0.99
     trace_decay: float = 0.95
     learning_rate: float = 3e-4
+    adam_epsilon: float = 1e-8
     normalize_observations: bool = True
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+    mirrored: bool = False
     scale_rewards: bool = True
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
@@ -52,7 +57,7 @@ class OnPolicyConfig:
     def __post_init__(self) -> None:
         for name in ("rollout_length", "minibatch_size"):
             require(getattr(self, name) >= 1, f"agent.{name}={getattr(self, name)}: use 1 or more")
-        for name in ("learning_rate", "last_layer_gain"):
+        for name in ("learning_rate", "adam_epsilon", "last_layer_gain"):
             require_finite(f"agent.{name}", getattr(self, name), above=0.0)
         require_finite("agent.gradient_norm", self.gradient_norm, low=0.0)
         for name in ("discount", "trace_decay"):

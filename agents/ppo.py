@@ -38,7 +38,7 @@ class PPO(OnPolicyAgent):
         self.learning_rate_factor = 1.0
         self.rollouts = 0
         self.policy_parameters: list[Tensor] = [*self.actor_parameters, *self.critic.parameters()]
-        self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate)}
+        self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate, epsilon=config.adam_epsilon)}
 
     # -- update -------------------------------------------------------------------------------------------
 
@@ -71,12 +71,13 @@ class PPO(OnPolicyAgent):
     def _step(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """Do one gradient step of policy and value on a minibatch."""
         config = self.config
+        clip = config.clip * self.learning_rate_factor if config.anneal_clip else config.clip
         advantage = minibatch.advantage
         if config.standardize_advantages:
             advantage = standardized(advantage)
         law = self.law(self.mean(minibatch.observation))
         log_ratio = law.log_prob(minibatch.action) - minibatch.log_prob
-        policy_loss = -surrogate(log_ratio.exp(), advantage, config.clip).mean()
+        policy_loss = -surrogate(log_ratio.exp(), advantage, clip).mean()
         value_loss = self._value_loss(minibatch)
         entropy = law.entropy().mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
@@ -90,7 +91,7 @@ class PPO(OnPolicyAgent):
                 "value_loss": value_loss.detach(),
                 "entropy": entropy.detach(),
                 "divergence": (log_ratio.exp() - 1.0 - log_ratio).mean(),  # of the old policy to the new, unbiased
-                "clipped_share": ((log_ratio.exp() - 1.0).abs() > config.clip).float().mean(),
+                "clipped_share": ((log_ratio.exp() - 1.0).abs() > clip).float().mean(),
             }
 
     def _value_loss(self, minibatch: Minibatch) -> Tensor:

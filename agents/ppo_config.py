@@ -23,6 +23,7 @@ class PPOConfig(OnPolicyConfig):
         schedule: of the learning rate: "constant", "linear" (to 0 in decay_rollouts rollouts) or "adaptive" (up or
             down, so that the divergence stays near desired_divergence: rsl_rl's rule, once a rollout).
         decay_rollouts: of schedule=linear.
+        anneal_clip: let the clip of the policy's ratio fall with the learning rate (OpenAI's baselines).
         desired_divergence: of schedule=adaptive.
     """
 
@@ -34,6 +35,7 @@ class PPOConfig(OnPolicyConfig):
     target_divergence: float = 0.0
     schedule: str = "constant"
     decay_rollouts: int = 0
+    anneal_clip: bool = False
     desired_divergence: float = 0.01
 
     def __post_init__(self) -> None:
@@ -47,4 +49,8 @@ class PPOConfig(OnPolicyConfig):
         require(
             (self.schedule == "linear") == (self.decay_rollouts > 0),
             f"agent.decay_rollouts={self.decay_rollouts}: schedule=linear needs 1 or more, the others 0",
+        )
+        require(
+            not self.anneal_clip or self.schedule == "linear",
+            f"agent.anneal_clip=true: agent.schedule={self.schedule} has no end to fall to; use schedule=linear",
         )

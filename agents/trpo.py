@@ -81,7 +81,7 @@ class TRPO(OnPolicyAgent):
     ) -> None:
         super().__init__(facts, config, seed=seed, device=device)
         self.critic_parameters: list[Tensor] = list(self.critic.parameters())
-        self.optimizers = {"value": adam(self.critic_parameters, config.learning_rate)}
+        self.optimizers = {"value": adam(self.critic_parameters, config.learning_rate, epsilon=config.adam_epsilon)}
 
     def update(self, batch: Transition) -> dict[str, Tensor]:
         """Learn from a rollout, every tensor (T, N, ...).

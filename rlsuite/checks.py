@@ -18,7 +18,17 @@ _NO_WARMUP = {"learning_starts": 0, "warmup_random": False, "replay": ReplayConf
 
 
 def check_replay(config: TrainConfig, facts: EnvironmentFacts) -> None:
-    """Raise UserError, naming the fix, where hindsight is asked for and there can be none."""
+    """Raise UserError, naming the fix, where hindsight or mirror images are asked for and there can be none."""
+    require(
+        not config.replay.mirrored or config.agent.batch_size % 2 == 0,
+        f"agent.batch_size={config.agent.batch_size}: replay.mirrored=true halves minibatches; use an even number",
+    )
+    chance = config.replay.bootstrap_probability
+    require(
+        chance == 1.0 or getattr(config.agent, "num_pairs", 1) > 1,
+        f"replay.bootstrap_probability={chance}: a single learner would only leave transitions out; use agent=ace "
+        "agent.num_pairs=5, or 1",
+    )
     strategy, limit = config.replay.hindsight.strategy, facts.max_episode_steps
     if strategy == "none":
         return

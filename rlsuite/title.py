@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+PRESETS = Path(__file__).parent / "conf" / "preset"
 AGENT, TASK = "ace", "Humanoid"  # of conf/train.yaml
 
 
@@ -33,10 +34,21 @@ def default_run_dir(arguments: Sequence[str]) -> Path:
 
 
 def names(arguments: Sequence[str]) -> tuple[str, str, str]:
-    """Return task, agent and seed as the arguments name them."""
-    task = re.sub(r"-v5$", "", value_of(arguments, "env", TASK))
+    """Return task, agent and seed as the arguments name them, or a preset that chooses task and agent."""
+    preset = value_of(arguments, "preset")
+    task = re.sub(r"-v5$", "", value_of(arguments, "env", _chosen(preset, "env") or TASK))
     task = value_of(arguments, "env.id", task).rpartition("/")[2]
-    return task, value_of(arguments, "agent", AGENT), value_of(arguments, "seed", "0")
+    agent = value_of(arguments, "agent", _chosen(preset, "agent") or AGENT)
+    return task, agent, value_of(arguments, "seed", "0")
+
+
+def _chosen(preset: str, group: str) -> str:
+    """Return what a preset's file chooses of a group, "" where nothing; a YAML reader would take its time."""
+    path = PRESETS / f"{preset}.yaml"
+    if not re.fullmatch(r"\w+", preset) or not path.exists():
+        return ""
+    found = re.search(rf"override /{group}: (\w+)", path.read_text())
+    return found[1] if found else ""
 
 
 def title(arguments: Sequence[str], folder: object) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlsuite.goals import GoalSpec
+from rlsuite.symmetry import Mirror
 
 
 class VectorEnv(Protocol):
@@ -33,6 +34,7 @@ class VectorEnv(Protocol):
             actions (rows, A) and next observations (..., rows, D); else None.
         angles: entries of the observation that are angles, in radians, as far as the task says.
         observation_names: what each of D columns is, of observations that were a Dict or Tuple; else empty.
+        mirror: of a task with a left-right symmetry, what swaps the sides of observations and actions; else None.
     """
 
     num_envs: int
@@ -46,6 +48,7 @@ class VectorEnv(Protocol):
     known_reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     angles: tuple[int, ...] = ()
     observation_names: tuple[str, ...] = ()
+    mirror: Mirror | None = None
 
     @property
     def renderer(self) -> Callable[[Tensor], Tensor] | None:
@@ -101,6 +104,7 @@ class EnvironmentFacts:
         known_reward: see VectorEnv.
         angles: see VectorEnv.
         renderer: see VectorEnv.
+        mirror: returns VectorEnv's mirror; a task that has none for now, and should, says why with a UserError.
     """
 
     observation_space: gymnasium.Space
@@ -111,6 +115,7 @@ class EnvironmentFacts:
     known_reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     angles: tuple[int, ...] = ()
     renderer: Callable[[Tensor], Tensor] | None = None
+    mirror: Callable[[], Mirror | None] = lambda: None
 
     @classmethod
     def of(cls, env: VectorEnv) -> Self:
@@ -124,6 +129,7 @@ class EnvironmentFacts:
             known_reward=env.known_reward,
             angles=env.angles,
             renderer=env.renderer,
+            mirror=lambda: env.mirror,
         )
 
     @classmethod

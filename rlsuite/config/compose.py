@@ -54,6 +54,19 @@ def has_preset(agent: str, preset: str) -> bool:
     return any((CONF / "recipe" / recipe / f"{preset}.yaml").exists() for recipe in recipes)
 
 
+def chosen_by_preset(preset: str) -> dict[str, str]:
+    """Return the agent and the task that a preset chooses, by group; those that choose none leave both to the user."""
+    path = CONF / "preset" / f"{preset}.yaml"
+    defaults = (read_yaml(path) or {}).get("defaults", []) if path.exists() else []
+    entries = [entry for entry in defaults if isinstance(entry, dict)]
+    return {
+        group: str(entry[f"override /{group}"])
+        for group in ("agent", "env")
+        for entry in entries
+        if f"override /{group}" in entry
+    }
+
+
 def parse(
     arguments: Sequence[str],
     example: str = "agent=ace env=Humanoid steps=100000",
@@ -185,6 +198,10 @@ def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict
     if preset in PRESETS_OF_AGENTS and not has_preset(agent, preset):
         made = [name for name in group_options("agent") if has_preset(name, preset)]
         raise UserError(f"preset={preset} is not made for agent={agent}; it is for {', '.join(made)}")
+    for group, name in chosen_by_preset(preset).items():
+        found = agent if group == "agent" else str(plain["env"].get("id", "")).rpartition("/")[2]
+        if found != name:
+            raise UserError(f"{group}={found}: preset={preset} is for {group}={name}, which it chooses; leave it out")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
     plain["perception"] = _take_perception(plain)
     if "data" in plain:  # of tasks that read some: short for env.data

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from rlsuite.config.compose import compose_train, group_options
+from rlsuite.config.compose import chosen_by_preset, compose_train, group_options
 from rlsuite.config.schema import EnvConfig, EvaluateConfig, TrainConfig, differences, to_plain
 from rlsuite.errors import UserError
 
@@ -28,7 +28,7 @@ def short_help(width: int = 79) -> str:
         "watch:     python scripts/watch_runs.py runs=runs",
         "",
         *_names("agents", group_options("agent"), width),
-        *_names("presets", group_options("preset"), width),
+        *_names("presets", _presets(), width, 1),
         *_names("tasks", group_options("env"), width, _TASK_LINES),
         "",
         "keys used most, with their defaults (an agent or task may have others):",
@@ -42,6 +42,11 @@ def short_help(width: int = 79) -> str:
         parts.append(line if len(line) <= width else f"{line[: width - 3]}...")
     parts += ["", "more:  --help agent=td3 (its keys)    --help all (every agent, task and key)"]
     return "\n".join(parts)
+
+
+def _presets() -> list[str]:
+    """Return the presets, those for any agent before those that choose agent and task themselves."""
+    return sorted(group_options("preset"), key=lambda name: bool(chosen_by_preset(name)))
 
 
 def _names(kind: str, names: list[str], width: int, lines: int = 3) -> list[str]:
@@ -83,7 +88,7 @@ def help_text() -> str:
     usual = configs[_AGENT]
     parts = [f"agents:  {', '.join(configs)}"]
     parts += [f"tasks:   {', '.join(group_options('env'))}"]
-    parts += [f"presets: {', '.join(group_options('preset'))}", ""]
+    parts += [f"presets: {', '.join(_presets())}", ""]
     parts += ["run_dir=<directory>: where the run is kept (default runs/<task>-<agent>-s<seed>-<time>)"]
     parts += [
         "resume=<run directory or checkpoint>: continue a run; other keys, such as steps=, may follow",

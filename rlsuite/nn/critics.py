@@ -56,6 +56,8 @@ class CriticConfig:
             layers, joined before the last hidden layer; arXiv:1712.08987).
         initialization: "uniform", "orthogonal", "normal" or "xavier".
         loss: "squared_error" or "categorical" (distribution over atoms, cross entropy; Bellemare et al. 2017).
+        huber_delta: with squared_error, errors beyond this count in proportion to their size: the square e^2 becomes
+            2 delta |e| - delta^2 there (twice Huber's loss); 0 for squares everywhere.
         num_atoms: V, of the categorical loss.
         value_min: lowest atom, in units of scaled rewards.
         value_max: highest atom; the support must hold every discounted return, which agent.reward_scaling=returns
@@ -70,6 +72,7 @@ class CriticConfig:
     layout: str = "concatenate"
     initialization: str = "uniform"
     loss: str = "squared_error"
+    huber_delta: float = 0.0
     num_atoms: int = 101
     value_min: float = -5.0
     value_max: float = 5.0
@@ -83,6 +86,11 @@ class CriticConfig:
         require_choice("agent.critic.initialization", self.initialization, INITIALIZATIONS)
         require_choice("agent.critic.loss", self.loss, LOSSES)
         require(self.num_atoms >= 2, f"agent.critic.num_atoms={self.num_atoms}: use 2 or more")
+        require_finite("agent.critic.huber_delta", self.huber_delta, low=0.0)
+        require(
+            self.huber_delta == 0.0 or self.loss == "squared_error",
+            f"agent.critic.huber_delta={self.huber_delta}: it is for agent.critic.loss=squared_error; use 0",
+        )
         require_finite("agent.critic.value_min", self.value_min)
         require_finite("agent.critic.value_max", self.value_max, above=self.value_min)
         require(
@@ -255,7 +263,10 @@ class Critics(nn.Module):
             target = torch.addcmul(reward, discount, next_output.squeeze(-1))
             if target_range is not None:
                 target = target.clamp(*target_range)
-            return (output.squeeze(-1) - target).square()
+            error = output.squeeze(-1) - target
+            if delta := self.config.huber_delta:
+                return torch.where(error.abs() <= delta, error.square(), 2.0 * delta * error.abs() - delta**2)
+            return error.square()
         target = project_distribution(functional.softmax(next_output, dim=-1), reward, discount, self.atoms)
         cross_entropy = -(target * functional.log_softmax(output, dim=-1)).sum(dim=-1)
         return (cross_entropy - torch.special.entr(target).sum(dim=-1)).clamp_min(0.0)

@@ -46,6 +46,11 @@ class ExplorationConfig:
         hold: decisions for which one draw is kept, of hold_law=zeta the most; draws end with their episode.
         hold_law: "fixed", or "zeta": each draw of each environment is kept for a random number n of decisions, with
             P(n) in proportion to n^-2 (FlashSAC, arXiv:2604.04539, with hold=16: 2.1 on the mean).
+        reversion: theta of an Ornstein-Uhlenbeck process: the noise x of a decision is that of the one before, plus
+            -theta x dt + sigma sqrt(dt) times a normal draw, from 0 at an episode's start; 0: draws of their own.
+        time_step: dt of that process (1: Lillicrap et al. 2016, with theta 0.15 and sigma 0.2; 0.01: reason8.ai's).
+        parameter_noise: chance of an episode to have noise on the actor's weights instead, of the same effect on
+            actions (rlsuite/nn/parameter_noise.py); 0: none has.
         before_tanh: the noise is added before the actors' tanh. A stochastic actor then draws none of its own; the
             noise, of which std is a factor, is in units of its standard deviation.
         episode_multipliers: episode k uses sigma times ``episode_multipliers[k % len]``.
@@ -62,6 +67,9 @@ class ExplorationConfig:
     decay_steps: int = 0
     hold: int = 1
     hold_law: str = "fixed"
+    reversion: float = 0.0
+    time_step: float = 1.0
+    parameter_noise: float = 0.0
     before_tanh: bool = False
     episode_multipliers: tuple[float, ...] = (1.0,)
     decision_decay: float = 1.0
@@ -101,10 +109,35 @@ class ExplorationConfig:
             self.hold_law == "fixed" or self.hold >= 2,
             f"agent.exploration.hold={self.hold}: hold_law=zeta keeps no draw for longer than this; use 2 or more",
         )
+        self._check_process()
         multipliers = list(self.episode_multipliers)
         require(
             bool(multipliers) and all(0.0 <= factor < math.inf for factor in multipliers),
             f"agent.exploration.episode_multipliers={multipliers}: use a list of factors, such as [1]",
+        )
+
+    def _check_process(self) -> None:
+        """Refuse a correlated process that would not settle or is held, and chances that are none."""
+        reversion, step, chance = self.reversion, self.time_step, self.parameter_noise
+        require_finite("agent.exploration.reversion", reversion, low=0.0)
+        require_finite("agent.exploration.time_step", step, above=0.0)
+        require(
+            reversion * step <= 1.0,
+            f"agent.exploration.reversion={reversion}: times time_step={step} it overshoots 0; use a product up to 1",
+        )
+        require(
+            step == 1.0 or reversion > 0.0,
+            f"agent.exploration.time_step={step}: draws are independent; use agent.exploration.reversion above 0",
+        )
+        require(
+            reversion == 0.0 or self.hold == 1,
+            f"agent.exploration.hold={self.hold}: correlated noise changes at each decision; use 1, or reversion=0",
+        )
+        require(0.0 <= chance <= 1.0, f"agent.exploration.parameter_noise={chance}: use a value in [0, 1]")
+        require(
+            chance == 0.0 or not self.before_tanh,
+            f"agent.exploration.parameter_noise={chance}: it takes the place of noise on actions; use "
+            "before_tanh=false",
         )
 
 
@@ -115,6 +148,8 @@ class GaussianExploration(nn.Module):
     - hold 5, multipliers (1, 2, 0), decays 0.98 and 0.999 and std 1.0: that of arXiv:1712.08987 (0.5 there, on
       actions in [0, 1], whose half range is 0.5).
     - std 0.2 and random_probability 0.3: that of HER's DDPG (Plappert et al. 2018, arXiv:1802.09464).
+    - std 0.4, reversion 0.1, time_step 0.01, a linear schedule and parameter_noise 0.3: reason8.ai's in "Learning to
+      Run" (sigma 0.2 there, on actions in [0, 1]).
     - std 1, hold 16, hold_law zeta and before_tanh: that of FlashSAC, which has one count for all environments, running
       on through their episodes' ends, where here each has its own.
     - env_multiplier_min and _max: a mix of cautious and bold environments, as in FastTD3 (Seo et al. 2025), which
@@ -138,6 +173,7 @@ class GaussianExploration(nn.Module):
         self.stream = RandomStream(seed, device)
         self.plain = (
             config.hold == 1
+            and config.reversion == 0.0
             and not config.before_tanh
             and config.schedule == "constant"
             and config.decision_decay == config.episode_decay == 1.0
@@ -184,6 +220,11 @@ class GaussianExploration(nn.Module):
     def held(self) -> Tensor:
         """Return each environment's noise (N, A) for this decision: drawn anew, or still the one of before."""
         draw = torch.randn(self.noise.shape, generator=self.stream.generator, device=self.noise.device)
+        if self.config.reversion:
+            step = self.config.time_step
+            kept = self.noise * (1.0 - self.config.reversion * step)
+            self.noise.copy_(torch.addcmul(kept, draw, self.std().unsqueeze(-1), value=math.sqrt(step)))
+            return self.noise
         fresh = self._fresh().unsqueeze(-1)
         self.noise.copy_(torch.where(fresh, draw * self.std().unsqueeze(-1), self.noise))
         return self.noise
@@ -243,6 +284,8 @@ class GaussianExploration(nn.Module):
         self.decision.masked_fill_(ended, 0)
         if self.config.hold_law == "zeta":
             self.left.masked_fill_(ended, 0)
+        if self.config.reversion:
+            self.noise.masked_fill_(ended.unsqueeze(-1), 0.0)
         number = self.episodes_started + ended.cumsum(0) - 1
         self.episode.copy_(torch.where(ended, number, self.episode))
         self.episodes_started.add_(ended.sum())

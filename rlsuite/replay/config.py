@@ -107,6 +107,10 @@ class ReplayConfig:
         priority_age_floor: see priority_age_decay.
         device: "auto" (the agent's device if 2.5 times the bytes are free there, else cpu), "cpu" or "cuda".
         timelimit_as_done: count time-limit ends as terminations, as some old codes do; biased.
+        mirrored: half of each minibatch are the mirror images of its other half, for tasks whose left and right may
+            change places (env=LearningToRun).
+        bootstrap_probability: of a transition to be one that an actor-critic pair learns from, drawn for each pair
+            apart (agent.num_pairs); 1: all pairs learn from all.
         hindsight: relabelling of goals, for tasks that have some.
     """
 
@@ -120,6 +124,8 @@ class ReplayConfig:
     priority_age_floor: float = 0.1
     device: str = "auto"
     timelimit_as_done: bool = False
+    mirrored: bool = False
+    bootstrap_probability: float = 1.0
     hindsight: HindsightConfig = field(default_factory=HindsightConfig)
 
     def __post_init__(self) -> None:
@@ -144,8 +150,20 @@ class ReplayConfig:
             floor == 0.1 or decay < 1.0,
             f"replay.priority_age_floor={floor}: priorities do not fade; use replay.priority_age_decay below 1",
         )
+        require(
+            not (self.mirrored and self.prioritized),
+            "replay.mirrored=true: a transition and its image would have one priority; use replay.prioritized=false",
+        )
+        chance = self.bootstrap_probability
+        require(0.0 < chance <= 1.0, f"replay.bootstrap_probability={chance}: use a value in (0, 1]")
+        require(
+            chance == 1.0 or not (self.prioritized or self.hindsight.strategy != "none"),
+            f"replay.bootstrap_probability={chance}: it is for uniform sampling; use replay.prioritized=false and "
+            "replay.hindsight.strategy=none",
+        )
         if self.hindsight.strategy == "none":
             return
+        require(not self.mirrored, "replay.mirrored=true: goals have no mirror image here; use false with hindsight")
         require(self.n_step == 1, f"replay.n_step={self.n_step}: relabelled goals change every reward; use 1")
         require(
             not self.prioritized,

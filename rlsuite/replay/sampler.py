@@ -13,9 +13,12 @@ from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition, choose_device, forecast_bytes
 from rlsuite.replay.config import ReplayConfig
 from rlsuite.replay.hindsight import Hindsight
+from rlsuite.replay.masks import is_own, members_of
+from rlsuite.replay.mirrored import MirrorImages
 from rlsuite.replay.n_step import n_step_return
 from rlsuite.replay.prioritized import Priorities
 from rlsuite.running.seeding import restore_generator
+from rlsuite.symmetry import Mirror
 
 
 class Replay:
@@ -30,10 +33,12 @@ class Replay:
         agent_device: where batches are wanted.
         goals: of a task with goals; needed for hindsight.
         constant_columns: of the observation's columns, how many, the last, stay the same within an episode.
+        mirror: of a task with a left-right symmetry; needed for mirrored minibatches.
+        num_members: how many members' minibatches, one after the other, a sample is; needed for bootstrap masks.
 
     Raises:
-        UserError: if the ring does not fit in memory, before anything is allocated, or hindsight is asked for and the
-            task has no goals.
+        UserError: if the ring does not fit in memory, before anything is allocated, or hindsight or mirror images are
+            asked for and the task has no goals or no symmetry.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class Replay:
         agent_device: torch.device | str = "cpu",
         goals: GoalSpec | None = None,
         constant_columns: int = 0,
+        mirror: Mirror | None = None,
+        num_members: int = 1,
     ) -> None:
-        self.config, self.discount = config, discount
+        self.config, self.discount, self.num_members = config, discount, num_members
         self.agent_device = torch.device(agent_device)
         needed = forecast_bytes(
             config.capacity,
@@ -80,6 +87,14 @@ class Replay:
                     "or a task with goals such as env=FetchPush"
                 )
             self.hindsight = Hindsight(self.buffer, config.hindsight, goals)
+        self.images: MirrorImages | None = None
+        if config.mirrored:
+            if mirror is None:
+                raise UserError(
+                    "replay.mirrored=true: the environment has no left-right symmetry; use false, or a task that says "
+                    "what its mirror image is, such as env=LearningToRun"
+                )
+            self.images = MirrorImages(mirror, device)
         self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def __len__(self) -> int:
@@ -98,12 +113,18 @@ class Replay:
         """Raise UserError if minibatches of `size` cannot be drawn."""
         if self.hindsight is not None:
             self.hindsight.sample_size(size)
+        if self.images is not None and size % 2:
+            raise UserError(f"replay.mirrored=true: {size} transitions have no halves; use an even agent.batch_size")
 
     def sample(self, size: int) -> Batch:
-        """Draw B = size transitions with replacement, relabel goals, and gather them onto the agent's device."""
+        """Draw B = size transitions with replacement, relabelled or half of them mirrored, onto the agent's device."""
         if self.hindsight is not None:
             index = self.hindsight.draw(self.hindsight.sample_size(size), self.generator)
             return self._to_agent(self.hindsight.choose(self._relabelled(index), self.generator))
+        if self.images is not None:
+            drawn = self._uniform(size // 2)
+            stored = self._stored(drawn, torch.ones(len(drawn), device=self.buffer.device))
+            return self._to_agent(self.images.doubled(stored))
         if self.priorities is not None:
             index, weight = self.priorities.sample(size, self.generator, self.config.importance_exponent)
         else:
@@ -156,22 +177,36 @@ class Replay:
             self.priorities.update(index.to(self.buffer.device), td_error.to(self.buffer.device))
 
     def _uniform(self, size: int) -> Tensor:
+        index = self._any_place(size)
+        if not self.buffer.has_invalid and self.config.bootstrap_probability == 1.0:
+            return index
+        # Failed transitions are rare and must never be learned from, nor those of others: draw again where one was hit.
+        bad = self._unwanted(index)
+        for _ in range(1000):
+            if not bool(bad.any()):
+                return index
+            index = torch.where(bad, self._any_place(size), index)
+            bad = self._unwanted(index)
+        if bool(self.buffer.invalid.view(-1)[index].any()):
+            raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
+        raise UserError(
+            f"replay.bootstrap_probability={self.config.bootstrap_probability}: of {len(self)} transitions a pair "
+            "has none of its own; use a larger one, or more learning_starts="
+        )
+
+    def _any_place(self, size: int) -> Tensor:
+        """Draw flat places (size,) of stored transitions, all alike."""
         buffer = self.buffer
         draw = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
-        index = buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
-        if buffer.has_invalid:
-            # Failed transitions are rare and must never be learned from: draw again where one was hit.
-            bad = buffer.invalid.view(-1)[index]
-            for _ in range(1000):
-                if not bool(bad.any()):
-                    break
-                again = torch.randint(len(buffer), (size,), generator=self.generator, device=buffer.device)
-                redrawn = buffer.flat_index(again // buffer.num_envs, again % buffer.num_envs)
-                index = torch.where(bad, redrawn, index)
-                bad = buffer.invalid.view(-1)[index]
-            else:
-                raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
-        return index
+        return buffer.flat_index(draw // buffer.num_envs, draw % buffer.num_envs)
+
+    def _unwanted(self, index: Tensor) -> Tensor:
+        """Return which places (B,) hold what must not be learned from, bool: failures, and what is another member's."""
+        bad = self.buffer.invalid.view(-1)[index]
+        chance = self.config.bootstrap_probability
+        if chance == 1.0:
+            return bad
+        return bad | ~is_own(index, members_of(len(index), self.num_members, index.device), chance)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a bit-exact resume needs."""

@@ -96,6 +96,8 @@ class Trainer:
             agent_device=self.worker.observation.device,
             goals=env.goals,
             constant_columns=env.constant_columns,
+            mirror=env.mirror if config.replay.mirrored else None,
+            num_members=self.agent.sample_size // config.agent.batch_size,
         )
         replay.check_size(self.agent.sample_size)
         return replay
@@ -280,9 +282,8 @@ class Trainer:
             frame_steps=CLIP_STEPS,
             count_only=self.agent.count_only,
         )
-        values = result.scalars() | {"train_s": train_s}
         scalars, histograms = self._diagnostics()
-        monitor.record(self.worker.steps, "evaluate", values | scalars, histograms)
+        monitor.record(self.worker.steps, "evaluate", result.scalars() | {"train_s": train_s} | scalars, histograms)
         if frames:
             rate = getattr(self.evaluation_env, "metadata", {}).get("render_fps", 30) / CLIP_STEPS.step
             monitor.clip(self.worker.steps, "evaluation/clip", frames, rate)
@@ -377,8 +378,7 @@ class Trainer:
         self.episodes_at_start = counters.episodes_at_start
         self.steps_at_start = counters.steps_at_start
         self.elapsed_s, self.evaluation_s = counters.elapsed_s, counters.evaluation_s
-        before = counters.commits
-        self.commits = before if before[-1:] == self.commits else before + self.commits
+        self.commits = counters.commits + (self.commits if counters.commits[-1:] != self.commits else [])
         old = stored_config(checkpoint)
         rate = (self.config.train_ratio, self.config.updates_per_episode)
         if self.steps_at_start is not None and rate != (old["train_ratio"], old.get("updates_per_episode", 0)):

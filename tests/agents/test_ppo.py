@@ -269,3 +269,19 @@ def test_actions_beyond_the_bounds_are_clipped_for_the_environment_alone():
 def test_wrong_values_are_refused_in_one_line(keys, message):
     with pytest.raises(UserError, match=message):
         PPOConfig(**keys)
+
+
+def test_the_clip_falls_with_the_learning_rate():
+    """Half way through a linear schedule, an update is that of half the clip and half the rate."""
+    half = make(schedule="linear", decay_rollouts=2, anneal_clip=True, clip=0.4, minibatch_size=10, passes=3)
+    half.set_extra_state(torch.tensor([1.0, 0.5]))
+    twin = make(clip=0.2, learning_rate=1.5e-4, minibatch_size=10, passes=3)
+    batch = rollout_of(half)
+    twin.stream.load_state_dict(half.stream.state_dict())
+    half.update(batch)
+    twin.update(batch)
+    for name, tensor in twin.state_dict().items():
+        if name != "_extra_state":
+            assert torch.equal(half.state_dict()[name], tensor), name
+    with pytest.raises(UserError, match="has no end to fall to; use schedule=linear"):
+        PPOConfig(anneal_clip=True)

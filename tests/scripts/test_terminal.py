@@ -99,6 +99,8 @@ def test_the_title_needs_neither_torch_nor_hydra():
 
 def test_titles(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    assert title(["preset=l2r_lance", "device=cpu"], "r") == "ddpg on LearningToRun, seed 0, device cpu, r"
+    assert title(["preset=../x", "env=Ant", "device=cpu"], "r") == "ace on Ant, seed 0, device cpu, r"
     assert title(["agent=td3", "env=Hopper-v5", "seed=3", "device=cuda"], "runs/x") == (
         "td3 on Hopper, seed 3, device cuda, runs/x"
     )

@@ -107,6 +107,7 @@ def test_agents_for_goals_share_their_recipe():
         )
     assert set(group_options("agent")) == {
         "ace",
+        "trpo",
         "ddpg",
         "sac",
         "td3",

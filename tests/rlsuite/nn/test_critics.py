@@ -212,3 +212,16 @@ def test_a_step_of_hyperspherical_critics_ends_on_the_sphere(loss, generator):
 def test_what_cannot_be_built_is_refused(wrong):
     with pytest.raises(UserError, match=r"^agent\.critic\."):
         CriticConfig(**wrong)
+
+
+def test_large_errors_count_in_proportion_to_their_size():
+    """Twice Huber's loss, as torch has it: small errors have the square that they had without."""
+    critics = Critics(1, 2, 1, CriticConfig(hidden_sizes=(4,), huber_delta=2.0))
+    output = torch.tensor([[[0.5], [-1.9], [3.0], [-10.0]]])
+    zero = torch.zeros(1, 4)
+    found = critics.loss(output, zero, zero, torch.zeros(1, 4, 1))
+    torch.testing.assert_close(found, torch.tensor([[0.25, 3.61, 8.0, 36.0]]))
+    expected = 2.0 * torch.nn.functional.huber_loss(output[..., 0], zero, delta=2.0, reduction="none")
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(UserError, match="it is for agent"):
+        CriticConfig(loss="categorical", huber_delta=1.0)

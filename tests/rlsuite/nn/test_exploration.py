@@ -348,3 +348,39 @@ def test_a_hold_below_what_its_law_needs_is_refused():
         ExplorationConfig(hold_law="zeta")
     with pytest.raises(UserError, match=r"exploration\.hold_law=zipf"):
         ExplorationConfig(hold_law="zipf")
+
+
+def test_correlated_noise_by_hand():
+    config = ExplorationConfig(std=0.5, reversion=2.0, time_step=0.25)
+    noise, generator = GaussianExploration(2, 1, config, seed=4, device="cpu"), torch.Generator().manual_seed(4)
+    held = torch.zeros(2, 1)
+    for step in range(6):
+        # x - 2 x / 4 + 0.5 sqrt(1 / 4) n
+        held = 0.5 * held + 0.25 * torch.randn(2, 1, generator=generator)
+        torch.testing.assert_close(noise(torch.zeros(2, 1)), held.clamp(-1.0, 1.0))
+        ended = torch.tensor([step == 2, False])
+        noise.advance(ended)
+        held = held.masked_fill(ended.unsqueeze(1), 0.0)
+
+
+def test_correlated_noise_has_the_deviation_of_its_process():
+    """A discrete Ornstein-Uhlenbeck process x' = (1 - k) x + s n settles at s / sqrt(1 - (1 - k)^2)."""
+    config = ExplorationConfig(std=0.1, reversion=0.15)
+    noise = GaussianExploration(4000, 1, config, seed=0, device="cpu")
+    for _ in range(60):
+        noise.held()
+    assert noise.noise.std().item() == pytest.approx(0.1 / (1.0 - 0.85**2) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"reversion": -1.0}, "reversion"),
+        ({"reversion": 3.0, "time_step": 0.5}, "overshoots 0; use a product up to 1"),
+        ({"time_step": 0.01}, "draws are independent"),
+        ({"reversion": 0.1, "hold": 5}, "changes at each decision; use 1, or reversion=0"),
+    ],
+)
+def test_correlated_noise_refuses(keys, message):
+    with pytest.raises(UserError, match=message):
+        ExplorationConfig(**keys)
