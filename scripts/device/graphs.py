@@ -112,13 +112,14 @@ def differences(wanted: dict[str, Tensor], got: dict[str, Tensor]) -> dict[str, 
     """Return the largest absolute difference, in which tensor, and whether all are equal to the bit."""
     if wanted.keys() != got.keys():
         return {"differ_in": sorted(wanted.keys() ^ got.keys())}
-    # A NaN in either counts as infinitely far: a maximum would pass over it.
-    found = {
-        name: float((wanted[name].double() - value.double()).abs().nan_to_num(nan=torch.inf).max()) if value.numel() else 0.0
-        for name, value in got.items()
-    }
+    found = {name: furthest(wanted[name], value) for name, value in got.items() if value.numel()}
     worst = max(found, key=lambda name: found[name])
     return {"largest_difference": found[worst], "in": worst, "equal": found[worst] == 0.0}
+
+
+def furthest(wanted: Tensor, got: Tensor) -> float:
+    """Return the largest absolute difference; NaN in either counts as infinitely far, which a maximum passes over."""
+    return float((wanted.double() - got.double()).abs().nan_to_num(nan=torch.inf).max())
 
 
 def rate(update: Callable[[Batch], Any], batches: list[Batch], device: torch.device, seconds: float) -> float:

@@ -46,7 +46,7 @@ def measure_humanoid(arm: str, seed: int, folder: Path, device: str, scale: str,
 
 
 def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float) -> dict[str, Any]:
-    """Train until the deadline of time.perf_counter; return the speed. The other rows are written on the way."""
+    """Train until the deadline of time.perf_counter; write the rows on the way, and return how the end went."""
     import mujoco  # noqa: F401  (missing: said before anything is made)
 
     from agents.assembly import make_evaluation_env, prepare_torch
@@ -73,6 +73,7 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float) ->
     run_dir = folder / "run"
     with contextlib.ExitStack() as stack:
         trainer = make_trainer(config, run_dir, stack)
+        run_dir.mkdir(parents=True, exist_ok=True)
         write_config(config, run_dir)
         monitor = stack.enter_context(Watched(run_dir, total_steps=config.steps))
         began = time.perf_counter()
@@ -80,7 +81,7 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float) ->
         spent = time.perf_counter() - began
         # Neither evaluations nor the end's checkpoint are training; the latter is not told apart.
         speed = {
-            "finished": finished,
+            "ended_by": "steps" if finished else "clock",
             "steps": trainer.worker.steps,
             "updates": trainer.updates,
             "seconds": round(spent, 1),
@@ -110,6 +111,7 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float) ->
             about = {"command": "python scripts/device_check.py parts=humanoid", "commits": trainer.commits}
             store.save(weights, trainer.agent, config, steps=trainer.worker.steps, about=about)
             rows.add("weights", {"file": weights.name, "bytes": weights.stat().st_size})
+    ending = {"seconds_after_training": round(time.perf_counter() - began - spent, 1)}
     if torch.cuda.is_available():
-        speed["peak_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return speed
+        ending["peak_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    return ending

@@ -1,4 +1,4 @@
-"""What a part has found so far: rows by name in a file that is rewritten with each, so that a kill leaves the others."""
+"""What a part has found so far: rows by name in a file rewritten with each, so that a kill leaves the others."""
 
 from __future__ import annotations
 
