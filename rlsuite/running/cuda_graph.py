@@ -33,6 +33,11 @@ def record_cuda(learn: Learn, generators: list[torch.Generator]) -> Learn:
     return replay
 
 
+def stand_in(learn: Learn, generators: list[torch.Generator]) -> Learn:
+    """Replay by running again: what a graph does, without one, for machines without a GPU."""
+    return learn
+
+
 class GraphedUpdate:
     """Stands in for ``agent.update``: same arguments, same results, same state afterwards.
 
@@ -87,7 +92,7 @@ class GraphedUpdate:
     def _snapshot(self) -> Callable[[], None]:
         """Return a function that puts everything back, in place: graphs hold addresses."""
         agent, generators = self.agent, self.agent.update_generators()
-        weights = {name: (value, value.clone()) for name, value in _live_tensors(agent).items()}
+        weights = {name: (value, value.clone()) for name, value in live_tensors(agent).items()}
         moments = {name: value.clone() for name, value in optimizer_tensors(agent.optimizers).items()}
         streams = [generator.get_state() for generator in generators]
 
@@ -104,6 +109,6 @@ class GraphedUpdate:
         return undo
 
 
-def _live_tensors(agent: Agent) -> dict[str, Tensor]:
+def live_tensors(agent: Agent) -> dict[str, Tensor]:
     """Return parameters and buffers themselves; extra state is the host's and not touched by learn()."""
     return {name: value for name, value in agent.state_dict().items() if not name.endswith("_extra_state")}

@@ -13,16 +13,11 @@ from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
-from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.cuda_graph import GraphedUpdate, stand_in
 from rlsuite.vector_env import EnvironmentFacts
 
 SMALL = {"actor": ActorConfig(hidden_sizes=(16, 16)), "critic": CriticConfig(hidden_sizes=(16, 16)), "batch_size": 8}
 TD3 = ActorCriticConfig(num_critics=2, policy_delay=2, target_noise=0.2, **SMALL)
-
-
-def stand_in(learn, generators):
-    """Replays by running again: what a graph does, without one."""
-    return learn
 
 
 def make(config, device):
