@@ -27,5 +27,6 @@ EVALUATIONS: dict[str, str] = {
     "search/autonl": "envs.evaluation.search.autonl:AutoNL",
     "search/autospace": "envs.evaluation.search.autospace:AutoSpace",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
+    "search/nas_count": "envs.evaluation.search.nas_count:NASCount",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }
