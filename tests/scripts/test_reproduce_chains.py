@@ -9,7 +9,7 @@ import torch
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
-from scripts.experiments import atomnas, autonl, autospace
+from scripts.experiments import atomnas, autonl, autospace, nas_count
 
 
 def verdicts(claims):
@@ -123,3 +123,29 @@ def test_debug_experiment_of_autospace_end_to_end_and_again(tmp_path):
     assert one["tests"] == two["tests"]
     assert set(one["tests"]) == {"evolved", "random cells", "no reference", "inverted residuals"}
     assert all(len(tests) == 2 for tests in one["tests"].values())
+
+
+def test_claims_of_nas_count_by_hand():
+    def found(**errors):
+        return {"arms": {name.replace("_", " "): {"error": error} for name, error in errors.items()}}
+
+    numbers = nas_count.Numbers()
+    good = found(pyramid=1.0, mean_of_squares=1.1, random=1.1, mean_count=3.5, line=1.4)
+    assert verdicts(nas_count.claims((good,), numbers)) == [HOLDS] * 5
+    bad = found(pyramid=1.0, mean_of_squares=0.9, random=1.0, mean_count=2.9, line=1.2)
+    assert verdicts(nas_count.claims((bad,), numbers)) == [FAILS] * 5
+
+
+def test_discs_sum_to_counts_and_differ():
+    found = nas_count.discs(20, 0).tensors
+    counts = found["density"].flatten(1).sum(1)
+    torch.testing.assert_close(counts, counts.round(), atol=1e-3, rtol=0.0)
+    assert len(set(counts.round().tolist())) > 8
+    assert 0.0 <= float(found["input"].min()) <= float(found["input"].max()) <= 1.0
+
+
+def test_debug_experiment_of_nas_count_end_to_end_and_again(tmp_path):
+    first, again = (nas_count.run(nas_count.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
+    (one,), (two,) = first.figures["by seed"], again.figures["by seed"]
+    assert one["arms"] == two["arms"]
+    assert set(one["arms"]) == {"pyramid", "mean of squares", "found loss", "random", "mean count", "line"}

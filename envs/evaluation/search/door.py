@@ -30,6 +30,7 @@ SPACES: dict[str, str] = {
     "cell": "envs.evaluation.search.spaces.cell:CellSpace",
     "chain": "envs.evaluation.search.spaces.chain:ChainSpace",
     "light_chain": "envs.evaluation.search.spaces.light_chain:LightChainSpace",
+    "counting": "envs.evaluation.search.spaces.counting:CountingSpace",
     "encoder": "envs.evaluation.search.spaces.code:EncoderSpace",
     "listed_chain": "envs.evaluation.search.spaces.graph_cell:ListedChainSpace",
     "multi_resolution": "envs.evaluation.search.spaces.multi_resolution:MultiResolutionSpace",

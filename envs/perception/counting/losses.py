@@ -3,7 +3,8 @@
     L_SPP = sum_{j=0..S} (1 / N_j) ||E_j - G_j||^2,    E_j, G_j = pool_j(E_{j-1}), pool_j(G_{j-1})
 
 A mean of squares treats pixels as if they stood alone; pooled levels punish a wrong local count. In a search the pool
-of each level is a mixture of candidates whose weights learn with the architecture. No code was published: candidates (largest and mean, windows 2, 4, 6, stride 2) and S = 3 are recalled, the rest chosen here.
+of each level is a mixture of candidates whose weights learn with the architecture. No code was published: candidates
+(largest and mean, windows 2, 4, 6, stride 2) and S = 3 are recalled, the rest chosen here.
 
 Counts are conserved by a sum of windows only where window = stride and sides are multiples of it; overlapping windows
 count mass several times, and the largest of a window is no count.
