@@ -26,5 +26,6 @@ EVALUATIONS: dict[str, str] = {
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
     "search/bnas": "envs.evaluation.search.bnas:BNAS",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
+    "search/cp_nas": "envs.evaluation.search.cp_nas:CPNAS",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }
