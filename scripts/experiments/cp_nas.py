@@ -6,7 +6,7 @@ leave the best operation; beside it, where each edge is scored by itself with th
 table is at hand (RLSUITE_DATA), fair elimination and ABanditNAS's rule run on its CIFAR-10 validation column, beside as
 many random rows: giving operations up loses there, which is printed.
 
-Then two kinds of cells (normal, reduction; three nodes, 8 channels) and four operations on scikit-learn's digits of 8x8
+Then two kinds of cells (normal, reduction; two nodes, 8 channels) and four operations on scikit-learn's digits of 8x8
 pixels. Searches see halves of the training digits, what is reported has learned anew from all of them and is judged on
 the test digits. Arms: CP (beta 2), beta 0.5, the Child alone (beta 0), CP with RBNN's convolutions, random cells, CP's
 cells without the kernels' and centres' loss.
@@ -43,7 +43,7 @@ from scripts.experiments.cars import BATCH_SIZE, CLASSES, SIZE, digit_subject, t
 
 CELLS = CellSpaceConfig(
     operations=("skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_3x3"),
-    nodes=3,
+    nodes=2,
     layout=("normal", "reduction"),
     width=8,
     convolution="xnor_one_bit",
