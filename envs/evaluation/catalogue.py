@@ -30,5 +30,6 @@ EVALUATIONS: dict[str, str] = {
     "search/bnas": "envs.evaluation.search.bnas:BNAS",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
     "search/nas_count": "envs.evaluation.search.nas_count:NASCount",
+    "search/cp_nas": "envs.evaluation.search.cp_nas:CPNAS",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }

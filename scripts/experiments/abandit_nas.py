@@ -3,8 +3,9 @@
 First without training: edges with nine arms each, whose rewards are accuracies on 100 examples. An arm's accuracy is
 drawn from 0.3 to 0.9; a third of the arms learn slowly: theirs begins 0.2 low, and a tenth of what is missing is made
 up with every pull. Compared are the published rule (sampling by low lower bounds, giving up the smallest upper bound),
-the highest upper bounds for sampling with the lowest mean given up, and uniform sampling with the lowest mean given up,
-all with equal trials and equal moving means: how often is the truly best arm left?
+the highest upper bounds for sampling with the lowest mean given up, uniform sampling with the lowest mean given up, and
+the published sampling with the lowest mean given up, all with equal trials and equal moving means: how often is the
+truly best arm left?
 
 Then cells of two nodes and five operations (three kinds of cells, the second a reduction; 8 channels) on scikit-learn's
 digits of 8 x 8 pixels. Networks are searched on halves of the training digits, under attack, learn anew from all of
@@ -30,7 +31,12 @@ from envs.evaluation.attacks.gradient import PGD, PGDConfig
 from envs.evaluation.search.abandit_nas import ABanditNAS, ABanditNASConfig, anti_bandit, searched
 from envs.evaluation.search.bandit import Arms
 from envs.evaluation.search.door import replaced
-from envs.evaluation.search.elimination import play, uniform_then_lowest_mean, upper_then_lowest_mean
+from envs.evaluation.search.elimination import (
+    lower_then_lowest_mean,
+    play,
+    uniform_then_lowest_mean,
+    upper_then_lowest_mean,
+)
 from envs.evaluation.search.shared_weights import SharedConfig
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
@@ -54,7 +60,12 @@ CELLS = CellSpaceConfig(
     width=8,
 )
 SPACE = CellSpace(CELLS, channels=1, size=SIZE, outputs=CLASSES)
-RULES = {"anti-bandit": anti_bandit, "upper bounds": upper_then_lowest_mean, "uniform": uniform_then_lowest_mean}
+RULES = {
+    "anti-bandit": anti_bandit,
+    "upper bounds": upper_then_lowest_mean,
+    "uniform": uniform_then_lowest_mean,
+    "low bounds, lowest mean": lower_then_lowest_mean,
+}
 ARMS, TRIES, SLOW, SHOWN = 9, 3, 3, 100  # of the simulation: arms, T, slow ones among them, examples of a reward
 
 

@@ -8,7 +8,7 @@ import pytest
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
-from scripts.experiments import abandit_nas, bnas
+from scripts.experiments import abandit_nas, bnas, cp_nas
 
 
 def verdicts(claims):
@@ -57,6 +57,32 @@ def test_debug_experiment_of_bnas_end_to_end(tmp_path):
     assert set(found["arms"]) >= {"bnas", "alpha alone", "accuracy alone", "random", "largest", "float twin"}
     assert found["arms"]["bnas"][0]["share"] == 1 / 32
     assert len(found["spreads"]) == 3
+
+
+def test_claims_of_cp_nas_by_hand():
+    def found(simulated, own, random, child, plain):
+        arms = {"cp": [own], "random": random, "child alone": [child], "plain loss": [plain]}
+        return {
+            "simulated": simulated,
+            "arms": {arm: [{"test": test} for test in tests] for arm, tests in arms.items()},
+        }
+
+    numbers = cp_nas.Numbers()
+    assert verdicts(cp_nas.claims((found(60, 90, [88, 90], 90.5, 90),), numbers)) == [HOLDS] * 4
+    assert verdicts(cp_nas.claims((found(59, 90, [89, 90], 91, 91),), numbers)) == [FAILS] * 4
+
+
+def test_debug_experiment_of_cp_nas_end_to_end(tmp_path):
+    result = cp_nas.run(cp_nas.DEBUG, Jobs(tmp_path, parallel=0))
+    json.dumps(result.figures)
+    (found,) = result.figures["by seed"]
+    assert set(found["arms"]) == {"cp", "beta 0.5", "child alone", "cp, rbnn", "random", "plain loss"}
+    assert len(found["trials"]) == 4 + 9
+
+
+def test_simulations_of_cp_nas_are_far_above_chance():
+    assert cp_nas.simulate(30, 1, 0) > 30.0
+    assert cp_nas.simulate(5, 14, 0) > 12.5
 
 
 def test_wrong_numbers_of_bandit_experiments_are_refused():

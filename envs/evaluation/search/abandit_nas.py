@@ -78,7 +78,7 @@ ABANDIT_NAS_1: Genotype = {
 
 
 def anti_bandit(arms: Arms, tries: int, rng: np.random.Generator) -> Rule:
-    """The rule (algorithm 1): see the module. `arms` has the momentum lambda."""
+    """The rule: see the module. `arms` has the momentum lambda."""
     yield from first_values(arms, rng)
     while arms.left > 1:
         for _ in range(tries * arms.left):

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from envs.evaluation.search.bandit import Arms
-from envs.evaluation.search.sampling import fair_round
+from envs.evaluation.search.sampling import fair_round, softmax_draw
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.cell import CellSpace
 from envs.evaluation.search.strategy import Proposal
@@ -93,6 +93,16 @@ def upper_then_lowest_mean(arms: Arms, tries: int, rng: np.random.Generator) -> 
     while arms.left > 1:
         for _ in range(tries * arms.left):
             path = arms.best(arms.upper())
+            arms.update(path, (yield path))
+        arms.eliminate(arms.means)
+
+
+def lower_then_lowest_mean(arms: Arms, tries: int, rng: np.random.Generator) -> Rule:
+    """Each trial is drawn as ABanditNAS draws, by low lower bounds; but then the lowest mean goes."""
+    yield from first_values(arms, rng)
+    while arms.left > 1:
+        for _ in range(tries * arms.left):
+            path = softmax_draw(-arms.lower(), arms.alive, rng)
             arms.update(path, (yield path))
         arms.eliminate(arms.means)
 

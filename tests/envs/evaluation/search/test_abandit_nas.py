@@ -28,6 +28,7 @@ from envs.evaluation.search.elimination import (
     all_edges,
     architecture_of,
     fair_then_lowest_mean,
+    lower_then_lowest_mean,
     play,
     reward_of,
     strongest_edges,
@@ -139,7 +140,9 @@ def test_seeds_draw_gabor_filters_too():
 
 
 @pytest.mark.parametrize(
-    "rule", [anti_bandit, upper_then_lowest_mean, uniform_then_lowest_mean], ids=lambda rule: rule.__name__
+    "rule",
+    [anti_bandit, lower_then_lowest_mean, upper_then_lowest_mean, uniform_then_lowest_mean],
+    ids=lambda rule: rule.__name__,
 )
 def test_bandit_trials_of_nine_operations_and_three_tries(rule):
     arms = Arms((9,) * 4, momentum=0.7)
