@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import agents  # noqa: F401  (they make themselves known by name)
+import envs  # noqa: F401
 from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, script_config
 from rlsuite.errors import UserError, require
@@ -176,11 +178,12 @@ def document(
     """Return the page's lines: what was run, the table of final returns, that of minutes, versions."""
     wanted = len(config.agents) * len(config.tasks) * config.seeds
     groups = grouped(runs)
+    chosen = "with its defaults (`rlsuite/conf/agent/`)" if config.preset == "none" else f"with preset={config.preset}"
     seeds = "seed 0" if config.seeds == 1 else f"seeds 0 to {config.seeds - 1}"
     lines = [
         "# Benchmark",
         "",
-        "Written by `python scripts/run_benchmark.py`. Each agent with its defaults (`rlsuite/conf/agent/`), "
+        f"Written by `python scripts/run_benchmark.py`. Each agent {chosen},",
         f"{config.steps:,} steps, {seeds}, one thread a run, no GPU.",
         "",
     ]
