@@ -78,7 +78,8 @@ class RunBenchmarkConfig:
         require(self.steps >= 1, f"steps={self.steps}: use 1 or more")
         require(self.parallel >= 0, f"parallel={self.parallel}: use 0 (in this process) or more")
         require(
-            self.parallel or not self.minutes, "minutes= stops runs in processes of their own; use parallel=1 or more"
+            self.parallel > 0 or not self.minutes,
+            "minutes= stops runs in processes of their own; use parallel=1 or more",
         )
         require(math.isfinite(self.minutes) and self.minutes >= 0, f"minutes={self.minutes}: use 0 (no limit) or more")
 
