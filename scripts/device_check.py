@@ -182,7 +182,7 @@ def _failed(row: Any) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process without grace: its rows are in its file, and the next part waits for the card."""
+    """End a process without grace: its rows are in its file, and the next part waits for the GPU."""
     if process.poll() is None:
         process.kill()
     process.wait()

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import agents  # noqa: F401  (they make themselves known by name)
+import envs  # noqa: F401
 from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, script_config
 from rlsuite.errors import UserError, require
@@ -76,7 +78,8 @@ class RunBenchmarkConfig:
         require(self.steps >= 1, f"steps={self.steps}: use 1 or more")
         require(self.parallel >= 0, f"parallel={self.parallel}: use 0 (in this process) or more")
         require(
-            self.parallel or not self.minutes, "minutes= stops runs in processes of their own; use parallel=1 or more"
+            self.parallel > 0 or not self.minutes,
+            "minutes= stops runs in processes of their own; use parallel=1 or more",
         )
         require(math.isfinite(self.minutes) and self.minutes >= 0, f"minutes={self.minutes}: use 0 (no limit) or more")
 
@@ -176,11 +179,12 @@ def document(
     """Return the page's lines: what was run, the table of final returns, that of minutes, versions."""
     wanted = len(config.agents) * len(config.tasks) * config.seeds
     groups = grouped(runs)
+    chosen = "with its defaults (`rlsuite/conf/agent/`)" if config.preset == "none" else f"with preset={config.preset}"
     seeds = "seed 0" if config.seeds == 1 else f"seeds 0 to {config.seeds - 1}"
     lines = [
         "# Benchmark",
         "",
-        "Written by `python scripts/run_benchmark.py`. Each agent with its defaults (`rlsuite/conf/agent/`), "
+        f"Written by `python scripts/run_benchmark.py`. Each agent {chosen},",
         f"{config.steps:,} steps, {seeds}, one thread a run, no GPU.",
         "",
     ]

@@ -56,6 +56,8 @@ def compare(arguments: tuple[str, ...], seconds: float) -> dict[str, Any]:
 
     config, _ = compose_train(list(arguments))
     device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # each row's own, of both agents together
     facts = EnvironmentFacts.of_vectors(OBSERVATION, [-LIMIT] * ACTION, [LIMIT] * ACTION, num_envs=config.num_envs)
     kind = agent_class(config.agent_name)
     eager, graphed = (kind.build(facts, config.agent, seed=0, device=device) for _ in range(2))

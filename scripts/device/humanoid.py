@@ -18,7 +18,7 @@ import torch
 from scripts.device.rows import Rows
 
 # As the paper has it (arXiv:2604.04539), but for 64 environments beside each other and half an update a step, so that
-# neither the simulator nor the card waits long for the other.
+# neither the simulator nor the GPU waits long for the other.
 FULL = ("preset=paper", "steps=1000000", "num_envs=64", "train_ratio=0.5", "evaluate.every=50000", "log.every=10000")
 TINY = (
     "preset=debug",

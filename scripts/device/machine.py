@@ -17,14 +17,14 @@ MORE = ("hydra-core", "gymnasium-robotics", "mujoco-warp", "warp-lang", "safeten
 
 
 def measure_machine(arm: str, seed: int, folder: Path, device: str, scale: str, seconds: float) -> None:
-    """Write packages, processor and card as rows."""
+    """Write packages, processor and GPU as rows."""
     rows = Rows(folder)
     rows.measure("versions", lambda: versions() | {name: _version(name) for name in MORE})
     rows.measure("processor", lambda: {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0))})
-    rows.measure("card", card if device == "cuda" else lambda: "none asked for")
+    rows.measure("gpu", gpu if device == "cuda" else lambda: "none asked for")
 
 
-def card() -> dict[str, Any]:
+def gpu() -> dict[str, Any]:
     """Return the CUDA device's name, memory and capability, and the driver's side of torch."""
     about = torch.cuda.get_device_properties(0)
     return {

@@ -4,10 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import envs  # noqa: F401  (its tasks make themselves known)
 from agents.ace import ACE, ACEConfig
 from agents.actor_critic import ActorCritic
 from agents.actor_critic_config import ActorCriticConfig
+from rlsuite.agent_registry import agent_class
+from rlsuite.config.compose import compose_train
 from rlsuite.nn.actors import ActorConfig
 from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
@@ -81,3 +85,55 @@ def test_recording_does_not_draw_from_the_streams_and_outputs_are_fresh():
     assert torch.equal(agent.stream.generator.get_state(), before)
     first["loss"].fill_(7.0)
     assert update(random_batch(8, "cpu", torch.Generator().manual_seed(1)))["loss"] == 0.0
+
+
+class NoHostSync(TorchDispatchMode):
+    """Refuses what a capture refuses: reading a value on the host, shapes that depend on values, host data as input.
+
+    On a processor all of that works, and the stand-in would not see it.
+    """
+
+    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "lift_fresh", "is_nonzero")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__.rstrip("_")
+        assert name not in self.REFUSED, f"{func} inside of learn()"
+        if name in ("index", "index_put"):  # by flags is by nonzero
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), f"{func} by flags"
+        return func(*args, **(kwargs or {}))
+
+
+FOR_GPU = ["agent=td3", "agent=sac", "agent=ace agent.num_pairs=5", "agent=flash_sac preset=paper"]
+
+
+@pytest.mark.parametrize("arguments", FOR_GPU)
+def test_an_update_never_waits_for_the_host(arguments):
+    sizes = [f"agent.{name}.hidden_sizes=[16,16,16]" for name in ("actor", "critic")]
+    config, _ = compose_train([*arguments.split(), "env=Hopper", "agent.batch_size=8", "device=cpu", *sizes])
+    facts = EnvironmentFacts.of_vectors(5, [-1, -1], [1, 1])
+    agent = agent_class(config.agent_name).build(facts, config.agent, seed=0, device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    agent.update(random_batch(agent.sample_size, "cpu", generator))  # optimizers make their state, as in a warm-up
+    variants = set()
+    for _ in range(4):
+        batch, variant = random_batch(agent.sample_size, "cpu", generator), agent.prepare_update()
+        variants.add(variant)
+        with NoHostSync():
+            agent.learn(batch, variant)
+    assert len(variants) == min(2, config.agent.policy_delay)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: float(x[0]),
+        lambda x: bool(x.sum() > 0),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x + torch.tensor([1.0, 2.0]),
+    ],
+)
+def test_the_guard_sees_what_waits_for_the_host(wait):
+    with pytest.raises(AssertionError, match=r"inside of learn|by flags"), NoHostSync():
+        wait(torch.ones(2))
