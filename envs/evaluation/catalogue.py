@@ -29,7 +29,7 @@ EVALUATIONS: dict[str, str] = {
     "search/autospace": "envs.evaluation.search.autospace:AutoSpace",
     "search/bnas": "envs.evaluation.search.bnas:BNAS",
     "search/cars": "envs.evaluation.search.cars:CARSSearch",
-    "search/nas_count": "envs.evaluation.search.nas_count:NASCount",
     "search/cp_nas": "envs.evaluation.search.cp_nas:CPNAS",
+    "search/nas_count": "envs.evaluation.search.nas_count:NASCount",
     "search/ncp": "envs.evaluation.search.ncp:NCP",
 }
