@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.evaluation.search.autospace import CELLS, Evolution, EvolveConfig
+from envs.evaluation.search.cell_evolution import CELLS, Evolution, EvolveConfig
 from envs.evaluation.search.door import replaced
 from envs.evaluation.search.evaluators import TrainedEvaluator, halves
 from envs.evaluation.search.space import Architecture

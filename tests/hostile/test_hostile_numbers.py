@@ -36,8 +36,20 @@ NO_NUMBERS = ("abc", "[1,2]", "{a: 1}")
 NO_WHOLE_NUMBERS = ("1.5", "nan", "inf", "true")
 SENSELESS = ("-1", "0", "-1e30", "1e30", "nan", "inf", "-inf", "99999999999999999999", "null", "''")
 TASKS = {"sher": "FetchReach", "her": "FetchReach", "painter": "Painting", "painter_ddpg": "Painting"}
-AGENTS = ("ace", "dqn", "painter", "painter_ddpg", "pombu", "ppo", "sher", "td3", "trpo")  # one of each class
-TASKS |= {"pombu": "FixedHorizonHalfCheetah"}
+AGENTS = (
+    "ace",
+    "dqn",
+    "painter",
+    "painter_ddpg",
+    "pombu",
+    "ppo",
+    "scribe",
+    "scribe_ddpg",
+    "sher",
+    "td3",
+    "trpo",
+)  # one of each class
+TASKS |= {"pombu": "FixedHorizonHalfCheetah", "scribe": "Characters", "scribe_ddpg": "Characters"}
 
 
 def keys_of(module):

@@ -116,8 +116,12 @@ def test_every_experiment_documents_its_numbers(name, capsys):
     assert run_script(reproduce.main, [f"paper={name}", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for field in dataclasses.fields(experiment.committed):
-        (line,) = (line for line in lines[: lines.index("of preset=debug:")] if line.startswith(f"  {field.name}="))
-        assert len(line.split("  ")) >= 3, f"paper={name}: {field.name} is not explained in Attributes:"
+        shown = lines[: lines.index("of preset=debug:")]
+        group = dataclasses.is_dataclass(getattr(experiment.committed, field.name))
+        found = [line for line in shown if line.startswith(f"  {field.name}{'.' if group else '='}")]
+        assert len(found) == 1 or (group and found), f"paper={name}: {field.name} is not shown"
+        for line in found:
+            assert len(line.split("  ")) >= 3, f"paper={name}: {line} is not explained in Attributes:"
 
 
 def test_committed_numbers_are_those_of_the_result_file():

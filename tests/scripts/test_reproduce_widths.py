@@ -47,10 +47,10 @@ def test_the_budget_of_2_bits_is_what_uniform_widths_take():
     )
     assert found["error"] == 0.0
     assert {path: list(row["weight_bits"]) for path, row in found["table"].items()} == {
-        "body.1": ["8"],
-        "body.4": ["2"],
-        "body.7": ["2"],
-        "body.10": ["2"],
+        "body.1.0": ["8"],
+        "body.3.0": ["2"],
+        "body.5.0": ["2"],
+        "body.7.0": ["2"],
         "head": ["8"],
     }
 

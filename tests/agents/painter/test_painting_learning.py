@@ -23,7 +23,10 @@ def discs(number, seed):
     return (inside.unsqueeze(1) * colour * 255).to(torch.uint8)
 
 
-@pytest.mark.parametrize(("reward", "updates", "left"), [("l2", 250, 0.15), ("psnr", 250, 0.2), ("wgan", 400, 0.5)])
+@pytest.mark.parametrize(
+    ("reward", "updates", "left"),
+    [("l2", 250, 0.15), ("psnr", 250, 0.2), pytest.param("wgan", 400, 0.5, marks=pytest.mark.slow)],
+)
 def test_it_learns_with_every_reward(reward, updates, left):
     """What is left of the squared error on discs it has not seen; an untrained painter leaves 0.8 of it."""
     options = Painting(size=SIZE, bundle=2, flip=False)

@@ -147,7 +147,8 @@ def test_full_disk_is_one_line(tmp_path):
 @pytest.mark.parametrize("writes", [0, 1, 3])
 def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capsys, writes):
     with Monitor(tmp_path, total_steps=1) as monitor:
-        monitor._events._records._writer = monitor._events._file = FullDisk(monitor._events._file, writes)
+        events = monitor._writers[0]
+        events._records._writer = events._file = FullDisk(events._file, writes)
         for step in range(5):
             monitor.record(step, "train", {"x": 1.0}, {"h": torch.ones(3)})
             monitor.image(step, "frame", np.zeros((4, 5, 3), np.uint8))

@@ -209,7 +209,7 @@ def test_statistics_are_the_mean_over_batches():
         recalibrate(changed, 8, 32, 0)  # all 256 examples
         images = subject.task.source("train").tensors["input"]
         with torch.no_grad():
-            seen = module.body[1](images)
+            seen = module.body[1][0](images)
     torch.testing.assert_close(first.norms[2].running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert torch.equal(first.norms[0].running_mean, before)
     assert first.norms[2].momentum == 0.1

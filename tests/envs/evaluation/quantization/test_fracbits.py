@@ -171,7 +171,7 @@ def test_kernels_meet_the_budget_and_files_give_the_bits_that_were_trained(chang
     made = apply(fracbits(**changes), subject, 3)
     found = made.recipe[-1].plan
     widths = found["widths"]
-    assert {path: len(each) for path, each in widths.items()} == {"body.4": 8, "body.7": 16, "body.10": 32}
+    assert {path: len(each) for path, each in widths.items()} == {"body.3.0": 8, "body.5.0": 16, "body.7.0": 32}
     packed = {path: part for path, part in made.module.named_modules() if isinstance(part, PackedLayer)}
     for path, each in widths.items():
         weights = found["costs"][path][0] // len(each)
@@ -181,8 +181,8 @@ def test_kernels_meet_the_budget_and_files_give_the_bits_that_were_trained(chang
     else:
         rows = table(made.module, found)
         cost = sum(row["bytes"] for row in rows.values())
-        assert rows["body.1"] == {"macs": 2304, "weight_bits": {"8": 4}, "input_bits": 8, "bytes": 36}
-        assert sum(rows["body.4"]["weight_bits"].values()) == 8
+        assert rows["body.1.0"] == {"macs": 2304, "weight_bits": {"8": 4}, "input_bits": 8, "bytes": 36}
+        assert sum(rows["body.3.0"]["weight_bits"].values()) == 8
     assert cost == pytest.approx(found["target"], rel=0.011)
     inputs = subject.task.source("test").tensors["input"]
     save_network(tmp_path / "network", made.module, made.base, made.recipe)
@@ -300,7 +300,7 @@ def test_what_it_refuses():
         QuantizedLayer(EnsembleLinear(2, 3, 4), FractionalWeights(4, 1, 2.0, 1, 8, fan=0))
     made = plan(four_convolutions(), average=3.0, allocation="uniform")
     whole = made["widths"]
-    for damage in ({"free": None}, {"target": 3}, {"widths": {"body.4": 3}}, {"widths": whole | {"body.4": [3]}},
-                   {"input_widths": {"head": 9}}, {"widths": whole | {"body.4": [True] * 8}}):  # fmt: skip
+    for damage in ({"free": None}, {"target": 3}, {"widths": {"body.3.0": 3}}, {"widths": whole | {"body.3.0": [3]}},
+                   {"input_widths": {"head": 9}}, {"widths": whole | {"body.3.0": [True] * 8}}):  # fmt: skip
         with pytest.raises(UserError, match="its plan is damaged"):
             FracBits(config=fracbits().config).rebuild(four_convolutions().copy(), made | damage)

@@ -10,15 +10,8 @@ from judged import classifier
 from envs.evaluation import recipe
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.probes import count_macs, count_parameters
-from envs.evaluation.search.autospace import (
-    CELLS,
-    AutoSpaceConfig,
-    Evolution,
-    EvolveConfig,
-    EvolvingBlock,
-    Population,
-    best_within,
-)
+from envs.evaluation.search.autospace import AutoSpaceConfig, best_within
+from envs.evaluation.search.cell_evolution import CELLS, Evolution, EvolveConfig, EvolvingBlock, Population
 from envs.evaluation.search.evaluators import halves
 from envs.evaluation.search.spaces.chain import BlockPlan, ChainConfig, InvertedResidual, block_cost
 from envs.evaluation.search.spaces.graph_cell import (
