@@ -46,6 +46,7 @@ from envs.evaluation.quantization.swapping import (
     RESCALED,
     Place,
     calibrate,
+    few_bits_teaching,
     plan_layers,
     put_layers,
     require_alpha,
@@ -56,8 +57,6 @@ from envs.evaluation.subject import BATCH_NORMALIZATIONS, Subject
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError, require, require_choice, require_finite
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 LEARNINGS = ("joint", "direct", "descending", "ascending")
@@ -97,16 +96,7 @@ class AdaBitsConfig:
     alpha: float = 0.0
     alpha_share: float = 0.7
     places: PlacesConfig = field(default_factory=lambda: PlacesConfig(first=8, last=8))
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=1000,
-                batch_size=256,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine"),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=few_bits_teaching)
 
     def __post_init__(self) -> None:
         for bits in self.bits:

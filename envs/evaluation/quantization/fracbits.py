@@ -37,6 +37,7 @@ from envs.evaluation.quantization.swapping import (
     RESCALED,
     Place,
     calibrate,
+    few_bits_teaching,
     plan_layers,
     put_layers,
     require_alpha,
@@ -46,8 +47,7 @@ from envs.evaluation.quantization.uniform import ClippedInput, UniformWeights, r
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.errors import UserError, require, require_choice, require_finite
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
+from rlsuite.optim.choice import GroupConfig
 
 MOST_DRAWS = 100_000
 
@@ -107,16 +107,7 @@ class FracBitsConfig:
     alpha: float = 0.0
     alpha_share: float = 0.7
     places: PlacesConfig = field(default_factory=lambda: PlacesConfig(first=8, last=8))
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=1000,
-                batch_size=256,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine"),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=few_bits_teaching)
 
     def __post_init__(self) -> None:
         for name in ("kilobytes", "bit_operations", "kappa", "alpha", "offset"):

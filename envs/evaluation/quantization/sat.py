@@ -32,6 +32,7 @@ from envs.evaluation.quantization.swapping import (
     RESCALED,
     Place,
     calibrate,
+    few_bits_teaching,
     plan_layers,
     put_layers,
     require_alpha,
@@ -42,8 +43,6 @@ from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.errors import UserError, require, require_choice, require_finite
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 
@@ -83,16 +82,7 @@ class SATConfig:
     clamped_steps: int = 0
     drop_last_scale: bool = False
     places: PlacesConfig = field(default_factory=lambda: PlacesConfig(first=8, last=8))
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=1000,
-                batch_size=256,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine"),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=few_bits_teaching)
 
     def __post_init__(self) -> None:
         require_bits("bits", self.bits, 1)

@@ -25,12 +25,24 @@ from envs.evaluation.subject import BATCH_NORMALIZATIONS, CONVOLUTIONS, Subject
 from envs.evaluation.transform import TeachConfig
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError, require
-from rlsuite.optim.choice import GroupConfig, OptimizerConfig
+from rlsuite.fit import FitConfig
+from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 RESCALED = ("bare", "last", "all", "none")
 FANS = ("trained", "larger", "outputs")
 PICTURE_BITS = 8
+
+
+def few_bits_teaching() -> TeachConfig:
+    """Return how networks of few bits learn unless told otherwise: Adam at 1e-3, falling along a cosine."""
+    fit = FitConfig(
+        steps=1000,
+        batch_size=256,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        schedule=ScheduleConfig(kind="cosine"),
+    )
+    return TeachConfig(fit=fit)
 
 
 @dataclass(frozen=True)
