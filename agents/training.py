@@ -22,6 +22,7 @@ from rlsuite.records.files import write_atomically
 from rlsuite.records.run_lock import RunLock
 from rlsuite.records.summaries import CLIP_SIDE
 from rlsuite.running.on_policy import OnPolicyTrainer
+from rlsuite.running.overlap import OverlappedTrainer
 from rlsuite.running.stored import read_counters, stored_config
 from rlsuite.running.training import Trainer
 
@@ -39,7 +40,9 @@ def make_trainer(
         return made
 
     agent = make_agent(config, env)
-    kind = OnPolicyTrainer if agent.learns_from == "rollouts" else Trainer
+    kind = OverlappedTrainer if config.overlap else Trainer
+    if agent.learns_from == "rollouts":
+        kind = OnPolicyTrainer
     return kind(
         config,
         folder,

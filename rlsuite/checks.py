@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlsuite.config.schema import TrainConfig
 
 # Keys of a run that agents without a replay have no use for: those that must keep their defaults, and the warm-up.
-_OF_REPLAYS = ("train_ratio", "updates_per_episode", "warmup_episodes")
+_OF_REPLAYS = ("train_ratio", "updates_per_episode", "warmup_episodes", "overlap")
 _NO_WARMUP = {"learning_starts": 0, "warmup_random": False, "replay": ReplayConfig()}
 
 

@@ -115,6 +115,7 @@ class TrainConfig:
         learning_starts: environment steps before the first update.
         warmup_episodes: episodes ended before the first update.
         warmup_random: act uniformly at random until the first update instead of asking the agent.
+        overlap: update beside the environments' next step, whose actions are then one round of updates older.
         camera: pictures in place of the task's own observations.
         perception: what is made of them before the agent sees them, by name, such as [interpolation/rife]; each one's
             numbers are rife.<key>.
@@ -137,6 +138,7 @@ class TrainConfig:
     learning_starts: int = 5_000
     warmup_episodes: int = 0
     warmup_random: bool = True
+    overlap: bool = False
     camera: CameraConfig = field(default_factory=CameraConfig)
     perception: tuple[Method, ...] = ()
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -157,6 +159,11 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
         require(self.num_threads <= 4096, f"num_threads={self.num_threads}: use 0 (all cores) to 4096")
         require_finite("train_ratio", self.train_ratio, low=0.0)
+        require(
+            not (self.overlap and self.updates_per_episode),
+            f"overlap=true: updates_per_episode={self.updates_per_episode} come in long rounds that no step would hide;"
+            " use overlap=false",
+        )
         keep_agents = self.checkpoint.keep_agents
         require(keep_agents >= 0, f"checkpoint.keep_agents={keep_agents}: use 0 or more")
         require(self.device in ("auto", "cpu", "cuda"), f"device={self.device}: use auto, cpu or cuda")

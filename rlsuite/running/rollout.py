@@ -18,6 +18,8 @@ from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
 from rlsuite.vector_env import VectorEnv
 
+Stepped = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]  # what an environment's step returns
+
 
 class RolloutWorker:
     """Steps N environments with an agent and keeps the running episodes' returns and lengths.
@@ -64,21 +66,32 @@ class RolloutWorker:
         Returns:
             The transition, its next observation the true one also where an episode ended.
         """
+        action = self.choose(random=random)
+        return self.take(action, self.simulate(action))
+
+    def choose(self, *, random: bool = False) -> Tensor:
+        """Return the actions (N, A) of the next step; see `step`."""
         device = self.observation.device
-        _wait_for(device)  # the updates before it are not the step's time
-        begin = time.perf_counter()
+        begin = _Mark(device)
         if random:
             action = self.limits.uniform(self.env.num_envs, self.generator).to(device)  # clipped below
         else:
             with few_threads_for(self.observation):
                 action = self.agent.act(self.observation, True)
-        _wait_for(device)  # the environments do so anyway
-        chosen = time.perf_counter()
+        self.act_seconds += _Mark(device).since(begin)  # waits for the actions; the environments do so anyway
+        return action
+
+    def simulate(self, action: Tensor) -> Stepped:
+        """Let the environments take the actions, and touch nothing else: another thread may update meanwhile."""
+        begin = time.perf_counter()
         # Where a policy's actions have no bounds, the environment's hold.
-        observation, reward, terminated, truncated, info = self.env.step(self.limits.clip(action))
-        done = time.perf_counter()
-        self.act_seconds += chosen - begin
-        self.step_seconds += done - chosen
+        result = self.env.step(self.limits.clip(action))
+        self.step_seconds += time.perf_counter() - begin
+        return result
+
+    def take(self, action: Tensor, stepped: Stepped) -> Transition:
+        """Take in what `simulate` returned; return the transition."""
+        observation, reward, terminated, truncated, info = stepped
         transition = Transition(
             observation=self.observation,
             action=action,
@@ -185,7 +198,19 @@ class RolloutWorker:
             self.observation = self.env.observation()
 
 
-def _wait_for(device: torch.device) -> None:
-    """Let the host wait until an accelerator has done what it was told, so that its time counts where it belongs."""
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+class _Mark:
+    """A moment: of the clock, or, on a GPU, in its stream, where the updates before it are still under way."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.event: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record(torch.cuda.current_stream(device))
+        self.clock = time.perf_counter()
+
+    def since(self, begin: _Mark) -> float:
+        """Return seconds since `begin`, on a GPU once it has come here."""
+        if self.event is None or begin.event is None:
+            return self.clock - begin.clock
+        self.event.synchronize()
+        return begin.event.elapsed_time(self.event) / 1000  # milliseconds

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
 FEW = 2**15  # numbers of an observation for which one thread acts fastest
 
 
@@ -18,8 +20,14 @@ def one_torch_thread() -> Iterator[None]:
 
     The few tensor operations of an environment step gain nothing from more threads, and OpenMP's workers
     spin for milliseconds after each parallel operation: on two cores that halved the speed of 256 humanoids.
+
+    On a thread that has one already nothing is set: OpenMP's count is each thread's own, but MKL's is all threads', and
+    one that steps environments would take it from another that updates.
     """
     count = torch.get_num_threads()
+    if count == 1:
+        yield
+        return
     torch.set_num_threads(1)
     try:
         yield
@@ -34,6 +42,24 @@ def few_threads_for(observation: Tensor) -> AbstractContextManager[None]:
     most of its time: 72 seconds for an evaluation that takes 13 on one thread (docs/decisions.md).
     """
     return one_torch_thread() if observation.numel() <= FEW else nullcontext()
+
+
+class SideThread(Generic[Result]):
+    """One further thread, which works on one core; the caller's torch keeps its threads.
+
+    Raises:
+        Whatever the work raised, where its result is asked for.
+    """
+
+    def __init__(self) -> None:
+        count = torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(1, "side", initializer=torch.set_num_threads, initargs=(1,))
+        self.pool.submit(int).result()  # it has begun: MKL's count, which is all threads', is set for the last time
+        torch.set_num_threads(count)
+
+    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+        """Begin work(); ask for its result once, before the next work begins."""
+        return self.pool.submit(work)
 
 
 def in_threads(work: Callable[[int], Tensor], number: int) -> list[Tensor]:

@@ -22,7 +22,7 @@ from rlsuite.records.checkpoint import Checkpoint, save_checkpoint, unusable
 from rlsuite.records.monitor import Monitor, check_finite
 from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
-from rlsuite.replay.buffer import Batch
+from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
@@ -174,8 +174,9 @@ class Trainer:
         return every > 0 and (steps >= self.config.steps or _crossed(before, steps, every))
 
     def _collect(self, monitor: Monitor) -> None:
-        warming_up = self.steps_at_start is None
-        transition = self.worker.step(random=warming_up and self.config.warmup_random)
+        self._keep(self.worker.step(random=self.steps_at_start is None and self.config.warmup_random), monitor)
+
+    def _keep(self, transition: Transition, monitor: Monitor) -> None:
         self.replay.add(transition)
         observation = self.replay.fresh_observations()
         if observation is not None:
@@ -220,8 +221,8 @@ class Trainer:
     # -- log and evaluate -----------------------------------------------------------------------------------
 
     def _begin_interval(self) -> None:
-        worker = self.worker
-        self._interval = (time.perf_counter(), worker.steps, worker.step_seconds, worker.act_seconds)
+        at = self.worker
+        self._interval = (time.perf_counter(), at.steps, at.step_seconds, at.act_seconds)
 
     def _leave_out(self, began: float) -> None:
         """Take the time since `began` out of the interval that steps per second are of."""
@@ -313,14 +314,13 @@ class Trainer:
         began = time.perf_counter()
         self._refuse_nonfinite(check_finite(self.metrics))
         monitor.flush()
-        config = self.config
         save_checkpoint(
             self.run_dir,
             self.worker.steps,
             self._parts(),
             {
-                "config": to_plain(config),
-                "seed": config.seed,
+                "config": to_plain(self.config),
+                "seed": self.config.seed,
                 "updates": self.updates,
                 "updates_at_start": self.updates_at_start,
                 "episodes_at_start": self.episodes_at_start,
@@ -330,8 +330,8 @@ class Trainer:
                 "busy": self.busy,
                 "commits": self.commits,
             },
-            keep=config.checkpoint.keep,
-            keep_agents=config.checkpoint.keep_agents,
+            keep=self.config.checkpoint.keep,
+            keep_agents=self.config.checkpoint.keep_agents,
             continued_from=self._continued_from,
         )
         self._continued_from = None
