@@ -8,8 +8,9 @@ env=Painting: exact strokes a second against plain loops, and training pictures 
 written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the
 paper's loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces.
 what=cameras env=<Task> size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer.
-what=binary: products of signs by XNOR and popcount, against torch's float32 matmul. Peers that are not installed are
-left out (extra: bench). The last line printed is JSON with medians and ratios.
+what=binary: products of signs by XNOR and popcount, against torch's float32 matmul. what=overlap agent= env=: rounds
+of training a second with updates beside steps, against one after the other and each alone. Peers that are not installed
+are left out (extra: bench). The last line printed is JSON with medians and ratios.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from dataclasses import dataclass
 from rlsuite.cli import command
 from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
+from rlsuite.config.schema import EvaluateConfig
 from rlsuite.errors import require
 from scripts.benchmarks.binary import measure_binary
 from scripts.benchmarks.characters import measure_characters
 from scripts.benchmarks.drawing import measure_cameras
 from scripts.benchmarks.fitting import measure_fit
 from scripts.benchmarks.imagination import measure_imagination
+from scripts.benchmarks.overlapping import measure_overlap
 from scripts.benchmarks.painting import measure_painting
 from scripts.benchmarks.stepping import measure_stepping
 from scripts.benchmarks.updates import measure_updates
@@ -41,7 +44,7 @@ IMAGINATION = {
     "agent.dynamics.hidden_sizes": [512, 512],
 }
 ALONE = {"binary": measure_binary, "characters": measure_characters, "fit": measure_fit}  # these need no task
-WHAT = ("stepping", "updates", "imagination", "painting", "characters", "fit", "cameras", "binary")
+WHAT = ("stepping", "updates", "imagination", "painting", "characters", "fit", "cameras", "binary", "overlap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,10 @@ class BenchmarkConfig:
     """What to measure; all other keys, such as agent= and env=, are those of train_agent.py.
 
     Attributes:
-        what: stepping, updates, imagination, painting, characters, fit, cameras or binary.
+        what: stepping, updates, imagination, painting, characters, fit, cameras, binary or overlap.
         rounds: rounds that count; each contestant runs once a round.
         seconds: length of one measurement, roughly.
-        num_envs: environments, for what=stepping and what=cameras.
+        num_envs: environments, for what=stepping, cameras and overlap.
         size: pixels a side, for what=cameras.
         num_threads: threads; 0 takes all cores.
     """
@@ -100,6 +103,13 @@ def main(arguments: list[str]) -> int:
             config, num_envs=script.num_envs, device="cpu" if config.device == "auto" else config.device
         )
         result = measure_cameras(config, script.size, script.rounds, script.seconds)
+    elif script.what == "overlap":
+        chosen = {
+            "num_envs": script.num_envs,
+            "learning_starts": 20 * script.num_envs,
+            "evaluate": EvaluateConfig(every=0),
+        }
+        result = measure_overlap(dataclasses.replace(config, **chosen), script.rounds, script.seconds)
     elif script.what == "imagination":
         result = measure_imagination(config, script.rounds, script.seconds)
     else:

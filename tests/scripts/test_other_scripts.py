@@ -280,6 +280,17 @@ def test_benchmark_fit_prints_ratios(capsys):
     assert "env=Hopper: what=fit takes" in capsys.readouterr().err
 
 
+def test_updates_beside_steps_are_measured(capsys):
+    from scripts import benchmark
+
+    keys = ["agent=td3", "env=InvertedPendulum", "num_envs=4", "num_threads=1", "train_ratio=0.5", "device=cpu"]
+    sizes = ["agent.batch_size=8", "agent.actor.hidden_sizes=[8]", "agent.critic.hidden_sizes=[8]"]
+    assert run_script(benchmark.main, ["what=overlap", "rounds=1", "seconds=0.02", *keys, *sizes]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["seconds_over_longer_half"] > 0
+    assert {"median_steps", "median_updates", "median_ours", "median_after"} <= found.keys()
+
+
 def test_benchmark_binary_prints_ratios(capsys):
     from scripts import benchmark
 
