@@ -1,4 +1,4 @@
-"""POMBU (arXiv:1911.12574), small: its bound holds, and conservatism with optimism pays where steps are dear.
+"""POMBU (arXiv:1911.12574), small: its bound holds, and conservatism with optimism pays where steps are expensive.
 
 1. In tables the bound lies above the variance of Q everywhere, and far below the older uncertainty Bellman equation's.
 2. On Point3D errors of imagined returns are as large as sqrt(U) says.
