@@ -12,12 +12,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import torch
+from torch import nn
 
 from agents.actor_critic import ActorCritic
 from agents.assembly import choose_device, make_agent, make_env, prepare_torch
@@ -161,51 +163,63 @@ def matmul_shapes(agent: ActorCritic) -> list[tuple[int, int, int, int, float]]:
     """Return (K, rows, inner, columns, times an update) of every matrix product an update needs.
 
     The targets' forward passes; forward, weight and input gradients of the critics; and, when the actors'
-    turn comes, forward and gradients of the actors through one critic each. The first layer's input gradient
+    turn comes, forward and gradients of the actors, through one critic each or, where they are stochastic, through
+    all. Batch-normalized networks see present and next rows in one batch. The first layer's input gradient
     is needed nowhere but for the action's columns, and those of its embedding. Embeddings are one network for all
     pairs: forward and gradients where they learn; the slow ones forward, and back to the action in the actors' turn.
     """
     config = agent.config
     pairs, critics, embedded = config.num_pairs, config.num_pairs * config.num_critics, config.embedding.size
     size, action_size = agent.normalizer.mean.shape[-1], agent.action_range.size
-    actor = [size + embedded, *config.actor.hidden_sizes, action_size]
-    critic = [
-        size + embedded + action_size + embedded,
-        *config.critic.hidden_sizes,
-        config.critic.num_atoms if agent.critics.categorical else 1,
-    ]
-    turn = 1.0 / config.policy_delay
+    actor, critic = weights_of(agent.actors), weights_of(agent.critics)
+    turn, batch = 1.0 / config.policy_delay, config.batch_size
+    joint_actor = 2 * batch if agent.actors.joint_batches else batch
     shapes: list[tuple[int, int, int, int, float]] = []
 
     def layers(
-        count: int, sizes: list[int], times: float, *, weights: bool, inputs: int = 0, batch: int = config.batch_size
+        count: int, sizes: list[tuple[int, int]], times: float, rows: int, *, weights: bool = False, inputs: int = 0
     ) -> None:
-        for place, (wide, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            shapes.append((count, batch, wide, out, times))
+        for place, (wide, out) in enumerate(sizes):
+            shapes.append((count, rows, wide, out, times))
             if weights:
-                shapes.append((count, wide, batch, out, times))
+                shapes.append((count, wide, rows, out, times))
             if inputs:
-                shapes.append((count, batch, out, wide if place else inputs, times))
+                shapes.append((count, rows, out, wide if place else inputs, times))
             elif weights and place:
-                shapes.append((count, batch, out, wide, times))
+                shapes.append((count, rows, out, wide, times))
 
-    layers(pairs, actor, 1.0, weights=False)
-    judged_twice = getattr(config, "bootstrap_from", "pair") == "neighbours" and pairs > 1
-    for _ in range(2 if judged_twice else 1):
-        layers(critics, critic, 1.0, weights=False)
-    layers(critics, critic, 1.0, weights=True)
-    layers(pairs, actor, turn, weights=True)
-    layers(pairs, critic, turn, weights=False, inputs=action_size + embedded)
+    layers(pairs, actor, 1.0, batch)
+    if agent.critics.joint_batches:
+        if agent.critics.slow_copies:
+            layers(critics, critic, 1.0, 2 * batch)
+        layers(critics, critic, 1.0, 2 * batch, weights=True)
+    else:
+        judged_twice = getattr(config, "bootstrap_from", "pair") == "neighbours" and pairs > 1
+        for _ in range(2 if judged_twice else 1):
+            layers(critics, critic, 1.0, batch)
+        layers(critics, critic, 1.0, batch, weights=True)
+    layers(pairs, actor, turn, joint_actor, weights=True)
+    layers(critics if agent.stochastic else pairs, critic, turn, batch, inputs=action_size + embedded)
     if embedded:
-        of_state = [size, *config.embedding.hidden_sizes, embedded]
-        of_action = [embedded + action_size, *config.embedding.hidden_sizes, embedded]
-        rows = pairs * config.batch_size
+        of_state = pairs_of([size, *config.embedding.hidden_sizes, embedded])
+        of_action = pairs_of([embedded + action_size, *config.embedding.hidden_sizes, embedded])
+        rows = pairs * batch
         for network in (of_state, of_state, of_state, of_action, of_action):
-            layers(1, network, 1.0, weights=False, batch=rows)
-        layers(1, of_state, 1.0, weights=True, batch=rows)
-        layers(1, of_action, 1.0, weights=True, inputs=embedded, batch=rows)
-        layers(1, of_action, turn, weights=False, inputs=action_size, batch=rows)
+            layers(1, network, 1.0, rows)
+        layers(1, of_state, 1.0, rows, weights=True)
+        layers(1, of_action, 1.0, rows, weights=True, inputs=embedded)
+        layers(1, of_action, turn, rows, inputs=action_size)
     return shapes
+
+
+def weights_of(stacked: nn.Module) -> list[tuple[int, int]]:
+    """Return inputs and outputs of each of a stacked network's matrices, in their order; biases and scales are none."""
+    return [(p.shape[1], p.shape[2]) for p in stacked.parameters() if p.dim() == 3 and p.shape[1] > 1]
+
+
+def pairs_of(sizes: list[int]) -> list[tuple[int, int]]:
+    """Return inputs and outputs of a network's layers."""
+    return list(itertools.pairwise(sizes))
 
 
 def _matmul(agent: ActorCritic, updates: int) -> Contestant:

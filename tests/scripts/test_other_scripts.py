@@ -224,6 +224,31 @@ def test_matmul_shapes_count_the_arithmetic_of_an_update():
     assert total == pytest.approx(targets + critics + (actors + through) / 2)
 
 
+def test_matmul_shapes_count_the_arithmetic_of_joint_batches():
+    from agents.actor_critic import ActorCritic
+    from agents.actor_critic_config import ActorCriticConfig
+    from rlsuite.nn.actors import ActorConfig
+    from rlsuite.nn.critics import CriticConfig
+    from rlsuite.vector_env import EnvironmentFacts
+    from scripts.benchmarks.updates import matmul_shapes
+
+    config = ActorCriticConfig(
+        batch_size=7,
+        policy_delay=2,
+        actor=ActorConfig(hidden_sizes=(5, 5), block="residual"),
+        critic=CriticConfig(hidden_sizes=(4, 4), block="residual", slow_copies=True),
+    )
+    agent = ActorCritic(EnvironmentFacts.of_vectors(3, [-1, -1], [1, 1]), config)
+    # Multiply-adds a row by hand. Actor 3-5-(20-5)-2: 15 + 200 + 10. Critic 5-4-(16-4)-1: 20 + 128 + 4.
+    actor, critic = 225, 152
+    targets = actor + 2 * critic  # the next action; slow copies on both rows
+    critics = 2 * (critic + critic + critic - 20)
+    actors = 2 * (actor + actor + actor - 15)
+    through = critic + critic - 20 + 4 * 2
+    total = sum(count * rows * inner * columns * times for count, rows, inner, columns, times in matmul_shapes(agent))
+    assert total == pytest.approx(7 * (targets + critics + (actors + through) / 2))
+
+
 def test_matmul_shapes_count_the_embeddings_arithmetic():
     from agents.ace import ACE, ACEConfig
     from rlsuite.nn.actors import ActorConfig
