@@ -1,10 +1,10 @@
 """Check the suite on one GPU in at most eight minutes: ``python scripts/device_check.py``.
 
-Parts, the most valuable first, each in a process of its own and with its own limit: versions; graph, the update as CUDA
-graphs against the eager one; humanoid, flash_sac trained by the clock; cameras, pictures a second. What they find goes
-into one JSON file that is rewritten with every row, so that a cut leaves what was done. A package that is missing is
-said in the part that wants it, and the others go on. ``device=cpu scale=tiny`` runs every part in two minutes and
-measures nothing. It needs a checkout and packages on PYTHONPATH alone (docs/device.md).
+Parts, the most valuable first, each in a process of its own and with its own limit: versions; graph, the update as
+CUDA graphs against the eager one; humanoid, flash_sac trained by the clock; overlap, updates beside steps; cameras.
+What they find goes into one JSON file that is rewritten with every row, so that a cut leaves what was done. A package
+that is missing is said in the part that wants it, and the others go on. ``device=cpu scale=tiny`` runs every part in
+two minutes and measures nothing. It needs a checkout and packages on PYTHONPATH alone (docs/device.md).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rlsuite.records.files import require_writable
 from scripts.device.graphs import measure_graphs
 from scripts.device.humanoid import measure_humanoid
 from scripts.device.machine import measure_machine
+from scripts.device.overlap import measure_overlaps
 from scripts.device.pictures import measure_pictures
 from scripts.device.rows import read_rows
 
@@ -39,7 +40,8 @@ FOLDER = Path("runs/device_check")
 PARTS: dict[str, tuple[Callable[..., None], float]] = {
     "versions": (measure_machine, 30.0),
     "graph": (measure_graphs, 120.0),
-    "humanoid": (measure_humanoid, 280.0),
+    "humanoid": (measure_humanoid, 240.0),
+    "overlap": (measure_overlaps, 40.0),
     "cameras": (measure_pictures, 50.0),
 }
 TINY_SECONDS = 60.0  # of a part: a slow machine's start alone takes ten
@@ -51,7 +53,7 @@ class DeviceConfig:
     """What is checked, where, and how long.
 
     Attributes:
-        parts: of versions, graph, humanoid and cameras, in the order they run.
+        parts: of versions, graph, humanoid, overlap and cameras, in the order they run.
         device: auto, cpu or cuda.
         scale: full, or tiny: every line in seconds, no figure of worth.
         minutes: of all parts together; what has not begun by then is said to be left out.

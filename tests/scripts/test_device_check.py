@@ -137,11 +137,20 @@ def test_minibatches_are_the_same_on_every_call_and_within_the_limits():
     assert not torch.equal(first[0].observation, first[1].observation)
 
 
+class Deadline(float):
+    """A moment that has come once it has been asked for a hundred times: a busy machine makes no other test of it."""
+
+    asked = 0
+
+    def __lt__(self, now):
+        self.asked += 1
+        return self.asked > 100
+
+
 def test_training_stops_by_the_clock(tmp_path, monkeypatch):
     rows = Rows(tmp_path)
     monkeypatch.setattr(humanoid, "TINY", (*humanoid.TINY, "steps=100000", "evaluate.every=400"))
-    began = time.perf_counter()
-    humanoid.train(rows, tmp_path, "cpu", "tiny", began + 1.5)
+    humanoid.train(rows, tmp_path, "cpu", "tiny", Deadline(0.0))
     found = read_rows(tmp_path)
     assert found["speed"]["ended_by"] == "clock"
     assert 0 < found["speed"]["steps"] < 100_000
