@@ -35,7 +35,12 @@ from rlsuite.vector_env import EnvironmentFacts
 
 D, A, B, UPDATES = 5, 2, 16, 50
 FACTS = EnvironmentFacts.of_vectors(D, [-1.0, 0.0], [1.0, 4.0], num_envs=4)
-SMALL = {"batch_size": B, "precision": "float32", "actor": ActorConfig(hidden_sizes=(16, 16)), "critic": CriticConfig(hidden_sizes=(16, 16))}
+SMALL = {
+    "batch_size": B,
+    "precision": "float32",
+    "actor": ActorConfig(hidden_sizes=(16, 16)),
+    "critic": CriticConfig(hidden_sizes=(16, 16)),
+}
 GAUSSIAN = {**SMALL, "actor": ActorConfig(hidden_sizes=(16, 16), distribution="squashed_gaussian")}
 
 
@@ -131,7 +136,10 @@ def learned_by_ppo():
     for _ in range(UPDATES):
         numbers = [torch.randn(B, generator=generator) for _ in range(4)]
         rows = Minibatch(
-            torch.randn(B, D, generator=generator), torch.randn(B, A, generator=generator), -numbers[0].abs(), *numbers[1:]
+            torch.randn(B, D, generator=generator),
+            torch.randn(B, A, generator=generator),
+            -numbers[0].abs(),
+            *numbers[1:],
         )
         agent._step(Minibatch(*map(half, rows)))
     return parameters_of("ppo", agent)
@@ -201,4 +209,7 @@ def found():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined() as here:
-        save_file({name: value.contiguous() for name, value in found().items()}, Path(sys.argv[1]) / f"{here.rank}.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in found().items()},
+            Path(sys.argv[1]) / f"{here.rank}.safetensors",
+        )

@@ -55,7 +55,9 @@ def test_ranks_hold_the_same_bits(two, name):
 @pytest.mark.parametrize("name", ["normalizer", "scaler"])
 def test_moments_are_those_of_all_ranks_rows_together(one, two, name):
     for key in (key for key in one if key.startswith(f"{name}/")):
-        torch.testing.assert_close(two[0][key], one[key], rtol=1e-12 if one[key].dtype == torch.float64 else 1e-6, atol=0)
+        torch.testing.assert_close(
+            two[0][key], one[key], rtol=1e-12 if one[key].dtype == torch.float64 else 1e-6, atol=0
+        )
 
 
 def test_gradients_are_averaged_before_they_are_clipped(one, two):
@@ -105,7 +107,9 @@ def test_batch_statistics_are_refused_with_the_reason():
     from rlsuite.nn.critics import CriticConfig
 
     config = ranks_program.ActorCriticConfig(critic=CriticConfig(block="batch_norm"))
-    with pytest.raises(UserError, match="agent.critic.block=batch_norm normalizes by the statistics of whole minibatches"):
+    with pytest.raises(
+        UserError, match="agent.critic.block=batch_norm normalizes by the statistics of whole minibatches"
+    ):
         config.share(2)
 
 
