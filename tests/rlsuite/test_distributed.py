@@ -34,7 +34,7 @@ def one():
     return ranks_program.found()
 
 
-LEARNED = ("ddpg", "td3", "sac", "ace", "sher", "sher_state", "dqn", "ppo")
+LEARNED = ["ddpg", "td3", "sac", "ace", "sher", "sher_state", "dqn", "ppo"]
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -45,7 +45,7 @@ def test_two_ranks_learn_what_one_does_from_the_same_rows(one, two, name):
         torch.testing.assert_close(two[0][key], one[key], rtol=0.0, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("name", (*LEARNED, "own_ppo", "own_trpo", "normalizer", "scaler"))
+@pytest.mark.parametrize("name", [*LEARNED, "own_ppo", "own_trpo", "normalizer", "scaler"])
 def test_ranks_hold_the_same_bits(two, name):
     names = [key for key in two[0] if key.startswith(f"{name}/")]
     assert names
@@ -108,7 +108,7 @@ def test_batch_statistics_are_refused_with_the_reason():
 
     config = ranks_program.ActorCriticConfig(critic=CriticConfig(block="batch_norm"))
     with pytest.raises(
-        UserError, match="agent.critic.block=batch_norm normalizes by the statistics of whole minibatches"
+        UserError, match=r"agent\.critic\.block=batch_norm normalizes by the statistics of whole minibatches"
     ):
         config.share(2)
 
