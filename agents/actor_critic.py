@@ -20,9 +20,17 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig, check_run
-from agents.actor_critic_networks import Seen, Turn, make_eye, make_networks, make_parameter_noise
+from agents.actor_critic_networks import (
+    Seen,
+    Turn,
+    make_eye,
+    make_networks,
+    make_optimizers,
+    make_parameter_noise,
+)
 from agents.spaces import check_vectors
 from rlsuite.agent import Agent
+from rlsuite.distributed import ranks
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.actors import Temperature
 from rlsuite.nn.embedding import Embedding
@@ -31,7 +39,7 @@ from rlsuite.nn.eye import Eye
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.precision import update_dtype
 from rlsuite.nn.reward_scaler import ReturnScaler
-from rlsuite.optim.state import adam, set_learning_rate
+from rlsuite.optim.state import set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.vector_env import EnvironmentFacts
@@ -78,22 +86,16 @@ class ActorCritic(Agent):
         noise = config.exploration
         self.exploration = GaussianExploration(facts.num_envs, action_size, noise, seed=seed + 1, device=device)
         self.parameter_noise = make_parameter_noise(facts, self.observation_size, config, seed + 3, device)
-        self.turn_period = math.lcm(config.num_pairs, facts.num_envs, len(noise.episode_multipliers))
+        self.turn_period = math.lcm(config.num_pairs, facts.num_envs * ranks().size, len(noise.episode_multipliers))
         self.stream = RandomStream(seed + 2, device)
         self.actor_parameters: list[Tensor] = list(self.actors.parameters())
         self.critic_parameters: list[Tensor] = list(self.critics.parameters())
         self.critics_step: list[Tensor] = [*self.critic_parameters, *self.eye.parameters()]  # moved by their loss
         self.target_actor_parameters: list[Tensor] = list(self.target_actors.parameters())
         self.target_critic_parameters: list[Tensor] = list(self.target_critics.parameters())
-        decay, betas = config.critic_weight_decay, (0.9, config.second_moment_decay)
-        self.optimizers = {
-            "actor": adam(self.actor_parameters, config.actor_learning_rate, betas=betas),
-            "critic": adam(self.critics_step, config.critic_learning_rate, weight_decay=decay, betas=betas),
-        }
-        if isinstance(self.embedding, Embedding):
-            self.optimizers["embedding"] = adam(self.embedding.learned_parameters, config.embedding.learning_rate)
-        if self.stochastic and config.temperature_learning_rate:
-            self.optimizers["temperature"] = adam(self.temperature.parameters(), config.temperature_learning_rate)
+        self.optimizers = make_optimizers(
+            config, self.actor_parameters, self.critics_step, self.embedding, self.temperature
+        )
 
     @classmethod
     def check(cls, config: TrainConfig, facts: EnvironmentFacts) -> None:
@@ -360,7 +362,7 @@ class ActorCritic(Agent):
         if self.config.pre_activation_penalty:
             # Relative to the values' size, which grows a thousandfold and differs from task to task.
             penalty = pre_activation.square().mean(dim=(1, 2)) * self.config.pre_activation_penalty
-            objective = objective / value.detach().abs().mean(dim=1).clamp_min(1e-3) - penalty
+            objective = objective / ranks().mean(value.detach().abs().mean(dim=1)).clamp_min(1e-3) - penalty
         if self.config.action_penalty:
             objective = objective - self.config.action_penalty * action.square().mean(dim=(1, 2))
         loss = -objective.sum()

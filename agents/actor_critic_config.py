@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from rlsuite.distributed import divided
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.actors import ActorConfig
-from rlsuite.nn.critics import CriticConfig
+from rlsuite.nn.critics import BATCH_NORMALIZED, CriticConfig
 from rlsuite.nn.embedding import EmbeddingConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.eye import EyeConfig
@@ -220,6 +221,20 @@ class ActorCriticConfig:
                 "agent.critic.loss=categorical: values beyond agent.critic.value_min and value_max cannot be learned; "
                 "use agent.reward_scaling=returns, or set both so that every discounted return lies between them",
             )
+
+    def share(self, size: int) -> Self:
+        """Return the numbers of one of `size` ranks, each of which learns from its rows of every minibatch.
+
+        Raises:
+            UserError: where normalization is by a minibatch's own statistics.
+        """
+        for key, block in {"critic": self.critic.block, "actor": self.actor.block}.items():
+            require(
+                block not in BATCH_NORMALIZED,
+                f"agent.{key}.block={block} normalizes by the statistics of whole minibatches, and each rank has a "
+                "part of them; use layer_norm, or start it without torchrun",
+            )
+        return divided(self, size, "batch_size")
 
     @property
     def target_range(self) -> tuple[float, float] | None:

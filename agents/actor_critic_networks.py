@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig
-from rlsuite.nn.actors import Actors
+from rlsuite.nn.actors import Actors, Temperature
 from rlsuite.nn.critics import Critics
 from rlsuite.nn.embedding import Embedding, NoEmbedding, make_embedding
 from rlsuite.nn.eye import Eye, NoEye
 from rlsuite.nn.parameter_noise import NoParameterNoise, ParameterNoise
+from rlsuite.optim.state import adam
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -92,3 +93,23 @@ def make_parameter_noise(
     sees, generator = observation_size + config.embedding.size, torch.Generator().manual_seed(seed)
     actors = Actors(facts.num_envs, sees, facts.action_size, config.actor, generator=generator)
     return ParameterNoise(actors, facts.num_envs, observation_size, chance, seed=seed, device=device)
+
+
+def make_optimizers(
+    config: ActorCriticConfig,
+    actor_parameters: list[Tensor],
+    critics_step: list[Tensor],
+    embedding: Embedding | NoEmbedding,
+    temperature: Temperature,
+) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimizers by name: of the actors, of what the critics' loss moves, and of what else is learned."""
+    decay, betas = config.critic_weight_decay, (0.9, config.second_moment_decay)
+    optimizers = {
+        "actor": adam(actor_parameters, config.actor_learning_rate, betas=betas),
+        "critic": adam(critics_step, config.critic_learning_rate, weight_decay=decay, betas=betas),
+    }
+    if isinstance(embedding, Embedding):
+        optimizers["embedding"] = adam(embedding.learned_parameters, config.embedding.learning_rate)
+    if config.actor.distribution == "squashed_gaussian" and config.temperature_learning_rate:
+        optimizers["temperature"] = adam(temperature.parameters(), config.temperature_learning_rate)
+    return optimizers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from rlsuite.agent import Agent
 from rlsuite.agent_registry import agent_class
 from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, train_config
+from rlsuite.distributed import ranks, threads_here
 from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint, unusable
 from rlsuite.running.seeding import derive_seed
-from rlsuite.running.stored import misfit, stored_config, unfit
+from rlsuite.running.shares import share_of
+from rlsuite.running.stored import misfit, saved_ranks, stored_config, unfit
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -37,7 +38,7 @@ def choose_device(name: str) -> torch.device:
 
 def prepare_torch(config: TrainConfig) -> None:
     """Set the threads, and what makes torch on CPU fast and steady."""
-    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.num_threads or threads_here())
     # Adam's second moments of idle units sink into denormals, which x86 computes a hundred times slower.
     torch.set_flush_denormal(True)
 
@@ -72,16 +73,22 @@ def make_evaluation_env(
     return make_env(dataclasses.replace(config, env=env), num_envs, **overrides)
 
 
-def make_agent(config: TrainConfig, env: envs.VectorEnv) -> Agent:
-    """Return a fresh agent for the environment.
+def make_agent(config: TrainConfig, env: envs.VectorEnv, *, saved_by: int = 0) -> Agent:
+    """Return a fresh agent for the environment: on one of several ranks, one for its share of the environments.
+
+    Args:
+        config: the run.
+        env: environments of its task, any number.
+        saved_by: of how many ranks it is to be one, where it is not of those that run now.
 
     Raises:
-        UserError: if the environment is not such as the agent needs.
+        UserError: if the environment is not such as the agent needs, or the agent cannot be shared by ranks.
     """
     check_fit(config, env)
+    share = share_of(config, saved_by or ranks().size)
     return agent_class(config.agent_name).build(
-        dataclasses.replace(EnvironmentFacts.of(env), num_envs=config.num_envs),
-        config.agent,
+        dataclasses.replace(EnvironmentFacts.of(env), num_envs=share.num_envs),
+        share.agent,
         seed=derive_seed(config.seed, "agent"),
         device=choose_device(config.device),
     )
@@ -114,7 +121,7 @@ def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str]
     config = train_config({**stored_config(checkpoint), "device": device})
     require_imports(config.env, imports, checkpoint.path)
     env = make_env(config, 1)
-    agent = make_agent(config, env)
+    agent = make_agent(config, env, saved_by=saved_ranks(checkpoint))
     env.close()
     fresh = agent.state_dict()
     if why := misfit("agent", fresh, checkpoint.parts["agent"]) or unfit("agent", fresh, checkpoint.parts["agent"]):

@@ -19,12 +19,12 @@ from agents.dqn_config import DQNConfig, EpsilonConfig
 from agents.spaces import check_one_choice
 from rlsuite.action_space import choice_counts
 from rlsuite.agent import Agent
+from rlsuite.distributed import ranks
 from rlsuite.errors import require
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.pictures import PictureNet
-from rlsuite.optim.clipping import clip_together
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Batch, Transition
@@ -150,7 +150,7 @@ class DQN(Agent):
 
     def observe(self, transition: Transition) -> None:
         """Count steps, and learn observation statistics where the config asks for them."""
-        self.exploration.steps += len(transition.reward)
+        self.exploration.steps += len(transition.reward) * ranks().size
         if self.normalizes:
             self.normalizer.update(transition.observation[..., : self.observation_size])
 
@@ -168,10 +168,8 @@ class DQN(Agent):
         value = self.values(self.network, observation).gather(1, batch.action).squeeze(1)
         error = value - self.target(batch)
         loss = (batch.weight * functional.huber_loss(error, torch.zeros_like(error), reduction="none")).mean()
-        gradients = list(torch.autograd.grad(loss, self.parameters_learned))
-        if config.gradient_norm:
-            clip_together(gradients, config.gradient_norm)
-        take_step(self.optimizers["values"], self.parameters_learned, gradients)
+        gradients = torch.autograd.grad(loss, self.parameters_learned)
+        take_step(self.optimizers["values"], self.parameters_learned, gradients, config.gradient_norm)
         self.follow()
         error = error.detach()
         return {

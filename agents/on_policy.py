@@ -19,12 +19,13 @@ from agents.on_policy_config import OnPolicyConfig
 from agents.spaces import check_vectors_or_choices
 from rlsuite.action_space import choice_counts
 from rlsuite.agent import Agent
+from rlsuite.distributed import ranks
 from rlsuite.errors import UserError, require
 from rlsuite.nn.action_heads import ActionLaw, Gaussian, choice_law, num_outputs
 from rlsuite.nn.action_range import ActionRange, PlainChoices
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
-from rlsuite.nn.normalizer import RunningNormalizer
+from rlsuite.nn.normalizer import RunningNormalizer, moments_of_all
 from rlsuite.nn.pictures import PictureNet
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.replay.buffer import Transition
@@ -181,9 +182,10 @@ class OnPolicyAgent(Agent):
             UserError: if every simulation failed at some time in it, so that there is nothing to learn from.
         """
         prepared, usable = self._prepare(batch if self.images is None else self.images.beside(batch))
-        if len(usable) == 0:
+        number = ranks().fewest(len(usable))  # ranks take their steps together: none has more minibatches
+        if number == 0:
             raise UserError("every simulation of the rollout failed; check the environment (see failures/)")
-        return prepared, usable
+        return prepared, usable[:number]
 
     @torch.no_grad()
     def _prepare(self, batch: Transition) -> tuple[Minibatch, Tensor]:
@@ -229,7 +231,10 @@ class OnPolicyAgent(Agent):
 
 
 def standardized(advantage: Tensor) -> Tensor:
-    """Return advantages (M,) with mean 0 and deviation 1; a single one as it is."""
+    """Return advantages (M,) with mean 0 and deviation 1, over all ranks' together; a single one as it is."""
+    if not ranks().alone:
+        number, mean, variance = moments_of_all(advantage)
+        return (advantage - mean) / ((variance * number / (number - 1.0)).sqrt() + 1e-8)
     if len(advantage) <= 1:
         return advantage
     deviation, mean = torch.std_mean(advantage)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
+from rlsuite.distributed import divided
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.ensemble import ACTIVATIONS, check_sizes
 from rlsuite.nn.normalizer import NormalizerConfig
@@ -70,3 +72,7 @@ class OnPolicyConfig:
         )
         check_sizes("agent", self.hidden_sizes)
         require_choice("agent.activation", self.activation, ACTIVATIONS)
+
+    def share(self, size: int) -> Self:
+        """Return the numbers of one of `size` ranks, each of which learns from its rows of every minibatch."""
+        return divided(self, size, "minibatch_size")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.on_policy import Minibatch, OnPolicyAgent, standardized
 from agents.ppo_config import PPOConfig
-from rlsuite.optim.clipping import clip_together
+from rlsuite.distributed import ranks
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
@@ -61,6 +61,7 @@ class PPO(OnPolicyAgent):
                 found = self._step(Minibatch(*(tensor.index_select(0, part) for tensor in prepared)))
                 sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
             metrics = {name: value / len(parts) for name, value in sums.items()}
+            metrics["divergence"] = ranks().mean(metrics["divergence"])
             if config.target_divergence and float(metrics["divergence"]) > 1.5 * config.target_divergence:
                 break  # the policy has gone far enough from the one that collected
         self.learn_statistics(batch)
@@ -81,10 +82,8 @@ class PPO(OnPolicyAgent):
         value_loss = self._value_loss(minibatch)
         entropy = law.entropy().mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
-        gradients = list(torch.autograd.grad(loss, self.policy_parameters))
-        if config.gradient_norm:
-            clip_together(gradients, config.gradient_norm)
-        take_step(self.optimizers["policy"], self.policy_parameters, gradients)
+        gradients = torch.autograd.grad(loss, self.policy_parameters)
+        take_step(self.optimizers["policy"], self.policy_parameters, gradients, config.gradient_norm)
         with torch.no_grad():
             return {
                 "policy_loss": policy_loss.detach(),

@@ -12,17 +12,21 @@ import yaml
 
 from agents.assembly import make_agent, make_env, make_evaluation_env
 from envs.failures import Failure, save_failure
+from envs.vector import VectorEnv
 from rlsuite.cli import as_started
 from rlsuite.config.compose import read_config
 from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, changes, to_plain, train_config
+from rlsuite.distributed import ranks
 from rlsuite.errors import UserError, require
-from rlsuite.records.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, resolve_checkpoint
+from rlsuite.records.checkpoint import Checkpoint, list_checkpoints, resolve_checkpoint
 from rlsuite.records.files import write_atomically
 from rlsuite.records.run_lock import RunLock
 from rlsuite.records.summaries import CLIP_SIDE
 from rlsuite.running.on_policy import OnPolicyTrainer
 from rlsuite.running.overlap import OverlappedTrainer
+from rlsuite.running.saving import read_share
+from rlsuite.running.shares import share_of
 from rlsuite.running.stored import read_counters, stored_config
 from rlsuite.running.training import Trainer
 
@@ -31,8 +35,12 @@ def make_trainer(
     config: TrainConfig, folder: Path, stack: contextlib.ExitStack, checkpoint: Checkpoint | None = None
 ) -> Trainer:
     """Build environments, agent and trainer; the environments are closed with the stack."""
-    env = make_env(config, config.num_envs)
+    here = ranks()
+    env = make_env(config, share_of(config, here.size).num_envs)
     stack.callback(env.close)
+    if not here.alone:
+        require(isinstance(env, VectorEnv), f"env={config.env.name} on {here.size} ranks: it cannot be dealt out")
+        env.place(here.first(config.num_envs))
 
     def evaluation_env() -> Any:
         made = make_watched_env(config)
@@ -80,12 +88,14 @@ def read_run(
     Raises:
         UserError: if there is no intact checkpoint, another process trains the run, or the change would do nothing.
     """
-    checkpoint_dir = resolve_checkpoint(path)
+    here = ranks()
+    checkpoint_dir = Path(here.texts(str(resolve_checkpoint(path)))[0])
     folder = checkpoint_dir.parent.parent
     config = train_config(change(read_config(folder)))
     require_imports(config.env, imports, folder)
-    stack.enter_context(RunLock(folder))
-    checkpoint = read_checkpoint(checkpoint_dir, parts=["agent", "optimizers", "replay", "environment", "worker"])
+    if here.leads:
+        stack.enter_context(RunLock(folder))
+    checkpoint = read_share(checkpoint_dir, here)
     counters, old = read_counters(checkpoint), stored_config(checkpoint)
     require(
         config.steps >= checkpoint.step or config.steps == old["steps"],

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from agents.on_policy import Minibatch, OnPolicyAgent, standardized
 from agents.on_policy_config import OnPolicyConfig
+from rlsuite.distributed import divided, ranks
 from rlsuite.errors import require, require_finite
 from rlsuite.nn.action_heads import ActionLaw
-from rlsuite.optim.clipping import clip_together
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
@@ -65,6 +65,10 @@ class TRPOConfig(OnPolicyConfig):
         require_finite("agent.max_divergence", self.max_divergence, above=0.0)
         require_finite("agent.damping", self.damping, low=0.0)
         require(0.0 < self.line_shrink < 1.0, f"agent.line_shrink={self.line_shrink}: use a share between 0 and 1")
+
+    def share(self, size: int) -> Self:
+        """Return the numbers of one of `size` ranks, each of which learns from its rows of every minibatch."""
+        return divided(self, size, "minibatch_size", "curvature_rows")
 
 
 class TRPO(OnPolicyAgent):
@@ -113,14 +117,15 @@ class TRPO(OnPolicyAgent):
             return (ratio * advantage).mean()
 
         before = objective()
-        gradient = flat(torch.autograd.grad(before, self.actor_parameters))
+        gradient = ranks().mean(flat(torch.autograd.grad(before, self.actor_parameters)))
         slope = torch.autograd.grad(
             self._law(rows).divergence_from(old_rows).mean(), self.actor_parameters, create_graph=True
         )
 
         def curvature(vector: Tensor) -> Tensor:
             along = (flat(slope) * vector).sum()
-            return flat(torch.autograd.grad(along, self.actor_parameters, retain_graph=True)) + config.damping * vector
+            found = flat(torch.autograd.grad(along, self.actor_parameters, retain_graph=True))
+            return ranks().mean(found) + config.damping * vector
 
         direction = conjugate_gradients(curvature, gradient, config.gradient_steps)
         length = (2.0 * config.max_divergence / (direction @ curvature(direction)).clamp_min(1e-12)).sqrt()
@@ -135,8 +140,8 @@ class TRPO(OnPolicyAgent):
         share, nothing = 1.0, before.new_zeros(())
         for _ in range(config.line_steps):
             assign(self.actor_parameters, start + share * step)
-            gain, law = objective() - before, self._law(observation)
-            divergence = law.divergence_from(old).mean()
+            law = self._law(observation)
+            gain, divergence = ranks().averaged([objective() - before, law.divergence_from(old).mean()])
             if bool((divergence <= config.max_divergence) & (gain > 0.0)):
                 return {
                     "policy_gain": gain,
@@ -169,10 +174,8 @@ class TRPO(OnPolicyAgent):
             for part in self.shuffled(usable):
                 value = self.value(prepared.observation.index_select(0, part))
                 loss = (value - prepared.value_target.index_select(0, part)).square().mean()
-                gradients = list(torch.autograd.grad(loss, self.critic_parameters))
-                if config.gradient_norm:
-                    clip_together(gradients, config.gradient_norm)
-                take_step(self.optimizers["value"], self.critic_parameters, gradients)
+                gradients = torch.autograd.grad(loss, self.critic_parameters)
+                take_step(self.optimizers["value"], self.critic_parameters, gradients, config.gradient_norm)
                 losses.append(loss.detach())
         return {"value_loss": torch.stack(losses).mean()}  # of the last pass
 

@@ -32,6 +32,8 @@ class EnvironmentRandom:
         counters: (N,) int64, how many numbers each stream has given. This is the whole changing state.
     """
 
+    first = 0  # number of the first environment, where they are a part of more: set it before a seed
+
     def __init__(self, num_envs: int, seed: int) -> None:
         self.num_envs = num_envs
         self.counters = torch.zeros(num_envs, dtype=torch.int64)
@@ -41,7 +43,7 @@ class EnvironmentRandom:
         """Start every stream afresh from another root seed."""
         self.seed = int(seed)
         root = mix(torch.tensor(signed(self.seed), dtype=torch.int64) + GOLDEN)
-        index = torch.arange(1, self.num_envs + 1, dtype=torch.int64)
+        index = torch.arange(1, self.num_envs + 1, dtype=torch.int64) + self.first
         # Two keys a stream: one moves the start, the other enters between two rounds of mixing, so that
         # two streams do not become shifted copies of each other when their starts happen to be near.
         self._start = mix(root + index * _ODD)

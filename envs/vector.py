@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.failures import Failure
+from envs.random import EnvironmentRandom
 from envs.task import KnownReward
 from rlsuite.errors import NonFiniteActionError, UserError
 from rlsuite.goals import GoalSpec
@@ -52,6 +53,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     Attributes:
         seed: Root seed of all environments' random streams.
+        first: Number of the first environment, where these are a part of more.
         exact_resume: Whether `state` / `load_state` restore the environments bit for bit.
         failures: Simulations that went non-finite, newest last; the training loop reads and clears it.
         known_reward: Of a task whose reward is a function of what is seen, that function (`envs.task.KnownReward`): of
@@ -69,6 +71,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
     exact_resume = True
+    first = 0
     goals: GoalSpec | None = None
     constant_columns = 0
     known_reward: KnownReward | None = None
@@ -161,6 +164,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             ValueError: If the action has a wrong shape or a non-finite entry; nothing has been stepped then.
         """
         raise NotImplementedError
+
+    def place(self, first: int) -> None:
+        """Be environments `first`, `first` + 1, ... of more from the next seeded reset on, with those's episodes."""
+        self.first = first
+        if isinstance(random := getattr(self, "random", None), EnvironmentRandom):
+            random.first = first
 
     def observation(self) -> Tensor:
         """Return a copy of the current observation, (N, D): what the last `step` or `reset` returned."""

@@ -59,6 +59,10 @@ class VectorWrapper(VectorEnv):
         """Begin a new episode in every environment; see `VectorEnv.reset`."""
         return self.env.reset(seed=seed, options=options)
 
+    def place(self, first: int) -> None:
+        """Be a part of more environments; see `VectorEnv.place`."""
+        self.env.place(first)
+
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once; see `VectorEnv.step`."""
         return self.env.step(actions)

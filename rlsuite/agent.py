@@ -34,7 +34,9 @@ class Agent(nn.Module):
 
     Attributes:
         Config: the frozen dataclass of its numbers; agents that learn from a replay have a `discount` and a
-            `batch_size` there, agents that learn from rollouts a `rollout_length`.
+            `batch_size` there, agents that learn from rollouts a `rollout_length`. Of agents that several ranks can
+            train together it has a `share(size)`, which returns the numbers of one of them: gradients then go through
+            `rlsuite.optim.step.take_step`, and what is no mean over rows is agreed on (`rlsuite.distributed.ranks`).
         learns_from: "replay": update() gets sampled minibatches, and returns "td_error" for their priorities.
             "rollouts": it gets each rollout once, every tensor (T, N, ...).
         Batch: the kind of named tuple that update() takes.

@@ -170,7 +170,10 @@ def fit(
                     optimizer.zero_grad(set_to_none=True)
                     losses["loss"].backward(inputs=moved[place])
                     if config.clip_norm:
-                        clip_together([w.grad for w in moved[place] if w.grad is not None], config.clip_norm)
+                        learned = [weight for weight in moved[place] if weight.grad is not None]
+                        clipped = clip_together([weight.grad for weight in learned], config.clip_norm)  # type: ignore
+                        for weight, gradient in zip(learned, clipped, strict=True):
+                            weight.grad = gradient
                     set_factor(optimizer, factor)
                     optimizer.step()
                     for name, value in losses.items():

@@ -3,6 +3,9 @@
 Of each agent one run is left alone and another is killed again and again with SIGKILL, which no process can answer:
 while it learns, evaluates or writes a checkpoint. Its last checkpoint must hold the same bytes. The last line printed
 is JSON: kills, and how many of them left no trace (identical). The exit status is 1 where one did.
+
+With ``ranks=2`` torchrun trains in as many processes, one of which, drawn at random, is killed each time; torchrun
+begins all of them again, and ``resume=auto`` lets them go on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -41,7 +45,7 @@ TASKS = {
     "td3": "Hopper",
 }
 TRAIN = Path(__file__).with_name("train_agent.py")
-CLOCK = ("worker", "seconds")  # a part and its entry that no two runs share
+CLOCK = "seconds"  # an entry of the worker's parts that no two runs share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +57,14 @@ class CheckConfig:
         agents: whose runs; each on a task of its own, with preset=debug.
         seed: of the moments, and of the runs.
         folder: where the runs are kept; without it they are deleted.
+        ranks: processes that train a run together.
     """
 
     kills: int = 20
     agents: tuple[str, ...] = ("ace", "ddpg", "pombu", "ppo", "sher")
     seed: int = 0
     folder: str = ""
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         require(self.kills >= 1, f"kills={self.kills}: use 1 or more")
@@ -66,6 +72,7 @@ class CheckConfig:
         for agent in self.agents:
             require_choice("agents", agent, TASKS)
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
+        require(1 <= self.ranks <= 64, f"ranks={self.ranks}: use 1 to 64")
 
 
 @command(CheckConfig)
@@ -77,8 +84,11 @@ def main(arguments: list[str]) -> int:
     try:
         for place, agent in enumerate(config.agents):
             kills = (config.kills + len(config.agents) - 1 - place) // len(config.agents)
-            if kills:
-                identical += check(agent, kills, folder / agent, random.Random(f"{config.seed} {agent}"), config.seed)
+            moments = random.Random(f"{config.seed} {agent}")
+            if kills and config.ranks > 1:
+                identical += check_ranks(agent, kills, folder / agent, moments, config)
+            elif kills:
+                identical += check(agent, kills, folder / agent, moments, config.seed)
     finally:
         if not config.folder:
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,6 +132,47 @@ def check(agent: str, kills: int, folder: Path, moments: random.Random, seed: in
         shutil.rmtree(killed)
 
 
+def check_ranks(agent: str, kills: int, folder: Path, moments: random.Random, config: CheckConfig) -> int:
+    """Kill random ranks of one agent's run so many times; return how many of the kills left no trace.
+
+    What a kill costs is printed: environment steps since the last checkpoint, at most checkpoint.every.
+    """
+    new = [f"agent={agent}", f"env={TASKS[agent]}", "preset=debug", "num_threads=1", f"seed={config.seed}"]
+    whole, killed = folder / "whole", folder / "killed"
+    began = time.perf_counter()
+    status = start_ranks(config.ranks, 0, [*new, f"run_dir={whole}"]).wait()
+    duration = time.perf_counter() - began
+    require(status == 0, f"agent={agent}: its run on {config.ranks} ranks ended with status {status}")
+    process = start_ranks(config.ranks, kills, [*new, "resume=auto", f"run_dir={killed}"])
+    done = 0
+    while done < kills and process.poll() is None:
+        time.sleep(moments.uniform(0.0, duration))
+        found = [child for child in psutil.Process(process.pid).children() if process.poll() is None]
+        if len(found) == config.ranks:
+            moments.choice(found).kill()
+            done += 1
+            print(f"{agent}: kill {done}, at step {last_step(killed)} of the log", flush=True)
+    status = process.wait()
+    require(status == 0, f"agent={agent}: torchrun ended with status {status}; look at {killed}")
+    found = differences(read_checkpoint(latest_checkpoint(whole)), read_checkpoint(latest_checkpoint(killed)))
+    print(f"{agent}: {done} kills, " + (f"different: {', '.join(found[:5])}" if found else "identical"), flush=True)
+    return 0 if found else done
+
+
+def last_step(folder: Path) -> int:
+    """Return the newest step that a run's log tells of; 0 before it tells of any."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def start_ranks(ranks: int, restarts: int, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Begin a training run in several processes, which torchrun begins again where one of them ends badly."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [*launcher, f"--max-restarts={restarts}", str(TRAIN), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     """Begin a training run, and return as soon as it has begun to learn or has ended."""
     command = [sys.executable, str(TRAIN), *arguments]
@@ -146,7 +197,7 @@ def differences(wanted: Checkpoint, found: Checkpoint) -> list[str]:
     different = [] if wanted.step == found.step else ["step"]
     for part, name in names:
         one, other = (checkpoint.parts.get(part, {}).get(name) for checkpoint in (wanted, found))
-        if (part, name) == CLOCK:
+        if part.startswith("worker") and name == CLOCK:
             continue
         if one is None or other is None or not same_bytes(one, other):
             different.append(f"{part}.{name}")

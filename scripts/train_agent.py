@@ -3,13 +3,15 @@
 ``--help`` names agents, tasks and the usual keys, ``--help agent=td3`` an agent's, ``--help all`` every key. ``-m``
 runs sweeps, such as ``-m seed=0,1,2 env=Hopper,Walker2d jobs=2``. ``resume RUN_DIR`` continues a run to its configured
 steps; ``imports=package`` with it, where the run's environment is a package's (``env.id=package:Task-v0``): nothing is
-imported because a file names it.
+imported because a file names it. ``resume=auto run_dir=RUN_DIR`` continues that run, or begins it where it is not there
+yet. ``torchrun --nproc-per-node=2 scripts/train_agent.py ...`` trains one agent in two processes (docs/scaling.md).
 
 This file is the door: it says what is going to run before it imports torch, which takes seconds.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,12 +36,11 @@ def main(arguments: list[str]) -> int:
             return sweep(arguments, stop, folder)
         if arguments[0] == "resume":
             arguments = positional(arguments[1:], "resume")
-        if resumed := value_of(arguments, "resume"):
-            folder = None
-            print(fitted("continuing", resumed), flush=True)
-        else:
+        resumed, folder = value_of(arguments, "resume"), None
+        if resumed in ("", "auto"):
             folder = Path(value_of(arguments, "run_dir") or default_run_dir(arguments))
-            print(title(arguments, folder), flush=True)
+        if os.environ.get("RANK", "0") == "0":  # torchrun's others are silent
+            print(title(arguments, folder) if folder else fitted("continuing", resumed), flush=True)
         from scripts.train_run import dispatch
 
         return dispatch(arguments, stop, folder)

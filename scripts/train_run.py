@@ -13,16 +13,30 @@ from rlsuite.cli import as_started
 from rlsuite.config.compose import compose_train, merge, parse
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
+from rlsuite.distributed import joined, ranks
 from rlsuite.errors import require
-from rlsuite.records.monitor import Monitor
+from rlsuite.records.checkpoint import Checkpoint, list_checkpoints
+from rlsuite.records.monitor import Monitor, SilentMonitor
 from rlsuite.records.run_lock import RunLock
 from rlsuite.running.signals import GracefulStop
 from rlsuite.running.training import Trainer
 
+AUTO = "auto"  # resume=auto
+
 
 def dispatch(arguments: list[str], stop: GracefulStop, folder: Path | None = None) -> int:
-    """Continue a run, or start one, in `folder` unless they say where."""
+    """Continue a run, or start one, in `folder` unless they say where; as one of torchrun's ranks, if it started us."""
+    with joined() as here:
+        if folder is not None:
+            folder = Path(here.texts(str(folder))[0])  # its name is of the time at which rank 0 chose it
+        return dispatch_here(arguments, stop, folder)
+
+
+def dispatch_here(arguments: list[str], stop: GracefulStop, folder: Path | None) -> int:
+    """Do what `dispatch` says, ranks being joined."""
     resume = [override for override in parse(arguments) if override.key_or_group == "resume"]
+    if resume and resume[-1].value() == AUTO:
+        return continue_or_start(arguments, stop)
     if resume and resume[-1].value() is not None:
         others = [argument for argument in arguments if not argument.startswith(("resume=", "imports="))]
         imports = [argument[8:] for argument in arguments if argument.startswith("imports=")]
@@ -34,41 +48,87 @@ def dispatch(arguments: list[str], stop: GracefulStop, folder: Path | None = Non
     return start_run(config, chosen, stop, command_of(arguments))
 
 
+def continue_or_start(arguments: list[str], stop: GracefulStop) -> int:
+    """Continue the run of run_dir from its latest checkpoint; begin it where it has none."""
+    config, run = compose_train([argument for argument in arguments if not argument.startswith("resume=")])
+    require(bool(run["run_dir"]), f"resume={AUTO} continues the run of run_dir, or begins it; add run_dir=")
+    folder, command = Path(run["run_dir"]), command_of(arguments)
+    if not ranks().any(bool(list_checkpoints(folder))):
+        return start_run(config, folder, stop, command, again=True)
+    with contextlib.ExitStack() as stack:
+        imports = [argument[8:] for argument in arguments if argument.startswith("imports=")]
+        config, folder, checkpoint = read_run(folder, lambda stored: to_plain(config), stack, imports)
+        return go_on(config, folder, checkpoint, stack, stop, command)
+
+
 def command_of(arguments: Sequence[str]) -> str:
     """Return the command line that these arguments were typed on, for the record."""
     return as_started(shlex.join(["python", "scripts/train_agent.py", *arguments]))
 
 
-def start_run(config: TrainConfig, folder: Path, stop: GracefulStop, command: str) -> int:
-    """Train a new run in `folder`; `command` is what was typed, for the record."""
-    refuse_used(folder)
+def start_run(config: TrainConfig, folder: Path, stop: GracefulStop, command: str, *, again: bool = False) -> int:
+    """Train a new run in `folder`.
+
+    Args:
+        config: the run.
+        folder: where it lies.
+        stop: asks for its end.
+        command: what was typed, for the record.
+        again: whether it may have been begun there before and come to no checkpoint.
+    """
+    here = ranks()
+    if here.leads and not again:
+        refuse_used(folder)
     prepare_torch(config)
     with contextlib.ExitStack() as stack:
         trainer = make_trainer(config, folder, stack)
-        stack.enter_context(RunLock(folder))
-        refuse_used(folder)
-        write_config(config, folder)
-        return train(trainer, stack, stop, command)
+        if here.leads:
+            stack.enter_context(RunLock(folder))
+            if not again:
+                refuse_used(folder)
+            write_config(config, folder)
+        return train(trainer, stack, stop, command, resume_step=0 if again else None)
 
 
 def continue_run(path: Path, arguments: list[str], stop: GracefulStop, imports: Sequence[str] = ()) -> int:
     """Continue a run from its latest checkpoint, or from the one `path` names; see rlsuite.config.imports."""
     with contextlib.ExitStack() as stack:
         config, folder, checkpoint = read_run(path, lambda stored: merge(stored, arguments), stack, imports)
-        prepare_torch(config)
-        trainer = make_trainer(config, folder, stack, checkpoint)
-        del checkpoint  # its tensors are its files: pruned ones would keep their place on the disk
+        return go_on(config, folder, checkpoint, stack, stop, command_of([f"resume={path}", *arguments]))
+
+
+def go_on(
+    config: TrainConfig,
+    folder: Path,
+    checkpoint: Checkpoint,
+    stack: contextlib.ExitStack,
+    stop: GracefulStop,
+    command: str,
+) -> int:
+    """Train a run further from a checkpoint."""
+    prepare_torch(config)
+    trainer = make_trainer(config, folder, stack, checkpoint)
+    del checkpoint  # its tensors are its files: pruned ones would keep their place on the disk
+    if ranks().leads:
         write_config(config, folder)
-        return train(trainer, stack, stop, command_of([f"resume={path}", *arguments]))
+    return train(trainer, stack, stop, command, resume_step=trainer.resume_step)
 
 
-def train(trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop, command: str) -> int:
-    """Run the loop under a monitor; SIGTERM and Ctrl-C save and end it."""
+def train(
+    trainer: Trainer, stack: contextlib.ExitStack, stop: GracefulStop, command: str, *, resume_step: int | None = None
+) -> int:
+    """Run the loop under a monitor; SIGTERM and Ctrl-C, on any rank, save and end it.
+
+    What is said and logged, rank 0 says; `resume_step` is the step up to which an earlier log is kept, if there is one.
+    """
     config = trainer.config
+    if not ranks().leads:
+        trainer.run(SilentMonitor(elapsed_s=trainer.elapsed_s), lambda: stop.requested)
+        return 0
     monitor = Monitor(
         trainer.run_dir,
         total_steps=config.steps,
-        resume_step=trainer.resume_step,
+        resume_step=resume_step,
         elapsed_s=trainer.elapsed_s,
         wandb=config.log.project if config.log.wandb else "",
     )

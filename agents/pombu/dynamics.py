@@ -21,7 +21,6 @@ from agents.pombu.config import DynamicsConfig
 from rlsuite.nn.ensemble import EnsembleMLP
 from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
-from rlsuite.optim.clipping import clip_members
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
 from rlsuite.running.seeding import derive_seed
@@ -77,7 +76,8 @@ class Dynamics(nn.Module):
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
         self.stream = RandomStream(derive_seed(seed, "model batches"), device)
-        self.weights = RandomStream(derive_seed(seed, "model weights"), "cpu")  # fresh networks are drawn on the host
+        # Fresh networks are drawn on the host, the same on all ranks.
+        self.weights = RandomStream(derive_seed(seed, "model weights"), "cpu", common=True)
         self.network = self._fresh_network().to(device)
         self.best = self._fresh_network().to(device).requires_grad_(False)
         buffers = {
@@ -209,8 +209,8 @@ class Dynamics(nn.Module):
         return (self._standardized(self.observation[rows], self.action[rows]) - target).square().mean(dim=(1, 2))
 
     def _step(self, loss: Tensor) -> None:
-        gradients = clip_members(list(torch.autograd.grad(loss, self.parameter_list)), self.config.gradient_norm)
-        take_step(self.optimizer, self.parameter_list, gradients)
+        gradients = torch.autograd.grad(loss, self.parameter_list)
+        take_step(self.optimizer, self.parameter_list, gradients, self.config.gradient_norm, by_member=True)
 
     @torch.no_grad()
     def _validate(self, rows: Tensor, passes: int) -> Tensor:

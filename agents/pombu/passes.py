@@ -15,7 +15,6 @@ from agents.pombu.config import POMBUConfig
 from agents.pombu.policies import Policies
 from agents.pombu.policy_step import objective
 from agents.pombu.values import Values
-from rlsuite.optim.clipping import clip_members, clip_together
 from rlsuite.optim.step import take_step
 
 
@@ -86,11 +85,11 @@ def conservative(
             alpha_range=config.alpha_range,
         )
         gain = gains.sum()
-        ascend(of_policy, gain, optimizers["policy"], config.gradient_norm)
+        gradients = torch.autograd.grad(-gain, of_policy)
+        take_step(optimizers["policy"], of_policy, gradients, config.gradient_norm, by_member=True)
         targets = torch.cat([part.value, part.uncertainty])
         loss = values.loss(part.observation[0], part.left[0], targets, config.uncertainty_weight)
-        gradients = clip_together(list(torch.autograd.grad(loss, of_values)), config.gradient_norm)
-        take_step(optimizers["values"], of_values, gradients)
+        take_step(optimizers["values"], of_values, torch.autograd.grad(loss, of_values), config.gradient_norm)
         sums += torch.stack([gain.detach(), loss.detach(), in_force.mean()])
         steps += 1
     with torch.no_grad():
@@ -116,9 +115,5 @@ def optimistic(
     for part in minibatches(rows, config.passes, config.minibatch_size, generator):
         change = torch.expm1(explorers.log_prob(part.observation, part.action) - part.old)
         gain, _ = objective(change, part.advantage, part.sigma, clip=config.clip, alpha=0.0, kind="penalty")
-        ascend(parameters, gain.sum(), optimizer, config.gradient_norm)
-
-
-def ascend(parameters: list[Tensor], gain: Tensor, optimizer: torch.optim.Optimizer, norm: float) -> None:
-    """Step uphill, each policy with a gradient norm of its own."""
-    take_step(optimizer, parameters, clip_members(list(torch.autograd.grad(-gain, parameters)), norm))
+        gradients = torch.autograd.grad(-gain.sum(), parameters)
+        take_step(optimizer, parameters, gradients, config.gradient_norm, by_member=True, own=True)

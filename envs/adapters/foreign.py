@@ -99,7 +99,7 @@ class ForeignVectorEnv(VectorEnv):
         """Return one seed an environment, which does not depend on how many there are."""
         return [
             int(np.random.SeedSequence([self.seed, index, generation]).generate_state(1)[0] >> 1)
-            for index in range(self.num_envs)
+            for index in range(self.first, self.first + self.num_envs)
         ]
 
     def _begin_episodes(self, env_ids: np.ndarray, seeds: list[int] | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlsuite.distributed import anew, rank_seed, ranks
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.running.seeding import restore_generator
 
@@ -19,11 +20,23 @@ HOLD_LAWS = ("fixed", "zeta")
 
 
 class RandomStream(nn.Module):
-    """A torch.Generator that travels with state_dict, so that a resumed run draws the same numbers."""
+    """A torch.Generator that travels with state_dict, so that a resumed run draws the same numbers.
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+    Args:
+        seed: of the stream.
+        device: where its numbers are drawn.
+        common: whether all ranks draw the same numbers, as of weights; else each draws its own.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu", *, common: bool = False) -> None:
         super().__init__()
-        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self.common = common
+        self.generator = torch.Generator(device=device).manual_seed(seed if common else rank_seed(seed))
+
+    def begin_anew(self) -> None:
+        """Go on as another stream on each rank, where it was saved by another number of ranks."""
+        if not self.common:
+            self.generator.manual_seed(anew(self.generator.get_state().numpy().tobytes()))
 
     def get_extra_state(self) -> Tensor:
         """Return the generator's state, a uint8 tensor."""
@@ -155,7 +168,8 @@ class GaussianExploration(nn.Module):
     - env_multiplier_min and _max: a mix of cautious and bold environments, as in FastTD3 (Seo et al. 2025), which
       draws each environment's factor anew with every episode; here they are fixed and evenly spaced.
 
-    Episodes are numbered in the order in which they start over all environments. Environment steps are those that
+    Episodes are numbered in the order in which they start over all environments; of R ranks, in the order of their own
+    with R - 1 numbers left out between two, which the others have. Environment steps are those that
     advance() was told of, whoever chose their actions, so a schedule also runs through the random start of training.
     """
 
@@ -189,8 +203,11 @@ class GaussianExploration(nn.Module):
         self.multipliers: Tensor
         self.env_multipliers: Tensor
         self.register_buffer("decision", torch.zeros(num_envs, dtype=torch.int64))
-        self.register_buffer("episode", torch.arange(num_envs))
-        self.register_buffer("episodes_started", torch.tensor(num_envs))
+        here = ranks()
+        self.num_ranks, total = here.size, num_envs * here.size
+        own = slice(here.first(total), here.first(total) + num_envs)
+        self.register_buffer("episode", torch.arange(total)[own])
+        self.register_buffer("episodes_started", torch.tensor(total + here.rank))
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("noise", torch.zeros(num_envs, action_size))
         self.left: Tensor
@@ -200,7 +217,7 @@ class GaussianExploration(nn.Module):
             shares = torch.arange(1, config.hold + 1, dtype=torch.float64).pow(-2.0).cumsum(0)
             self.register_buffer("hold_shares", (shares / shares[-1]).float(), persistent=False)
         self.register_buffer("multipliers", torch.tensor(config.episode_multipliers), persistent=False)
-        spread = torch.linspace(config.env_multiplier_min, config.env_multiplier_max, num_envs)
+        spread = torch.linspace(config.env_multiplier_min, config.env_multiplier_max, total)[own]
         self.register_buffer("env_multipliers", spread, persistent=False)
         self.to(device)
 
@@ -266,6 +283,10 @@ class GaussianExploration(nn.Module):
             share = 0.5 - 0.5 * torch.cos(math.pi * share)
         return config.std + (config.final_std - config.std) * share
 
+    def begin_anew(self) -> None:
+        """Number further episodes apart from those of other ranks, where another number of ranks saved these."""
+        self.episodes_started.add_(ranks().rank)
+
     def interrupt(self) -> None:
         """Begin a new episode in every environment, without a step: theirs could not go on."""
         self._begin(torch.ones_like(self.decision, dtype=torch.bool))
@@ -273,7 +294,7 @@ class GaussianExploration(nn.Module):
     @torch.no_grad()
     def advance(self, ended: Tensor) -> None:
         """Count a decision; environments whose episode ended (N,) bool start their next one."""
-        self.steps.add_(len(ended))
+        self.steps.add_(len(ended) * self.num_ranks)
         self.decision.add_(1)
         if self.config.hold_law == "zeta":
             self.left.sub_(1).clamp_(min=0)
@@ -286,6 +307,6 @@ class GaussianExploration(nn.Module):
             self.left.masked_fill_(ended, 0)
         if self.config.reversion:
             self.noise.masked_fill_(ended.unsqueeze(-1), 0.0)
-        number = self.episodes_started + ended.cumsum(0) - 1
+        number = self.episodes_started + (ended.cumsum(0) - 1) * self.num_ranks
         self.episode.copy_(torch.where(ended, number, self.episode))
-        self.episodes_started.add_(ended.sum())
+        self.episodes_started.add_(ended.sum() * self.num_ranks)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlsuite.distributed import ranks
 from rlsuite.errors import require_choice, require_finite
 
 SOURCES = ("steps", "relabelled")
@@ -47,18 +48,41 @@ class NormalizerConfig:
 
 
 @torch.no_grad()
+def moments_of_all(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return number (0-d), mean and variance (without Bessel's correction) of the rows (N, ...) of all ranks together.
+
+    Args:
+        rows: this rank's; none is a number of rows, too.
+    """
+    number = rows.new_tensor(float(len(rows)))
+    mean = rows.sum(dim=0) / number.clamp_min(1.0)
+    spread = (rows - mean).square().sum(dim=0)
+    found = ranks().gathered(torch.cat([number.reshape(1), mean.reshape(-1), spread.reshape(-1)]))
+    numbers, means, spreads = found.split([1, mean.numel(), mean.numel()], dim=1)
+    total = numbers.sum()
+    middle = (numbers * means).sum(dim=0) / total
+    variance = (spreads + numbers * (means - middle).square()).sum(dim=0) / total
+    return total, middle.view_as(mean), variance.view_as(mean)
+
+
+@torch.no_grad()
 def merge_moments(count: Tensor, mean: Tensor, variance: Tensor, rows: Tensor) -> None:
-    """Take rows (N, ...) into running moments in place: the parallel update of Chan et al. (1979).
+    """Take rows (N, ...) of every rank into running moments in place: the parallel update of Chan et al. (1979).
 
     Args:
         count: rows seen so far.
         mean: their mean, of a shape that one row's broadcasts to.
         variance: their variance, without Bessel's correction.
-        rows: float64, as the moments: after millions of rows a float32 count stops growing.
+        rows: float64, as the moments: after millions of rows a float32 count stops growing. A rank may have none, where
+            another has some.
     """
-    rows_variance, rows_mean = torch.var_mean(rows, dim=0, correction=0)
-    total = count + rows.shape[0]
-    weight = rows.shape[0] / total
+    number: Tensor | int = rows.shape[0]
+    if ranks().alone:
+        rows_variance, rows_mean = torch.var_mean(rows, dim=0, correction=0)
+    else:
+        number, rows_mean, rows_variance = moments_of_all(rows)
+    total = count + number
+    weight = number / total
     delta = rows_mean - mean
     mean += delta * weight
     variance += (rows_variance - variance) * weight + delta.square() * weight * (1.0 - weight)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rlsuite.distributed import ranks
 from rlsuite.nn.normalizer import merge_moments
 
 
@@ -62,7 +63,7 @@ class ReturnScaler(nn.Module):
             reached = torch.where(cut, self.peak / (1.0 - self.discount**self.length), reached)
             self.length.masked_fill_(ended, 0.0)
             self.peak.masked_fill_(ended, 0.0)
-        self.largest.copy_(torch.maximum(self.largest, reached.max()))
+        self.largest.copy_(torch.maximum(self.largest, ranks().largest(reached.max())))
         divisor = torch.maximum((self.variance + 1e-8).sqrt(), self.largest / self.bound)
         self.scale.copy_(1.0 / divisor)
         self.running.masked_fill_(ended, 0.0)

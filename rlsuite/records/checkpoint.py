@@ -23,7 +23,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def save_checkpoint(
     keep: int = 1,
     keep_agents: int = 0,
     continued_from: int | None = None,
+    others: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write ``run_dir/checkpoints/<step>/`` so that it is there whole or not at all, then prune older ones.
 
@@ -98,6 +99,8 @@ def save_checkpoint(
         keep: how many of the newest checkpoints stay whole, >= 1.
         keep_agents: how many of the next older ones are cut down to ``agent.safetensors``, >= 0.
         continued_from: step of the checkpoint that a run began with, if this is the first one since.
+        others: called with the unfinished directory, once it is there: lets other processes write their parts into it
+            (`rlsuite.records.checkpoint_format.write_part`) and returns those files' entries of the manifest.
 
     Returns:
         The directory written.
@@ -124,6 +127,7 @@ def save_checkpoint(
             raise CheckpointWriteError(_write_failure(final, "the disk is too full", needed, free))
         temporary.mkdir()
         files = {name + SUFFIX: write_part(temporary / (name + SUFFIX), parts[name]) for name in parts}
+        files |= others(temporary) if others is not None else {}
         manifest = {"format_version": FORMAT_VERSION, "kind": "full", "step": int(step), "files": files}
         manifest |= {"metadata": metadata, "versions": versions()}
         write_manifest(temporary, manifest)

@@ -209,6 +209,31 @@ class Monitor:
         )
 
 
+class SilentMonitor(Monitor):
+    """Neither writes nor shows anything: what ranks have that do not log. Numbers come back as from a Monitor."""
+
+    def __init__(self, *, elapsed_s: float = 0.0) -> None:
+        self._origin_s = time.monotonic() - elapsed_s
+        self._progress = None
+        self._writers = []
+
+    def record(
+        self,
+        step: int,
+        kind: str,
+        scalars: Mapping[str, float | Tensor],
+        histograms: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, float]:
+        """Return the scalars as floats."""
+        return to_floats(scalars)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def to_floats(scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
     """Return `scalars` as floats in their order; tensors are fetched with one transfer for each device.
 

@@ -32,13 +32,13 @@ class OnPolicyTrainer(Trainer):
 
     def _update(self, should_stop: Callable[[], bool]) -> None:
         if self.steps_at_start is None:
-            self._count_updates_from_here()
+            self.count_updates_from_here()
         if self.replay.full:
             self.batch = self.replay.take()  # type: ignore[assignment]
             self.metrics |= self.agent.update(self.batch)
             self.updates += 1
             # Now, while the rollout that did it is still there.
-            self._refuse_nonfinite(check_finite(self.metrics))
+            self.refuse_nonfinite(check_finite(self.metrics))
         while self.agent.busy and not should_stop():
             self.metrics |= self.agent.advance()
             self.updates += 1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
+from rlsuite.distributed import rank_seed, ranks
 from rlsuite.records.cards import is_reward_term
 from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
@@ -30,15 +31,15 @@ class RolloutWorker:
         seed: of the environments and of the random warm-up actions.
 
     Attributes:
-        steps: environment steps taken, all environments counted.
-        episodes: episodes ended.
+        steps: environment steps taken, all environments of all ranks counted.
+        episodes: episodes ended, of all ranks.
         step_seconds: time spent in env.step.
         act_seconds: time spent choosing actions.
     """
 
     def __init__(self, env: VectorEnv, agent: Agent, *, seed: int) -> None:
-        self.env, self.agent = env, agent
-        self.generator = torch.Generator().manual_seed(seed)
+        self.env, self.agent, self.ranks = env, agent, ranks()
+        self.generator = torch.Generator().manual_seed(rank_seed(seed))
         self.observation, _ = env.reset(seed=seed)
         device = self.observation.device
         # Double precision: a float32 sum of ones stops growing at 16,777,216.
@@ -102,7 +103,7 @@ class RolloutWorker:
             failed=info["failed"],
         )
         self.observation = observation
-        self.steps += self.env.num_envs
+        self.steps += self.env.num_envs * self.ranks.size
         self._count_episodes(reward, terminated | truncated, info["failed"], info.get("is_success"))
         self._count_terms(info)
         self.agent.observe(transition)
@@ -140,17 +141,18 @@ class RolloutWorker:
 
     @property
     def episodes(self) -> int:
-        """Episodes ended so far."""
-        return self.episodes_before + int(self.ended[0])
+        """Episodes ended so far; for all ranks at once."""
+        return self.episodes_before + self.ranks.total(int(self.ended[0]))
 
     def drain(self) -> dict[str, float]:
         """Return means over the episodes ended since the last call; also their success rate, where infos tell success.
 
         Episodes whose simulation failed are in no mean; "failed_episodes" is their number, if there are any. Of the
-        reward's terms, where infos tell them, the means over all steps since the last call, ended episode or not.
+        reward's terms, where infos tell them, the means over all steps since the last call, ended episode or not. Of
+        several ranks, all call at once, and the means are over all of them.
         """
         terms = self._drain_terms()
-        number, returns, lengths, successes, failed = self.ended.tolist()
+        number, returns, lengths, successes, failed = self.ranks.summed([self.ended])[0].tolist()
         self.ended.zero_()
         self.episodes_before += int(number)
         counted = {"failed_episodes": failed} if failed else {}
@@ -161,9 +163,10 @@ class RolloutWorker:
         return means | {"success_rate": successes / whole} if self.tells_success else means
 
     def _drain_terms(self) -> dict[str, float]:
-        if not self.terms or self.term_sums is None:
+        names = ",".join(self.terms or ()) if self.term_sums is not None else ""
+        if not self.ranks.same(names) or not self.terms or self.term_sums is None:
             return {}
-        steps, *sums = self.term_sums.tolist()
+        steps, *sums = self.ranks.summed([self.term_sums])[0].tolist()
         self.term_sums.zero_()
         return {name: value / steps for name, value in zip(self.terms, sums, strict=True)} if steps else {}
 

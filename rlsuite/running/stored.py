@@ -31,6 +31,7 @@ class Counters:
         evaluation_s: the part of them that went into evaluations.
         busy: whether updates were still due.
         commits: of the source that trained it, in turn.
+        ranks: how many processes trained it together.
     """
 
     updates: int
@@ -41,6 +42,7 @@ class Counters:
     evaluation_s: float
     busy: bool
     commits: list[str]
+    ranks: int
 
 
 def read_counters(checkpoint: Checkpoint) -> Counters:
@@ -82,7 +84,20 @@ def read_counters(checkpoint: Checkpoint) -> Counters:
         evaluation_s=seconds("evaluation_s"),
         busy=found["busy"],
         commits=commits,
+        ranks=saved_ranks(checkpoint),
     )
+
+
+def saved_ranks(checkpoint: Checkpoint) -> int:
+    """Return how many ranks wrote a checkpoint; older ones do not say it, and are of one.
+
+    Raises:
+        UserError: if it is no number of ranks.
+    """
+    number = checkpoint.metadata.get("ranks", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 4096:
+        raise unusable(checkpoint.path, "its metadata has no usable 'ranks'", parts=checkpoint.parts)
+    return number
 
 
 def stored_config(checkpoint: Checkpoint) -> dict[str, Any]:

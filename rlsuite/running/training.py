@@ -15,10 +15,10 @@ from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
+from rlsuite.distributed import rank_seed, ranks
 from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
-from rlsuite.optim.state import load_optimizer_tensors, optimizer_tensors
-from rlsuite.records.checkpoint import Checkpoint, save_checkpoint, unusable
+from rlsuite.records.checkpoint import Checkpoint
 from rlsuite.records.monitor import Monitor, check_finite
 from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
@@ -26,8 +26,9 @@ from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
+from rlsuite.running.saving import load, save
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
-from rlsuite.running.stored import misfit, read_counters, shape_keys, stored_config, unfit, unfit_optimizer
+from rlsuite.running.shares import share_of
 from rlsuite.scoring import cut_note, evaluate
 from rlsuite.vector_env import VectorEnv
 
@@ -62,7 +63,7 @@ class Trainer:
         save_failure: SaveFailure,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.config, self.run_dir, self.env, self.agent = config, run_dir, env, agent
+        self.config, self.run_dir, self.env, self.agent, self.ranks = config, run_dir, env, agent, ranks()
         self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
         self.evaluation_env: VectorEnv | None = None
         self._no_clips = False  # this machine cannot draw
@@ -78,21 +79,21 @@ class Trainer:
         self.metrics: dict[str, Tensor] = {}
         self.batch: Batch | None = None
         if checkpoint is not None:
-            self._load(checkpoint)
-        on_cuda = self.worker.observation.is_cuda
-        self.update = GraphedUpdate(agent) if on_cuda and agent.recordable else agent.update
+            load(self, checkpoint)
+        graphed = self.worker.observation.is_cuda and agent.recordable and self.ranks.alone
+        self.update = GraphedUpdate(agent) if graphed else agent.update
         self.resume_step = None if checkpoint is None else checkpoint.step
-        self._continued_from = self.resume_step  # until the first checkpoint since
+        self.continued_from = self.resume_step  # until the first checkpoint since
 
     def _make_experience(self) -> Replay:
         """Return where transitions go and come from."""
-        config, env = self.config, self.env
+        config, env = share_of(self.config, self.ranks.size), self.env
         replay = Replay(
             config.replay,
             self.worker.observation,
             ActionLimits(env.single_action_space).example(env.num_envs),
             discount=config.agent.discount,
-            seed=derive_seed(config.seed, "replay"),
+            seed=rank_seed(derive_seed(config.seed, "replay")),
             agent_device=self.worker.observation.device,
             goals=env.goals,
             constant_columns=env.constant_columns,
@@ -114,23 +115,28 @@ class Trainer:
             UserError: if a loss goes non-finite (a record is left), or the checkpoint cannot be written.
         """
         try:
-            self._run(monitor, should_stop)
+            self._run(monitor, should_stop if self.ranks.alone else lambda: self.ranks.any(should_stop()))
         except NonFiniteActionError as error:  # met by an environment before a log met the loss
-            self._refuse_nonfinite(["action"])
+            self._leave_record(["action"])
             raise UserError(f"{error} (step {self.worker.steps})") from None
         except BrokenEnvironmentError as error:
             raise UserError(f"{error}{self._save_before_end(monitor)}") from None
         return self.worker.steps >= self.config.steps and not self.busy
 
     def _save_before_end(self, monitor: Monitor) -> str:
-        """Keep what has been learned when an environment broke; return how to go on, as the end of a sentence."""
+        """Keep what has been learned when an environment broke; return how to go on, as the end of a sentence.
+
+        A single rank of several cannot save: the others are at work.
+        """
         self._note_failures(monitor, self.env, "environment")
         if self.evaluation_env is not None:
             self._note_failures(monitor, self.evaluation_env, "evaluation")
         steps = self.worker.steps
+        if not self.ranks.alone:
+            return ""
         if steps != (self.resume_step or 0):
             self._log(monitor)
-            self._save(monitor)
+            save(self, monitor)
         path = shlex.quote(str(self.run_dir)) + trusted_arguments(self.config)
         return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})" if steps else ""
 
@@ -141,7 +147,7 @@ class Trainer:
 
     def _run(self, monitor: Monitor, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
-        if config.evaluate.every:
+        if config.evaluate.every and self.ranks.leads:
             began = time.perf_counter()
             self.evaluation_env = self.make_evaluation_env()  # now, so that what is wrong with it costs no training
             self.evaluation_env.reset(seed=derive_seed(self.config.seed, WATCHED_ON))
@@ -150,8 +156,8 @@ class Trainer:
         was_busy = self.busy
         if self.steps_at_start is not None:
             self._update(should_stop)  # what was still due when the run was stopped
-        saved = self._saved_state if self.resume_step is not None else None
-        if was_busy and not self.busy and self._evaluation_due(worker.steps - self.env.num_envs):
+        saved = self.saved_state if self.resume_step is not None else None
+        if was_busy and not self.busy and self._evaluation_due(worker.steps - config.num_envs):
             self._evaluate(monitor)  # the stop left it out
         while worker.steps < config.steps and not should_stop():
             before = worker.steps
@@ -163,10 +169,10 @@ class Trainer:
             if self._evaluation_due(before) and not self.busy:
                 self._evaluate(monitor)
             if finished or _crossed(before, worker.steps, config.checkpoint.every):
-                saved = self._save(monitor)
+                saved = save(self, monitor)
         if saved != (worker.steps, self.updates):  # stopped between two checkpoints, or only now at its end
             self._log(monitor)
-            self._save(monitor)
+            save(self, monitor)
 
     def _evaluation_due(self, before: int) -> bool:
         """Say whether the steps since `before` end the run, or cross a multiple of evaluate.every."""
@@ -178,23 +184,33 @@ class Trainer:
 
     def _keep(self, transition: Transition, monitor: Monitor) -> None:
         self.replay.add(transition)
-        observation = self.replay.fresh_observations()
+        observation = self._fresh_observations()
         if observation is not None:
             self.agent.observe_relabelled(observation)
         self._note_failures(monitor, self.env, "environment")
 
+    def _fresh_observations(self) -> Tensor | None:
+        """Return relabelled observations of whole episodes: none, but not None, where only other ranks have some."""
+        found = self.replay.fresh_observations()
+        if self.ranks.alone or self.config.replay.hindsight.strategy == "none" or not self.ranks.any(found is not None):
+            return found
+        return self.worker.observation[:0] if found is None else found
+
     def _note_failures(self, monitor: Monitor, env: VectorEnv, name: str) -> None:
         for failure in env.failures:
-            path = self.run_dir / "failures" / f"{name}{failure.env_index}-step{self.worker.steps}"
+            number = failure.env_index + self.ranks.first(self.config.num_envs) * (env is self.env)
+            path = self.run_dir / "failures" / f"{name}{number}-step{self.worker.steps}"
             monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
         env.failures.clear()
 
     def _update(self, should_stop: Callable[[], bool]) -> None:
         config, worker = self.config, self.worker
         if self.steps_at_start is None:
-            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes or not self.replay:
+            if worker.steps < config.learning_starts or worker.episodes < config.warmup_episodes:
                 return
-            self._count_updates_from_here()
+            if not self.ranks.all(len(self.replay) > 0):
+                return
+            self.count_updates_from_here()
         due = self._updates_due()
         if self.updates < due:
             self.agent.anneal(worker.steps / config.steps)
@@ -214,7 +230,8 @@ class Trainer:
             due += config.updates_per_episode * (worker.episodes - self.episodes_at_start)
         return due
 
-    def _count_updates_from_here(self) -> None:
+    def count_updates_from_here(self) -> None:
+        """Let the updates that are due be counted from this step on."""
         worker = self.worker
         self.steps_at_start, self.episodes_at_start, self.updates_at_start = worker.steps, worker.episodes, self.updates
 
@@ -224,7 +241,7 @@ class Trainer:
         at = self.worker
         self._interval = (time.perf_counter(), at.steps, at.step_seconds, at.act_seconds)
 
-    def _leave_out(self, began: float) -> None:
+    def leave_out(self, began: float) -> None:
         """Take the time since `began` out of the interval that steps per second are of."""
         start, *counts = self._interval
         self._interval = (start + time.perf_counter() - began, *counts)
@@ -240,9 +257,9 @@ class Trainer:
         values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
         values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)
         scalars, histograms = self._diagnostics()
-        values |= self.metrics | scalars
+        values |= self.ranks.means(self.metrics | scalars)
         recorded = monitor.record(worker.steps, "train", values, histograms)
-        self._refuse_nonfinite(check_finite(recorded))
+        self.refuse_nonfinite(check_finite(recorded))
         self._begin_interval()
 
     def _diagnostics(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -251,11 +268,19 @@ class Trainer:
         scalars = {name: value for name, value in found.items() if value.dim() == 0}
         return scalars, {name: value for name, value in found.items() if value.dim() > 0}
 
-    def _refuse_nonfinite(self, names: list[str]) -> None:
+    def refuse_nonfinite(self, names: list[str]) -> None:
+        """Raise UserError where these names of what is not finite are any, on any rank; leave a record of it."""
+        if not self.ranks.any(bool(names)):
+            return
+        self._leave_record(names)
+        if not self.ranks.alone:
+            raise UserError("losses became non-finite on another rank; see what it said")
+
+    def _leave_record(self, names: list[str]) -> None:
         if not names or self.batch is None:
             return
         path = save_postmortem(
-            self.run_dir / "failures",
+            self.run_dir / "failures" / (f"rank{self.ranks.rank}" if self.ranks.rank else ""),
             step=self.worker.steps,
             seed=self.config.seed,
             names=names,
@@ -270,6 +295,8 @@ class Trainer:
         )
 
     def _evaluate(self, monitor: Monitor) -> None:
+        if not self.ranks.leads:
+            return
         began, train_s = time.perf_counter(), monitor.elapsed_s - self.evaluation_s
         if self.evaluation_env is None:
             self.evaluation_env = self.make_evaluation_env()
@@ -295,7 +322,7 @@ class Trainer:
         if result.cut:
             monitor.note(cut_note(result))
         self.evaluation_s += time.perf_counter() - began
-        self._leave_out(began)
+        self.leave_out(began)
 
     def _clip_due(self, monitor: Monitor) -> bool:
         """Say whether this evaluation is one of those that are filmed, and can be."""
@@ -307,92 +334,6 @@ class Trainer:
             self._no_clips = True
             monitor.note(f"no clips: {why}")
         return not why
-
-    # -- checkpoints ----------------------------------------------------------------------------------------
-
-    def _save(self, monitor: Monitor) -> tuple[int, int]:
-        began = time.perf_counter()
-        self._refuse_nonfinite(check_finite(self.metrics))
-        monitor.flush()
-        save_checkpoint(
-            self.run_dir,
-            self.worker.steps,
-            self._parts(),
-            {
-                "config": to_plain(self.config),
-                "seed": self.config.seed,
-                "updates": self.updates,
-                "updates_at_start": self.updates_at_start,
-                "episodes_at_start": self.episodes_at_start,
-                "steps_at_start": self.steps_at_start,
-                "elapsed_s": monitor.elapsed_s,
-                "evaluation_s": self.evaluation_s,
-                "busy": self.busy,
-                "commits": self.commits,
-            },
-            keep=self.config.checkpoint.keep,
-            keep_agents=self.config.checkpoint.keep_agents,
-            continued_from=self._continued_from,
-        )
-        self._continued_from = None
-        self._leave_out(began)
-        return self.worker.steps, self.updates
-
-    def _parts(self) -> dict[str, dict[str, Tensor]]:
-        """Return all that a bit-exact resume needs, by the names of a checkpoint's parts."""
-        return {
-            "agent": self.agent.state_dict(),
-            "optimizers": optimizer_tensors(self.agent.optimizers),
-            "replay": self.replay.state(),
-            "environment": self.env.state(),
-            "worker": self.worker.state(),
-        }
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        parts, counters = checkpoint.parts, read_counters(checkpoint)
-        fresh = self._parts()
-        for part, tensors in fresh.items():
-            if why := misfit(part, tensors, parts[part]):
-                raise self._misfit(checkpoint, why)
-            if why := unfit(part, tensors, parts[part]):
-                raise unusable(checkpoint.path, why, parts=fresh)
-        if why := unfit_optimizer(self.agent.optimizers, parts["optimizers"]):
-            raise self._misfit(checkpoint, why)
-        if (steps := int(parts["worker"]["counts"][0])) != checkpoint.step:
-            raise unusable(checkpoint.path, f"its worker had come to step {steps}", parts=fresh)
-        try:
-            self.agent.load_state_dict(parts["agent"])
-            load_optimizer_tensors(self.agent.optimizers, parts["optimizers"])
-            self.replay.load_state(parts["replay"])
-            self.env.load_state(parts["environment"])
-            if not self.env.exact_resume:  # new episodes have begun
-                self.replay.mark_interrupted()
-                self.agent.interrupt()
-            self.worker.load_state(parts["worker"])
-        except (RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-            text = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it holds no {error}"
-            raise self._misfit(checkpoint, text[:200]) from None
-        self.updates = counters.updates
-        self._saved_state = (checkpoint.step, self.updates)
-        self.updates_at_start = counters.updates_at_start
-        self.episodes_at_start = counters.episodes_at_start
-        self.steps_at_start = counters.steps_at_start
-        self.elapsed_s, self.evaluation_s = counters.elapsed_s, counters.evaluation_s
-        self.commits = counters.commits + (self.commits if counters.commits[-1:] != self.commits else [])
-        old = stored_config(checkpoint)
-        rate = (self.config.train_ratio, self.config.updates_per_episode)
-        if self.steps_at_start is not None and rate != (old["train_ratio"], old.get("updates_per_episode", 0)):
-            self._count_updates_from_here()  # the new rate holds from now on, not for the past
-
-    def _misfit(self, checkpoint: Checkpoint, why: str) -> UserError:
-        """Return the error of a checkpoint of other sizes, which blames the keys that were changed, where some were."""
-        changed = shape_keys(stored_config(checkpoint), to_plain(self.config))
-        if not changed:
-            return unusable(checkpoint.path, f"it does not fit this configuration: {why}", parts=checkpoint.parts)
-        blamed = ", ".join(changed)
-        return UserError(
-            f"{checkpoint.path} does not fit this configuration: {blamed}; leave that out, or start a new run"
-        )
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

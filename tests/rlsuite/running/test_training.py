@@ -14,7 +14,7 @@ from rlsuite.config.schema import train_config
 from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import latest_checkpoint, list_checkpoints, read_checkpoint
 from rlsuite.records.monitor import Monitor
-from rlsuite.running import training
+from rlsuite.running import saving
 from rlsuite.running.training import Trainer, _crossed
 from rlsuite.vector_env import EnvironmentFacts
 
@@ -402,7 +402,7 @@ def test_an_evaluation_environment_that_cannot_begin_costs_no_training(tmp_path)
 
 
 def test_steps_per_second_leave_evaluations_and_checkpoints_out(tmp_path, monkeypatch):
-    clock, save = [0.0], training.save_checkpoint
+    clock, save = [0.0], saving.save_checkpoint
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
     class Slow(PointEnv):
@@ -416,7 +416,7 @@ def test_steps_per_second_leave_evaluations_and_checkpoints_out(tmp_path, monkey
         clock[0] += 50.0
         save(*arguments, **keys)
 
-    monkeypatch.setattr(training, "save_checkpoint", slow_save)
+    monkeypatch.setattr(saving, "save_checkpoint", slow_save)
     trainer = make(configure(), tmp_path, env=Slow(4))
     trainer.make_evaluation_env = lambda: Slow(3)
     run(trainer)
