@@ -45,6 +45,7 @@ def test_these_agents_can_be_shared(agent):
         (["agent=ddpg", "env=Hopper", "num_envs=5"], "num_envs=5: 2 ranks have equally many each; use a multiple of 2"),
         (["agent=ddpg", "env=Hopper", "agent.batch_size=33"], "agent=ddpg on 2 ranks: agent.batch_size=33"),
         (["agent=flash_sac", "env=Hopper"], "normalizes by the statistics of whole minibatches"),
+        (["agent=pombu", "env=FixedHorizonHalfCheetah"], "validated on all real data"),
         (["agent=painter", "env=Painting"], "agent=painter learns in one process"),
         (["agent=scribe", "env=Characters"], "agent=scribe learns in one process"),
     ],
