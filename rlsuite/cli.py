@@ -115,8 +115,9 @@ def positional(arguments: Sequence[str], key: str) -> list[str]:
 
 
 def refuse(message: str) -> int:
-    """Print a one-line error; return the exit status of bad input."""
-    print(f"error: {printable(as_started(message))}", file=sys.stderr)
+    """Print a one-line error, those of torchrun's other ranks marked as theirs; return the exit status of bad input."""
+    rank = os.environ.get("RANK", "0")
+    print(f"{'' if rank == '0' else f'rank {rank}: '}error: {printable(as_started(message))}", file=sys.stderr)
     return 2
 
 

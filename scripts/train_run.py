@@ -11,7 +11,7 @@ from agents.assembly import prepare_torch
 from agents.training import make_trainer, read_run, refuse_used, write_config
 from rlsuite.cli import as_started
 from rlsuite.config.compose import compose_train, merge, parse
-from rlsuite.config.imports import trusted_arguments
+from rlsuite.config.imports import module_of, trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.distributed import joined, ranks
 from rlsuite.errors import require
@@ -50,13 +50,18 @@ def dispatch_here(arguments: list[str], stop: GracefulStop, folder: Path | None)
 
 def continue_or_start(arguments: list[str], stop: GracefulStop) -> int:
     """Continue the run of run_dir from its latest checkpoint; begin it where it has none."""
-    config, run = compose_train([argument for argument in arguments if not argument.startswith("resume=")])
+    config, run = compose_train(arguments)
     require(bool(run["run_dir"]), f"resume={AUTO} continues the run of run_dir, or begins it; add run_dir=")
-    folder, command = Path(run["run_dir"]), command_of(arguments)
-    if not ranks().any(bool(list_checkpoints(folder))):
-        return start_run(config, folder, stop, command, again=True)
+    return run_in(config, Path(run["run_dir"]), stop, command_of(arguments), auto=True)
+
+
+def run_in(config: TrainConfig, folder: Path, stop: GracefulStop, command: str, *, auto: bool = False) -> int:
+    """Train a new run in `folder`; with `auto`, from its latest checkpoint where there is one."""
+    if not auto or not ranks().any(bool(list_checkpoints(folder))):
+        return start_run(config, folder, stop, command, again=auto)
     with contextlib.ExitStack() as stack:
-        imports = [argument[8:] for argument in arguments if argument.startswith("imports=")]
+        # What this command line names, it may import: nothing of it comes from the run's own files.
+        imports = [module_of(config.env)]
         config, folder, checkpoint = read_run(folder, lambda stored: to_plain(config), stack, imports)
         return go_on(config, folder, checkpoint, stack, stop, command)
 

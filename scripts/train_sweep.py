@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from agents.assembly import check_fit, make_env
 from rlsuite.agent_registry import agent_class
 from rlsuite.cli import refuse
-from rlsuite.config.compose import CONF, compose_train, expand, from_composed, hydra_arguments, parse
+from rlsuite.config.compose import CONF, compose_train, expand, from_composed, hydra_arguments, one_line, parse
 from rlsuite.config.schema import TrainConfig
+from rlsuite.distributed import asked_for
 from rlsuite.errors import UserError, printable, require
 from rlsuite.records.progress import duration
 from rlsuite.running.signals import GracefulStop
@@ -30,7 +32,7 @@ from rlsuite.statistics.curves import make_curves
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE
 from rlsuite.statistics.runs import read_runs
-from scripts.train_run import command_of, start_run
+from scripts.train_run import AUTO, command_of, run_in
 
 DOOR = Path(__file__).with_name("train_agent.py")
 
@@ -48,8 +50,10 @@ def sweep(arguments: list[str], stop: GracefulStop, folder: Path) -> int:
     jobs, arguments = take_jobs(arguments)
     own = [argument for argument in arguments if argument.startswith("hydra")]
     overrides = parse([argument for argument in arguments if not argument.startswith("hydra")])
-    if any(override.key_or_group == "resume" for override in overrides):
-        raise UserError("resume= continues one run; leave out -m")
+    require(asked_for().alone, "a sweep's runs have one process each; leave out torchrun, or -m")
+    resume = [str(override.value()) for override in overrides if override.key_or_group == "resume"]
+    if any(value != AUTO for value in resume):
+        raise UserError(f"resume= continues one run; leave out -m, or use resume={AUTO} for all that have begun")
     combinations = scoped(expand(overrides))
     members = [make_member(number, combination, folder) for number, combination in enumerate(combinations)]
     refuse_impossible([member.config for member in members])
@@ -127,7 +131,7 @@ def here(members: Sequence[Member], stop: GracefulStop) -> list[str]:
             break
         print(f"{count(done, done + 1, len(members), began)}: {folder.name}", flush=True)
         try:
-            start_run(config, folder, stop, command_of(arguments))
+            run_in(config, folder, stop, command_of(arguments), auto=f"resume={AUTO}" in arguments)
         except UserError as error:  # one bad run does not cost the others
             failed.append(str(error))
             refuse(str(error))
@@ -226,15 +230,18 @@ def through_hydra(stop: GracefulStop) -> list[str]:
     failed: list[str] = []
 
     def run_one(composed: DictConfig) -> int:
-        if stop.requested:
-            return 0
-        try:
-            return run_swept(composed, stop)
-        except UserError as error:
-            failed.append(str(error))
-            return refuse(str(error))
+        # In a process of the launcher's the signal comes here, and what is raised goes back to the sweep.
+        with GracefulStop() as here:
+            here.requested = stop.requested
+            return 0 if stop.requested else run_swept(composed, here)
 
-    hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_one)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out as they are
+    try:
+        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(run_one)()
+    except UserError as error:
+        failed.append(str(error))
+    except HydraException as error:
+        raise UserError(f"the launcher cannot be used: {one_line(error)}") from None
     return failed
 
 
@@ -244,7 +251,8 @@ def run_swept(composed: DictConfig, stop: GracefulStop) -> int:
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     config, run = from_composed(plain, job.runtime.choices.get("preset", "none"))
     name = f"{int(job.job.num):03d}-{config.env.name}-{config.agent_name}-s{config.seed}"
-    return start_run(config, Path(run["run_dir"] or job.sweep.dir) / name, stop, command_of(job.overrides.task))
+    folder, auto = Path(run["run_dir"] or job.sweep.dir) / name, run["resume"] == AUTO
+    return run_in(config, folder, stop, command_of(job.overrides.task), auto=auto)
 
 
 def refuse_impossible(configs: list[TrainConfig]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
-from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.errors import UserError, require, require_choice, require_finite
 from rlsuite.nn.ensemble import ACTIVATIONS, check_sizes
 from rlsuite.nn.precision import PRECISIONS
 
@@ -187,3 +188,14 @@ class POMBUConfig:
     def rollout_length(self) -> int:
         """Steps of every environment between updates: an episode."""
         return self.horizon
+
+    def share(self, size: int) -> Self:
+        """Refuse: the models' validation, on which their training stops, is of all real data.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "its models are standardized and validated on all real data, of which each rank would have a part; start "
+            "it without torchrun"
+        )

@@ -76,8 +76,7 @@ class Dynamics(nn.Module):
         self.dtype = update_dtype(config.precision, device)
         members, capacity = config.num_members, config.capacity
         self.stream = RandomStream(derive_seed(seed, "model batches"), device)
-        # Fresh networks are drawn on the host, the same on all ranks.
-        self.weights = RandomStream(derive_seed(seed, "model weights"), "cpu", common=True)
+        self.weights = RandomStream(derive_seed(seed, "model weights"), "cpu")  # fresh networks are drawn on the host
         self.network = self._fresh_network().to(device)
         self.best = self._fresh_network().to(device).requires_grad_(False)
         buffers = {

@@ -116,4 +116,4 @@ def optimistic(
         change = torch.expm1(explorers.log_prob(part.observation, part.action) - part.old)
         gain, _ = objective(change, part.advantage, part.sigma, clip=config.clip, alpha=0.0, kind="penalty")
         gradients = torch.autograd.grad(-gain.sum(), parameters)
-        take_step(optimizer, parameters, gradients, config.gradient_norm, by_member=True, own=True)
+        take_step(optimizer, parameters, gradients, config.gradient_norm, by_member=True)

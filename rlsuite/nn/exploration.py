@@ -20,23 +20,15 @@ HOLD_LAWS = ("fixed", "zeta")
 
 
 class RandomStream(nn.Module):
-    """A torch.Generator that travels with state_dict, so that a resumed run draws the same numbers.
+    """A torch.Generator that travels with state_dict, so that a resumed run draws the same numbers; a rank its own."""
 
-    Args:
-        seed: of the stream.
-        device: where its numbers are drawn.
-        common: whether all ranks draw the same numbers, as of weights; else each draws its own.
-    """
-
-    def __init__(self, seed: int, device: torch.device | str = "cpu", *, common: bool = False) -> None:
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.common = common
-        self.generator = torch.Generator(device=device).manual_seed(seed if common else rank_seed(seed))
+        self.generator = torch.Generator(device=device).manual_seed(rank_seed(seed))
 
     def begin_anew(self) -> None:
         """Go on as another stream on each rank, where it was saved by another number of ranks."""
-        if not self.common:
-            self.generator.manual_seed(anew(self.generator.get_state().numpy().tobytes()))
+        self.generator.manual_seed(anew(self.generator.get_state().numpy().tobytes()))
 
     def get_extra_state(self) -> Tensor:
         """Return the generator's state, a uint8 tensor."""

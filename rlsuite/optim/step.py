@@ -21,7 +21,6 @@ def take_step(
     norm: float = 0.0,
     *,
     by_member: bool = False,
-    own: bool = False,
 ) -> None:
     """Let the optimizer step with these gradients, one for each parameter, averaged over the ranks and then clipped.
 
@@ -34,9 +33,8 @@ def take_step(
         gradients: of this rank's share of a minibatch.
         norm: what they are scaled down to; 0 for not.
         by_member: each member's, of tensors that lead with K, has this norm; else they have it together.
-        own: the parameters are this rank's alone, such as policies of its own environments: nothing is averaged.
     """
-    gradients = list(gradients) if own else ranks().averaged(list(gradients))
+    gradients = ranks().averaged(list(gradients))
     if norm:
         gradients = (clip_members if by_member else clip_together)(gradients, norm)
     for parameter, gradient in zip(parameters, gradients, strict=True):

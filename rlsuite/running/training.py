@@ -78,6 +78,7 @@ class Trainer:
         self.commits = [commit()]  # of the source that has trained this, in turn: a resumed run may have several
         self.metrics: dict[str, Tensor] = {}
         self.batch: Batch | None = None
+        self.saved_state: tuple[int, int] | None = None  # steps and updates that the newest checkpoint is of
         if checkpoint is not None:
             load(self, checkpoint)
         graphed = self.worker.observation.is_cuda and agent.recordable and self.ranks.alone
@@ -156,7 +157,7 @@ class Trainer:
         was_busy = self.busy
         if self.steps_at_start is not None:
             self._update(should_stop)  # what was still due when the run was stopped
-        saved = self.saved_state if self.resume_step is not None else None
+        saved = self.saved_state
         if was_busy and not self.busy and self._evaluation_due(worker.steps - config.num_envs):
             self._evaluate(monitor)  # the stop left it out
         while worker.steps < config.steps and not should_stop():

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import envs
 from envs.random import EnvironmentRandom
 
 
@@ -127,3 +128,26 @@ def test_bounds_and_rejection():
     radius = disc.square().sum(dim=1).sqrt()
     assert (radius < 1).all()
     assert kolmogorov_smirnov(radius**2) < 1.95  # uniform in the disc
+
+
+def test_a_part_of_more_environments_draws_what_they_draw():
+    whole, part = EnvironmentRandom(6, 11), EnvironmentRandom(2, 3)
+    part.first = 4
+    part.reseed(11)
+    both = torch.arange(2)
+    assert torch.equal(part.uniform(both, 3), whole.uniform(torch.arange(6), 3)[4:])
+    other = EnvironmentRandom(2, 0)
+    other.first = 4
+    other.load_state(part.state())
+    assert torch.equal(other.uniform(both, 3), whole.uniform(torch.arange(6), 3)[4:])
+
+
+@pytest.mark.parametrize("env_id", ["Hopper", "Painting", "gymnasium:CartPole-v1"])
+def test_the_last_of_more_environments_have_their_episodes(env_id):
+    whole, part = envs.make_vector(env_id, 5), envs.make_vector(env_id, 2)
+    part.place(3)
+    one, other = whole.reset(seed=7)[0], part.reset(seed=7)[0]
+    assert torch.equal(one[3:], other)
+    assert not torch.equal(one[:2], other)
+    for env in (whole, part):
+        env.close()
