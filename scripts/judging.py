@@ -74,20 +74,15 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
     teaching: TeachConfig = methods[0].config.teach
-    branch = derive_seed(seed, f"{JUDGED_ON} transforms")
+    branch = branch_of(seed)
     subject, config, folder = load_subject(script, judging, teaching, branch)
     check_traits(methods, subject.traits)
     for method in methods:
         method.build().examine(subject)
-    control = dataclasses.replace(subject, module=subject.copy())
-    teach(control, teaching, derive_seed(branch, "control"))
-    after = subject
-    for number, method in enumerate(methods):
-        print(f"{method.name} ...", flush=True)
-        after = apply(method, after, derive_seed(branch, f"step {number}"))
+    control = control_of(subject, teaching, branch)
+    after = applied(methods, subject, branch)
     rows = tuple(
-        Row(name, one.task.score(one.module, seed), {**measure_size(one), **measure_latency(one.module, one.example)})
-        for name, one in {"before": subject, "control": control, "after": after}.items()
+        row_of(name, one, seed) for name, one in {"before": subject, "control": control, "after": after}.items()
     )
     out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
     title = f"{' and '.join(method.name for method in methods)} on {config.env.full_id}"
@@ -101,6 +96,32 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
     print(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={out}/policy.safetensors")
     print(json.dumps(report.plain()))
     return 0
+
+
+def branch_of(seed: int) -> int:
+    """Return the seed of all that is learned, from the one that is typed."""
+    return derive_seed(seed, f"{JUDGED_ON} transforms")
+
+
+def control_of(subject: Subject, teaching: TeachConfig, branch: int) -> Subject:
+    """Return the subject after the same learning with nothing else done to it."""
+    control = dataclasses.replace(subject, module=subject.copy())
+    teach(control, teaching, derive_seed(branch, "control"))
+    return control
+
+
+def applied(methods: Sequence[Method], subject: Subject, branch: int) -> Subject:
+    """Return the subject after the transforms, one after another."""
+    for number, method in enumerate(methods):
+        print(f"{method.name} ...", flush=True)
+        subject = apply(method, subject, derive_seed(branch, f"step {number}"))
+    return subject
+
+
+def row_of(name: str, subject: Subject, seed: int) -> Row:
+    """Return a subject's row in a report: scores, size, milliseconds."""
+    costs = {**measure_size(subject), **measure_latency(subject.module, subject.example)}
+    return Row(name, subject.task.score(subject.module, seed), costs)
 
 
 def load_subject(
