@@ -166,7 +166,7 @@ def compared(run: str, config: CompareBitsConfig) -> dict[str, Any]:
         rows.append(Row(name, subject.task.score(peer.policy, config.seed), peer.costs))  # type: ignore[arg-type]
         print(f"{name}: {rows[-1].scores.mean():.4g}", flush=True)
     title = trained.env.full_id.rpartition("/")[2]
-    report = Report(title, subject.task.unit, subject.task.floor, tuple(rows), judging.notes(subject))
+    report = Report(title, subject.task.unit, subject.task.floor, tuple(rows))
     return {**report.plain(), "ways": said}
 
 

@@ -26,7 +26,7 @@ from agents.subject import JudgeConfig, policy_subject
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.latency import measure_latency
 from envs.evaluation.policy_task import PolicyTask
-from envs.evaluation.probes import measure_size
+from envs.evaluation.probes import itemize_bytes, measure_size
 from envs.evaluation.quantization.integer_onnx import onnx_session, run_onnx
 from envs.evaluation.recipe import load_network, same_bits
 from envs.evaluation.report import Report, Row
@@ -166,7 +166,13 @@ def own_folder(root: Path, name: str) -> Path:
 def notes(subject: Subject) -> tuple[str, ...]:
     """Return sentences that belong under the table."""
     shares = "kept: (return - random actions') / (before's - random actions')."
-    return (shares, "control: the same learning, nothing else done.", f"one example, one thread: {backend()}.")
+    spent = ", ".join(f"{count:,} {kind}" for kind, count in itemize_bytes(subject).items())
+    return (
+        shares,
+        "control: the same learning, nothing else done.",
+        f"bytes of the last row's file: {spent}.",
+        f"one example, one thread: {backend()}.",
+    )
 
 
 def backend() -> str:
