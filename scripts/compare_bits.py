@@ -21,7 +21,7 @@ from agents.loading import PolicyConfig
 from agents.subject import JudgeConfig
 from envs.evaluation.quantization.swapping import few_bits_teaching
 from envs.evaluation.report import Report, Row
-from envs.evaluation.transform import TeachConfig, check_traits
+from envs.evaluation.transform import TeachConfig
 from rlsuite.cli import command
 from rlsuite.config.compose import plain_values, script_config
 from rlsuite.errors import UserError, require
@@ -145,12 +145,9 @@ def compared(run: str, config: CompareBitsConfig) -> dict[str, Any]:
     teaching = TeachConfig(fit=replace(teaching.fit, steps=config.steps), rounds=ROUNDS)
     branch = judging.branch_of(config.seed)
     script = PolicyConfig(run=(run,), device="cpu")
-    subject, trained, _ = judging.load_subject(script, judge, teaching, branch)
     ways = {way: way.arguments(config.steps) for way in WAYS if way.weights in config.bits}
     methods = {way: judging.split_arguments(plain_values(told))[0] for way, told in ways.items()}
-    for each in methods.values():
-        check_traits(each, subject.traits)
-        each[0].build().examine(subject)
+    subject, trained, _ = judging.load_subject(script, judge, teaching, branch, list(methods.values()))
     rows = [judging.row_of("before", subject, config.seed)]
     rows.append(judging.row_of("control", judging.control_of(subject, teaching, branch), config.seed))
     said: dict[str, Any] = {}

@@ -75,10 +75,7 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         require_extras("output=", "onnx", "onnxruntime")
     teaching: TeachConfig = methods[0].config.teach
     branch = branch_of(seed)
-    subject, config, folder = load_subject(script, judging, teaching, branch)
-    check_traits(methods, subject.traits)
-    for method in methods:
-        method.build().examine(subject)
+    subject, config, folder = load_subject(script, judging, teaching, branch, [methods])
     control = control_of(subject, teaching, branch)
     after = applied(methods, subject, branch)
     rows = tuple(
@@ -125,13 +122,29 @@ def row_of(name: str, subject: Subject, seed: int) -> Row:
 
 
 def load_subject(
-    script: PolicyConfig, judging: JudgeConfig, teaching: TeachConfig, seed: int
+    script: PolicyConfig,
+    judging: JudgeConfig,
+    teaching: TeachConfig,
+    seed: int,
+    pipelines: Sequence[Sequence[Method]] = (),
 ) -> tuple[Subject, TrainConfig, Path]:
-    """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to."""
+    """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to.
+
+    Raises:
+        UserError: if there is none, or one of the pipelines of methods will refuse it: before anything is learned.
+    """
+
+    def examine(subject: Subject) -> None:
+        for methods in pipelines:
+            check_traits(methods, subject.traits)
+            for method in methods:
+                method.build().examine(subject)
+
     if not script.run or not is_policy_file(script.run[0]):
         agent, config, checkpoint = load_policy(script)
         prepare_torch(dataclasses.replace(config, num_threads=judging.num_threads))
-        return policy_subject(agent, config, judging, teaching, seed), config, checkpoint.parent.parent
+        subject = policy_subject(agent, config, judging, teaching, seed, examine=examine)
+        return subject, config, checkpoint.parent.parent
     path = Path(script.run[0])
     found = load_policy_file(path, device=script.device, imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=judging.num_threads))
@@ -141,6 +154,7 @@ def load_subject(
     example = task.source("test").tensors["input"][:1].clone()
     given = frozenset(trait for method in from_recipe(found.recipe) for trait in method.kind.gives)
     subject = Subject(found.module, example, task, found.base, found.recipe, given | {"policy"})
+    examine(subject)
     return subject, found.config, path.parent
 
 
