@@ -5,7 +5,8 @@ as it is and the control (the same learning, nothing else done) are judged once 
 bits between the first and the last layer, which SAT keeps at 8 and others as floats. With peers=true other libraries'
 int8 stands beside them, where these are installed.
 
-The last line printed is JSON; output= keeps it, and table=FILE prints the table of such a file again.
+The last line printed is JSON; output= keeps it, and table=FILE prints the table of such a file again. page=FILE puts it
+between that page's two marks as well, which is how docs/evaluation.md has its table.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from rlsuite.cli import command
 from rlsuite.config.compose import plain_values, script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment.results import commit
+from rlsuite.records.files import require_file, write_atomically
 from scripts import judging
 from scripts.bit_peers import peers_at_hand
 
 ADAM = ("optimizer.name=adam", "optimizer.learning_rate=1e-3", "optimizer.weight_decay=0")
 ROUNDS = 2
+MARKS = ("<!-- bits -->", "<!-- end of bits -->")
 
 
 class Way(NamedTuple):
@@ -89,6 +92,7 @@ class CompareBitsConfig:
         peers: rows of onnxruntime's static int8 and torchao's int8 weights, where these are installed.
         output: a JSON file for the rows; "" for none.
         table: instead of all that, such a file, whose table is printed.
+        page: a page of Markdown with the lines of MARKS, between which the table is put.
     """
 
     runs: tuple[str, ...] = ()
@@ -101,6 +105,7 @@ class CompareBitsConfig:
     peers: bool = False
     output: str = ""
     table: str = ""
+    page: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.runs) != bool(self.table), "runs= or table= is missing; give one, such as runs=[runs/...]")
@@ -118,8 +123,7 @@ def main(arguments: list[str]) -> int:
     """Compare and print."""
     config: CompareBitsConfig = script_config(CompareBitsConfig, arguments)
     if config.table:
-        print(table(read(Path(config.table))))
-        return 0
+        return shown(read(Path(config.table)), config.page)
     found: dict[str, Any] = {
         "command": " ".join(["python scripts/compare_bits.py", *arguments]),
         "commit": commit(),
@@ -127,10 +131,27 @@ def main(arguments: list[str]) -> int:
     }
     for run in config.runs:
         found["policies"].append(compared(run, config))
-    print(table(found))
     if config.output:
-        Path(config.output).write_text(json.dumps(found, indent=1) + "\n")
+        write_atomically(Path(config.output), (json.dumps(found, indent=1) + "\n").encode())
+    shown(found, config.page)
     print(json.dumps(found))
+    return 0
+
+
+def shown(found: Mapping[str, Any], page: str) -> int:
+    """Print the table, and put it into a page, "" for none.
+
+    Raises:
+        UserError: if there is no such page, or no place for it there.
+    """
+    print(table(found))
+    if page:
+        require_file(Path(page))
+        text = Path(page).read_text()
+        before, begin, rest = text.partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        require(bool(begin and end), f"{page}: there are no lines {MARKS[0]} and {MARKS[1]}; put them where it belongs")
+        write_atomically(Path(page), f"{before}{begin}\n{table(found)}\n{end}{after}".encode())
     return 0
 
 

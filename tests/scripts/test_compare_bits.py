@@ -1,13 +1,16 @@
 """compare_bits.py: its rows are evaluate_agent.py's, its table is its file's, and wrong input is one line."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from rlsuite.cli import run_script
 from rlsuite.statistics.means import mean_interval
 from scripts import compare_bits, evaluate_agent, judging, train_agent
+from scripts.compare_bits import MARKS
 
+ROOT = Path(__file__).resolve().parents[2]
 FEW = ["episodes=2", "num_threads=1", "states=300"]
 
 
@@ -43,6 +46,14 @@ def test_rows_are_what_evaluate_agent_gives(run, tmp_path, capsys, monkeypatch):
     assert compare_bits.main([f"table={file}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "\n".join(lines) in printed
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n{MARKS[0]}\nold\n{MARKS[1]}\nrest\n")
+    for _ in range(2):
+        assert compare_bits.main([f"table={file}", f"page={page}"]) == 0
+    assert page.read_text() == "\n".join(["# Page", MARKS[0], *lines, MARKS[1], "rest", ""])
+    page.write_text("# Page\n")
+    assert run_script(compare_bits.main, [f"table={file}", f"page={page}"]) == 2
+    assert "there are no lines" in capsys.readouterr().err
     before = policy["rows"]["before"]
     low, high, _ = mean_interval(before["scores"])
     assert f"| Reacher | 32 x 32 | as it was | {before['score']:,.0f} [{low:,.0f}, {high:,.0f}] | 1.000 |" in lines[2]
@@ -56,6 +67,16 @@ def test_other_libraries_stand_beside(run, capsys, monkeypatch):
     row = policy["rows"]["onnxruntime, static int8"]
     assert row["kept"] == pytest.approx(1.0, abs=0.5)  # nothing was learned by either
     assert row["bytes"] > 0 < row["milliseconds/onnxruntime"]
+
+
+def test_the_page_has_the_table_of_its_file():
+    """docs/evaluation.md is written by ``compare_bits.py table=docs/results/bits.json page=docs/evaluation.md``."""
+    text, file = (ROOT / "docs/evaluation.md").read_text(), ROOT / "docs/results/bits.json"
+    between = text.partition(MARKS[0])[2].partition(MARKS[1])
+    assert between[1]
+    if not file.exists():
+        pytest.skip("it has not been made yet")
+    assert between[0].strip() == compare_bits.table(compare_bits.read(file))
 
 
 @pytest.mark.parametrize(
