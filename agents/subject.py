@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agents.assembly import make_evaluation_env
@@ -30,7 +31,15 @@ class JudgeConfig:
     num_threads: int = 0
 
 
-def policy_subject(agent: Agent, config: TrainConfig, judge: JudgeConfig, teaching: TeachConfig, seed: int) -> Subject:
+def policy_subject(
+    agent: Agent,
+    config: TrainConfig,
+    judge: JudgeConfig,
+    teaching: TeachConfig,
+    seed: int,
+    *,
+    examine: Callable[[Subject], None] = lambda subject: None,
+) -> Subject:
     """Return a trained agent's policy as a subject, taught first where it is no exact copy of the agent's.
 
     Args:
@@ -39,6 +48,7 @@ def policy_subject(agent: Agent, config: TrainConfig, judge: JudgeConfig, teachi
         judge: how it is judged.
         teaching: how a student learns from the agent, where the agent's policy is no plain one.
         seed: of that, and of visited states.
+        examine: raises UserError for a network that will be refused: before it is taught, which takes long.
     """
     teacher = Teacher(agent)
     task = PolicyTask(
@@ -51,6 +61,7 @@ def policy_subject(agent: Agent, config: TrainConfig, judge: JudgeConfig, teachi
     plain = plain_policy(agent)
     example = task.source("test").tensors["input"][:1].clone()
     subject = Subject(plain.policy, example, task, policy_base(plain.config), gained=frozenset({"policy"}))
+    examine(subject)
     if not plain.exact:
         teach(subject, teaching, seed)
     return subject

@@ -26,7 +26,7 @@ from agents.subject import JudgeConfig, policy_subject
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.latency import measure_latency
 from envs.evaluation.policy_task import PolicyTask
-from envs.evaluation.probes import measure_size
+from envs.evaluation.probes import itemize_bytes, measure_size
 from envs.evaluation.quantization.integer_onnx import onnx_session, run_onnx
 from envs.evaluation.recipe import load_network, same_bits
 from envs.evaluation.report import Report, Row
@@ -74,20 +74,12 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
     teaching: TeachConfig = methods[0].config.teach
-    branch = derive_seed(seed, f"{JUDGED_ON} transforms")
-    subject, config, folder = load_subject(script, judging, teaching, branch)
-    check_traits(methods, subject.traits)
-    for method in methods:
-        method.build().examine(subject)
-    control = dataclasses.replace(subject, module=subject.copy())
-    teach(control, teaching, derive_seed(branch, "control"))
-    after = subject
-    for number, method in enumerate(methods):
-        print(f"{method.name} ...", flush=True)
-        after = apply(method, after, derive_seed(branch, f"step {number}"))
+    branch = branch_of(seed)
+    subject, config, folder = load_subject(script, judging, teaching, branch, [methods])
+    control = control_of(subject, teaching, branch)
+    after = applied(methods, subject, branch)
     rows = tuple(
-        Row(name, one.task.score(one.module, seed), {**measure_size(one), **measure_latency(one.module, one.example)})
-        for name, one in {"before": subject, "control": control, "after": after}.items()
+        row_of(name, one, seed) for name, one in {"before": subject, "control": control, "after": after}.items()
     )
     out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
     title = f"{' and '.join(method.name for method in methods)} on {config.env.full_id}"
@@ -103,14 +95,56 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
     return 0
 
 
+def branch_of(seed: int) -> int:
+    """Return the seed of all that is learned, from the one that is typed."""
+    return derive_seed(seed, f"{JUDGED_ON} transforms")
+
+
+def control_of(subject: Subject, teaching: TeachConfig, branch: int) -> Subject:
+    """Return the subject after the same learning with nothing else done to it."""
+    control = dataclasses.replace(subject, module=subject.copy())
+    teach(control, teaching, derive_seed(branch, "control"))
+    return control
+
+
+def applied(methods: Sequence[Method], subject: Subject, branch: int) -> Subject:
+    """Return the subject after the transforms, one after another."""
+    for number, method in enumerate(methods):
+        print(f"{method.name} ...", flush=True)
+        subject = apply(method, subject, derive_seed(branch, f"step {number}"))
+    return subject
+
+
+def row_of(name: str, subject: Subject, seed: int) -> Row:
+    """Return a subject's row in a report: scores, size, milliseconds."""
+    costs = {**measure_size(subject), **measure_latency(subject.module, subject.example)}
+    return Row(name, subject.task.score(subject.module, seed), costs)
+
+
 def load_subject(
-    script: PolicyConfig, judging: JudgeConfig, teaching: TeachConfig, seed: int
+    script: PolicyConfig,
+    judging: JudgeConfig,
+    teaching: TeachConfig,
+    seed: int,
+    pipelines: Sequence[Sequence[Method]] = (),
 ) -> tuple[Subject, TrainConfig, Path]:
-    """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to."""
+    """Return the policy of a run directory or file as a subject, its run's config, and the folder to write to.
+
+    Raises:
+        UserError: if there is none, or one of the pipelines of methods will refuse it: before anything is learned.
+    """
+
+    def examine(subject: Subject) -> None:
+        for methods in pipelines:
+            check_traits(methods, subject.traits)
+            for method in methods:
+                method.build().examine(subject)
+
     if not script.run or not is_policy_file(script.run[0]):
         agent, config, checkpoint = load_policy(script)
         prepare_torch(dataclasses.replace(config, num_threads=judging.num_threads))
-        return policy_subject(agent, config, judging, teaching, seed), config, checkpoint.parent.parent
+        subject = policy_subject(agent, config, judging, teaching, seed, examine=examine)
+        return subject, config, checkpoint.parent.parent
     path = Path(script.run[0])
     found = load_policy_file(path, device=script.device, imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=judging.num_threads))
@@ -120,6 +154,7 @@ def load_subject(
     example = task.source("test").tensors["input"][:1].clone()
     given = frozenset(trait for method in from_recipe(found.recipe) for trait in method.kind.gives)
     subject = Subject(found.module, example, task, found.base, found.recipe, given | {"policy"})
+    examine(subject)
     return subject, found.config, path.parent
 
 
@@ -145,7 +180,13 @@ def own_folder(root: Path, name: str) -> Path:
 def notes(subject: Subject) -> tuple[str, ...]:
     """Return sentences that belong under the table."""
     shares = "kept: (return - random actions') / (before's - random actions')."
-    return (shares, "control: the same learning, nothing else done.", f"one example, one thread: {backend()}.")
+    spent = ", ".join(f"{count:,} {kind}" for kind, count in itemize_bytes(subject).items())
+    return (
+        shares,
+        "control: the same learning, nothing else done.",
+        f"bytes of the last row's file: {spent}.",
+        f"one example, one thread: {backend()}.",
+    )
 
 
 def backend() -> str:

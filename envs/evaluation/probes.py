@@ -36,6 +36,26 @@ def count_bytes(subject: Subject) -> int:
         return path.stat().st_size
 
 
+def itemize_bytes(subject: Subject) -> dict[str, int]:
+    """Return what the bytes of the file are spent on; together they are all of it.
+
+    Returns:
+        "header" (names, shapes, the recipe), "codes" (packed weights), "scales" of these, "whole numbers" that are kept
+        as such (integer networks), and "floats": biases, normalizations, clipping levels and weights that stay floats.
+        What a network does not have is left out.
+    """
+    tensors = subject.module.state_dict()
+    found = {"header": 0, "codes": 0, "scales": 0, "whole numbers": 0, "floats": 0}
+    for name, value in tensors.items():
+        last = name.rpartition(".")[2]
+        kind = {"codes": "codes", "scale": "scales"}.get(
+            last, "floats" if value.is_floating_point() else "whole numbers"
+        )
+        found[kind] += value.numel() * value.element_size()
+    found["header"] = count_bytes(subject) - sum(found.values())
+    return {kind: count for kind, count in found.items() if count}
+
+
 @torch.no_grad()
 def layer_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
     """Return the MACs of each layer that has any, by its path, for one example (1, ...).

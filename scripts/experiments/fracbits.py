@@ -5,11 +5,14 @@ floats; the first and the last layer get 8 bits, the three between from 1 to 8. 
 bits everywhere, and the bytes of 2 bits everywhere, where inputs keep 8. Arms: uniform widths, the best of three random
 allocations at the budget (by their accuracy on the test's pictures, so it is flattered), and FracBits layer-wise and
 kernel-wise. Then, with one seed, kernel-wise without the last 20 % after hardening; with widths that start at the
-budget's, or two bits above; with kappa of 0.1 and 10. And TD3's actor of HalfCheetah in 40 kilobytes.
+budget's, or two bits above; with kappa of 0.1 and 10. And TD3's actor of HalfCheetah in 40 kilobytes, and the shipped
+painter (`painter_subject.py`) in 240: with its head, half of its weights, at 8 bits, and with the head's widths
+learned.
 
 Claims: kernel-wise budgets are met within 1 %, in every seed; kernel-wise FracBits is no worse than the best random
 allocation; at the bytes of 2 bits it is half a point above uniform, which may fail on digits. Layer-wise the budget is
-met as nearly as three widths can. The bars were set before the first run.
+met as nearly as three widths can. The bars were set before the first run. (In that run the offset was looked for in
+the authors' ten trials, and one seed missed the budget by 2.1 %; there are twenty since.)
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from rlsuite.methods import choose
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 from scripts.experiments.adabits import ACTOR, ALPHA, float_subject, right, teaching
+from scripts.experiments.painter_subject import painter_subject
+from scripts.experiments.rbnn import painter_teaching
 from scripts.experiments.subjects import STEPS, subject_of, trained_subjects
 from scripts.experiments.training_runs import training_minutes
 
@@ -55,6 +60,10 @@ class Numbers:
         float_steps: minibatches that the float network learns from.
         steps: minibatches of each quantized one.
         kilobytes: the actor's budget.
+        painter_kilobytes: the painter's.
+        painter_steps: minibatches of each of its two rounds of learning.
+        canvases: labelled for each round.
+        scenes: that it paints.
         actor_steps: minibatches of each of the actor's two rounds of learning.
         states: visited for each round.
         episodes: scored.
@@ -68,6 +77,10 @@ class Numbers:
     float_steps: int = 260
     steps: int = 250
     kilobytes: float = 40.0
+    painter_kilobytes: float = 240.0
+    painter_steps: int = 40
+    canvases: int = 512
+    scenes: int = 16
     actor_steps: int = 250
     states: int = 10_000
     episodes: int = 5
@@ -77,12 +90,23 @@ class Numbers:
     uniform_bar: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "float_steps", "steps", "actor_steps", "states", "episodes", "training_steps"):
+        counts = ("seeds", "float_steps", "steps", "actor_steps", "states", "episodes", "training_steps")
+        for name in (*counts, "painter_steps", "canvases", "scenes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 
 
 DEBUG = Numbers(
-    seeds=1, float_steps=2, steps=2, kilobytes=1.6, actor_steps=2, states=64, episodes=1, training_steps=300
+    seeds=1,
+    float_steps=2,
+    steps=2,
+    kilobytes=1.6,
+    painter_steps=2,
+    canvases=16,
+    scenes=1,
+    actor_steps=2,
+    states=64,
+    episodes=1,
+    training_steps=300,
 )
 
 
@@ -99,15 +123,27 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     names = ("kilobytes", "states", "episodes")
     inputs = {"steps": numbers.actor_steps, **{name: getattr(numbers, name) for name in names}}
     actors = jobs.grid(fit_actor, arms=(ACTOR,), seeds=seeds, run=str(run), **inputs)[ACTOR]
+    names = ("painter_kilobytes", "painter_steps", "canvases", "scenes")
+    painting = {name: getattr(numbers, name) for name in names}
+    painters = jobs.grid(fit_painter, arms=("painter",), seeds=seeds, **painting)["painter"]
     for row, values in rows["accuracy"].items():
         errors = ", ".join(f"{100 * value:.2f}" for value in rows["error"][row])
         print(f"{row:14} % by seed: {', '.join(f'{value:.2f}' for value in values)}; off the budget by %: {errors}")
     kept = ", ".join(f"{one['kept']:.3f}" for one in actors)
     print(f"actor in {numbers.kilobytes:g} kB keeps: {kept}", flush=True)
+    for row in painters[0]:
+        decibels = ", ".join(f"{one[row]['psnr']:.2f}" for one in painters)
+        print(f"painter in {numbers.painter_kilobytes:g} kB, {row}: {decibels} dB", flush=True)
     return Result(
         seeds=seeds,
         claims=claims(rows["accuracy"], rows["error"], numbers),
-        figures={**rows, "ablations": ablations, "actor": actors, "subject_minutes": {ACTOR: training_minutes(run)}},
+        figures={
+            **rows,
+            "ablations": ablations,
+            "actor": actors,
+            "painter": painters,
+            "subject_minutes": {ACTOR: training_minutes(run)},
+        },
         full_scale="python scripts/reproduce.py paper=fracbits seeds=10 float_steps=2000 steps=2000 actor_steps=2000",
     )
 
@@ -204,6 +240,28 @@ def fit_actor(
         "bytes": count_bytes(made),
         "table": table(made.module, made.recipe[-1].plan),
     }
+
+
+def fit_painter(
+    arm: str, seed: int, folder: Path, painter_kilobytes: float, painter_steps: int, canvases: int, scenes: int
+) -> dict[str, dict[str, Any]]:
+    """Return dB, bytes of the file and widths of the shipped painter within a budget, its head's given and learned."""
+    subject = painter_subject(scenes=scenes, states=canvases, seed=seed)
+    learning = painter_teaching(painter_steps)
+    found: dict[str, dict[str, Any]] = {"float": {**painted(subject), "floor": subject.task.floor}}
+    for row, free in (("head of 8 bits", False), ("free head", True)):
+        changes = {"kilobytes": painter_kilobytes, "width_rate": 20.0, "free_last": free}
+        made = shared_out(subject, changes, learning, seed)
+        plan = made.recipe[-1].plan
+        rows = table(made.module, plan)
+        error = abs(sum(layer["bytes"] for layer in rows.values()) / plan["target"] - 1.0)
+        found[row] = {**painted(made), "error": error, "table": rows}
+    return found
+
+
+def painted(subject: Subject) -> dict[str, float]:
+    """Return "psnr" of what a painter paints, and "bytes" of its file."""
+    return {"psnr": float(subject.task.score(subject.module, 0).mean()), "bytes": count_bytes(subject)}
 
 
 def shared_out(subject: Subject, changes: Mapping[str, Any], learning: TeachConfig, seed: int) -> Subject:

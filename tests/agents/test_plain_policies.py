@@ -6,11 +6,13 @@ import torch
 from agents.assembly import make_agent, make_env
 from agents.plain import Teacher, largest_difference, plain_policy
 from agents.subject import JudgeConfig, policy_subject
+from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.recipe import load_network, same_bits, save_network
 from envs.evaluation.transform import TeachConfig
 from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
+from rlsuite.methods import choose
 
 EXACT = {
     "td3": ["agent=td3"],
@@ -74,3 +76,17 @@ def test_a_student_learns_its_teacher_and_comes_back_from_its_file(tmp_path):
     save_network(path, subject.module, subject.base, subject.recipe)
     with torch.no_grad():
         assert same_bits(load_network(path)[0](observation), subject.module(observation))
+
+
+def test_a_student_that_will_be_refused_is_refused_before_it_is_taught(monkeypatch):
+    """ACE votes with ELU actors, which whole numbers cannot be: the layer is named, and nothing has been learned."""
+    agent, config, _ = made("agent=ace", "agent.actor.activation=elu")
+    judge = JudgeConfig(episodes=1, states=64, num_threads=1)
+    brelu, sat = (method.build() for method in choose(EVALUATIONS, ["brelu", "sat"]))
+    taught = []
+    monkeypatch.setattr("agents.subject.teach", lambda *given: taught.append(given))
+    with pytest.raises(UserError, match=r"1 \(ELU\): whole numbers cannot do this"):
+        policy_subject(agent, config, judge, TeachConfig(), seed=0, examine=brelu.examine)
+    assert not taught
+    policy_subject(agent, config, judge, TeachConfig(), seed=0, examine=sat.examine)
+    assert len(taught) == 1

@@ -70,3 +70,7 @@ def test_debug_experiments_end_to_end(experiment, tmp_path):
         assert set(figures["ablations"]) == set(fracbits.ABLATIONS)
         assert figures["error"]["2-bit-uniform"] == (0.0,)
         assert figures["actor"][0]["bytes"] < 50_000
+        painters = figures["painter"][0]
+        assert list(painters) == ["float", "head of 8 bits", "free head"]
+        assert list(painters["head of 8 bits"]["table"]["head"]["weight_bits"]) == ["8"]
+        assert all(painters[row]["error"] < 0.01 for row in ("head of 8 bits", "free head"))

@@ -29,6 +29,7 @@ from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer, pack
 from envs.evaluation.quantization.measure import measure_inputs
 from envs.evaluation.quantization.places import Bits, PlacesConfig, bits_of_layers, bits_of_plan
 from envs.evaluation.quantization.rules import FLOAT_BITS, RangeInput, WeightRule, require_bits
+from envs.evaluation.quantization.uniform import require_finite_weights
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform
 from rlsuite.errors import UserError, require_choice, require_finite
@@ -158,6 +159,7 @@ class Balanced(Transform):
     def plan(self, subject: Subject) -> dict[str, Any]:
         """Return "layers": path -> [bits of weights, of inputs], and "ranges": path -> [smallest, largest input]."""
         usual = Bits(self.config.bits, self.config.input_bits)
+        require_finite_weights(subject.module)
         layers = bits_of_layers(subject.module, usual, self.config.places)
         ranges = input_ranges(subject, [path for path, bits in layers.items() if bits.inputs != FLOAT_BITS])
         if limit := self.config.limit:

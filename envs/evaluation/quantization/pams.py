@@ -32,6 +32,7 @@ from envs.evaluation.quantization.rules import (
     require_bits,
 )
 from envs.evaluation.quantization.structure import caught, compared_features, structure_loss
+from envs.evaluation.quantization.uniform import require_finite_weights
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.data.minibatches import minibatch
@@ -114,6 +115,7 @@ class PAMS(Transform):
         site at which its inputs are quantized.
         """
         module, bits = subject.module, self.config.bits
+        require_finite_weights(module)
         compared_features(module, subject.example, self.config.features)
         blocks = {path: part for path, part in module.named_modules() if isinstance(part, ResidualBlock)}
         placement = self.config.placement
@@ -183,6 +185,7 @@ class PAMS(Transform):
     def calibrate(self, subject: Subject, seed: int) -> None:
         """Start the max scales at the moving average of what they will see."""
         config, source = self.config, subject.task.source("train")
+        require(len(source) >= 1, "there are no examples to measure on; give the task some")
         device = next(subject.module.parameters()).device
         with measuring(subject.module.eval(), config.calibration_decay):
             for step in range(config.calibration):

@@ -193,6 +193,34 @@ def test_kernels_meet_the_budget_and_files_give_the_bits_that_were_trained(chang
         assert rebuild(made.base, made.recipe).state_dict().keys() == made.module.state_dict().keys()
 
 
+def test_the_last_layers_widths_are_learned_where_they_are_free():
+    subject = four_convolutions()
+    bound, free = (plan(subject, kilobytes=2.0, free_last=each) for each in (False, True))
+    assert free["free"] == [*bound["free"], "head"]
+    assert free["start"] > bound["start"] - 1e-9  # a head of less than 8 bits leaves more to the others
+    made = apply(fracbits(kilobytes=2.0, free_last=True), subject, 3)
+    found = made.recipe[-1].plan
+    assert len(found["widths"]["head"]) == 2
+    cost = sum(row["bytes"] for row in table(made.module, found).values())
+    assert cost == pytest.approx(2000.0, rel=0.011)
+    operations = plan(subject, average=3.0, free_last=True)
+    assert operations["inputs"] == operations["free"]
+    with pytest.raises(UserError, match="bit_operations=10: out of reach"):
+        plan(subject, bit_operations=10.0, free_last=True)
+
+
+def test_widths_that_lie_close_meet_the_budget():
+    """128 widths within 0.01: steps of 0.002, where ten trials end, have many of them in between."""
+    width = torch.linspace(3.48, 3.49, 128)
+
+    def cost(offset):
+        return float((width + offset).round().sum())
+
+    target = 3.0 * 128 + 50
+    few, many = (nearest_offset(cost, target, tolerance=0.001, trials=trials) for trials in (10, 20))
+    assert abs(cost(many) / target - 1) <= 0.0025 < abs(cost(few) / target - 1)
+
+
 def test_widths_learn_until_they_are_whole_and_rest_then():
     subject = four_convolutions()
     transform = FracBits(config=fracbits(average=3.0, per="layer", harden_at=0.5).config)
