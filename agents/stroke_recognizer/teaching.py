@@ -18,9 +18,10 @@ from agents.stroke_recognizer.recognizer import WAYS, Recognizer, clean_examples
 from agents.stroke_recognizer.weights import Readers
 from envs.characters.examples import NoisyGlyphs
 from envs.characters.glyphs import Glyphs, glyph_pool
-from rlsuite.errors import require
+from envs.characters.noise import parse_noise
+from rlsuite.errors import require, require_choice
 from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig
+from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 NOISES = ("clean", "gauss:0.3+saltpepper:0.15", "gauss:0.7+saltpepper:0.3")
@@ -40,6 +41,7 @@ class TeachingConfig:
         noises: what the extractor learns under, each as likely; see envs/characters/noise.py.
         steps: minibatches of 64 for the extractor.
         learning_rate: Adam's; the paper has 3e-4 with far more steps.
+        schedule: how it changes over the steps: "constant" (the paper's), "cosine" or "linear", both to 0.
         pool: noisy examples there are.
         redrawn: of those, examples that the two recognizers of redrawn glyphs learn from.
         recognizer_steps: minibatches of 64 for each recognizer.
@@ -57,6 +59,7 @@ class TeachingConfig:
     noises: tuple[str, ...] = NOISES
     steps: int = 1000
     learning_rate: float = 1e-3
+    schedule: str = "constant"
     pool: int = 100_000
     redrawn: int = 4000
     recognizer_steps: int = 600
@@ -68,6 +71,9 @@ class TeachingConfig:
         for name in ("steps", "pool", "redrawn", "recognizer_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(bool(self.noises), "noises=[]: name one or more, such as [clean,gauss:0.3]")
+        require_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
+        for noise in self.noises:
+            parse_noise(noise)
         assert self.extractor  # wrong sizes are refused before anything is read
 
     @property
@@ -95,6 +101,7 @@ def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: t
         steps=config.steps,
         order="random",
         optimizer=OptimizerConfig(learning_rate=config.learning_rate),
+        schedule=ScheduleConfig(kind=config.schedule),
         check_every=config.check_every,
         save_every=config.save_every,
     )
