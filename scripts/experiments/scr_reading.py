@@ -100,10 +100,12 @@ def withstands(
     found: dict[str, Any] = {"noise": {}, "oblivious": {}, "adaptive": {}, "norms": {}}
     for noise in noises:
         source = NoisyGlyphs(glyphs, (noise,), derive_seed(seed, "test noise"))
-        batch = source.examples(torch.arange(min(len(source), attacks.tested)))
+        batch = source.examples(spread(len(source), attacks.tested))
         found["noise"][noise] = accuracies(ways, batch["input"], batch["label"])
-    x, label = glyphs.picture[: attacks.tested].float() / 255.0, glyphs.label[: attacks.tested]
-    few, few_label = x[: attacks.pictures], label[: attacks.pictures]
+    chosen = spread(len(glyphs.label), attacks.tested)
+    x, label = glyphs.picture[chosen].float() / 255.0, glyphs.label[chosen]
+    chosen = spread(len(x), attacks.pictures)
+    few, few_label = x[chosen], label[chosen]
 
     # Oblivious: made on the plain reader.
     raw = ways["raw"]
@@ -112,7 +114,8 @@ def withstands(
     changed = DeepFool().least(raw, x, label, BOX)
     found["oblivious"]["deepfool"] = accuracies(ways, changed, label)
     found["norms"]["deepfool"] = {"raw": norm(changed - x)}
-    own, own_label = x[: attacks.cw2_pictures], label[: attacks.cw2_pictures]
+    chosen = spread(len(x), attacks.cw2_pictures)
+    own, own_label = x[chosen], label[chosen]
     changed = CW2(config=CW2Config(steps=attacks.cw2_steps)).least(raw, own, own_label, BOX)
     found["oblivious"]["cw2"] = accuracies(ways, changed, own_label)
     found["norms"]["cw2"] = {"raw": norm(changed - own)}
@@ -137,6 +140,12 @@ def withstands(
     found["adaptive"]["deepfool"] = {"redraw": accuracy(ways["redraw"], changed, few_label)}
     found["norms"]["deepfool"]["redraw"] = norm(changed - few)
     return found
+
+
+def spread(count: int, most: int) -> Tensor:
+    """Return so many places of `count`, or all, evenly: data sets may be sorted by class."""
+    number = min(count, most)
+    return torch.arange(number) * count // number
 
 
 def attacked(attack: Attack, module: nn.Module, x: Tensor, label: Tensor, eps: float, seed: int) -> Tensor:

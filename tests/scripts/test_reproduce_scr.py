@@ -13,6 +13,7 @@ from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import scr
 from scripts.experiments.scr_mnist import mnist_claims
+from scripts.experiments.scr_reading import spread
 
 ONE = {
     "noise": {scr.CLEAN: {"raw": 0.97, "redraw": 0.95}, scr.STRONG: {"raw": 0.7, "median": 0.8, "redraw": 0.85}},
@@ -76,6 +77,12 @@ def test_claims_of_mnist_by_hand():
     assert [claim.verdict for claim in found] == [FAILS, HOLDS, HOLDS, HOLDS, HOLDS]
     reading[1]["oblivious"]["cw2"].update(raw=0.11, redraw=0.83)
     assert [claim.verdict for claim in mnist_claims(reading, scr.Numbers().mnist)][3:] == [FAILS, FAILS]
+
+
+def test_tested_pictures_are_of_all_of_a_sorted_set():
+    assert spread(10, 5).tolist() == [0, 2, 4, 6, 8]
+    assert spread(7, 3).tolist() == [0, 2, 4]
+    assert spread(3, 9).tolist() == [0, 1, 2]
 
 
 def test_mnist_end_to_end(tmp_path, monkeypatch, capsys):
