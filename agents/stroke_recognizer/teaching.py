@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from agents.stroke_recognizer.extraction import ExtractionConfig, teach_extractor
+from agents.stroke_recognizer.extraction import Extraction, ExtractionConfig, teach_extractor
 from agents.stroke_recognizer.extractor import ExtractorConfig
 from agents.stroke_recognizer.read import extractor_redraw, redrawn_examples
 from agents.stroke_recognizer.recognizer import WAYS, Recognizer, clean_examples, teach_recognizer
@@ -86,16 +86,17 @@ class TeachingConfig:
         return glyph_pool(self.data, self.size, split, self.characters, self.variants)
 
 
-def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu") -> Readers:
-    """Teach an extractor and its recognizers.
+def teach_strokes(
+    config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu"
+) -> Extraction:
+    """Teach an extractor alone.
 
     Args:
         config: how.
-        run_dir: of the extractor's log and checkpoints; what was interrupted goes on there. None for neither.
+        run_dir: of log and checkpoints; what was interrupted goes on there. None for neither.
         device: cpu or cuda.
     """
     glyphs = config.glyphs("train")
-    classes = len(glyphs.names)
     source = NoisyGlyphs(glyphs, config.noises, derive_seed(config.seed, "examples"), config.pool)
     fit = FitConfig(
         steps=config.steps,
@@ -106,13 +107,20 @@ def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: t
         save_every=config.save_every,
     )
     extraction, _ = teach_extractor(
-        ExtractionConfig(extractor=config.extractor, classes=classes, fit=fit),
+        ExtractionConfig(extractor=config.extractor, classes=len(glyphs.names), fit=fit),
         source,
         seed=config.seed,
         run_dir=run_dir,
         about={"data": config.data, "noises": list(config.noises), "seed": config.seed},
         device=device,
     )
+    return extraction
+
+
+def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu") -> Readers:
+    """Teach an extractor and its recognizers; arguments as teach_strokes."""
+    extraction = teach_strokes(config, run_dir, device)
+    glyphs = config.glyphs("train")
     names = "".join(name if len(name) == 1 else chr(0x100 + number) for number, name in enumerate(glyphs.names))
     about = {"size": config.size, "strokes": config.strokes, "network": config.network, "names": names}
     readers = Readers(about)

@@ -182,15 +182,17 @@ def _from_folder(root: Path, size: int, split: str) -> Glyphs:
         chosen = [number for number in range(len(files)) if (number % 10 == 0) == (split == "test")]
     require(bool(chosen), f"{root}: there is no picture for split={split}; name a folder of more pictures")
     names = sorted({classes[number] for number in chosen})
-    pictures = []
-    for number in chosen:
-        grey = files[number].read().float().mean(dim=0, keepdim=True)
-        side = max(grey.shape[1:])
-        down, right = (side - length for length in grey.shape[1:])
-        square = functional.pad(grey, (right // 2, right - right // 2, down // 2, down - down // 2), value=255.0)
-        pictures.append(functional.adaptive_avg_pool2d(square, size))
-    label = torch.tensor([names.index(classes[number]) for number in chosen])
-    return Glyphs(torch.stack(pictures).round().to(torch.uint8), label, tuple(names))
+    pictures = torch.stack([reduced(files[number].read(), size) for number in chosen])
+    return Glyphs(pictures, torch.tensor([names.index(classes[number]) for number in chosen]), tuple(names))
+
+
+def reduced(picture: Tensor, size: int) -> Tensor:
+    """Return a picture (3, H, W') uint8, dark on light, as a glyph (1, size, size) uint8, in the middle of a square."""
+    grey = picture.float().mean(dim=0, keepdim=True)
+    side = max(grey.shape[1:])
+    down, right = (side - length for length in grey.shape[1:])
+    square = functional.pad(grey, (right // 2, right - right // 2, down // 2, down - down // 2), value=255.0)
+    return functional.adaptive_avg_pool2d(square, size).round().to(torch.uint8)
 
 
 def _alphabet(place: str) -> str:
