@@ -34,6 +34,9 @@ class Level(NamedTuple):
     strength: float
 
 
+Attacker = Callable[[Tensor, Level], Tensor]
+
+
 def normal(draw: Draw, count: int) -> Tensor:
     """Return standard normal numbers (B, count) (Box and Muller 1958)."""
     half = (count + 1) // 2
@@ -149,10 +152,13 @@ STRENGTHS = {
     "hue": 0.08,
     "elastic": 1.0,
 }
+WITHIN = ("fgsm", "mi_fgsm", "pgd")  # attacks of envs/characters/attacked.py, whose strength is eps
+LEAST = ("deepfool", "cw2")  # those that take as much as they need
+EPS = 0.2
 
 
 def parse_noise(text: str) -> tuple[Level, ...]:
-    """Return the noises that a text such as gauss:0.7+saltpepper:0.3 names.
+    """Return the noises that a text such as gauss:0.7+saltpepper:0.3, or attack:fgsm:0.2, names.
 
     Raises:
         UserError: if one is unknown, or its strength no number of 0 or more.
@@ -160,10 +166,17 @@ def parse_noise(text: str) -> tuple[Level, ...]:
     found = []
     for part in text.split("+"):
         name, colon, number = part.partition(":")
-        if name not in STRENGTHS:
+        if name == "attack":
+            attack, colon, number = number.partition(":")
+            if attack not in (*WITHIN, *LEAST):
+                raise UserError(f"noise={text}: there is no attack '{attack}'{near_matches(attack, (*WITHIN, *LEAST))}")
+            if attack in LEAST and colon:
+                raise UserError(f"noise={text}: attack:{attack} takes as much as it needs; leave out :{number}")
+            name = f"attack:{attack}"
+        elif name not in STRENGTHS:
             raise UserError(f"noise={text}: there is no '{name}'{near_matches(name, STRENGTHS)}")
         try:
-            strength = float(number) if colon else STRENGTHS[name]
+            strength = float(number) if colon else STRENGTHS.get(name, EPS)
         except ValueError:
             strength = math.nan
         if not (math.isfinite(strength) and strength >= 0.0):
@@ -173,7 +186,11 @@ def parse_noise(text: str) -> tuple[Level, ...]:
 
 
 def befall(
-    ink: Tensor, neighbours: tuple[Tensor, Tensor], levels: tuple[Level, ...], draw: Draw
+    ink: Tensor,
+    neighbours: tuple[Tensor, Tensor],
+    levels: tuple[Level, ...],
+    draw: Draw,
+    attack: Attacker | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return noisy pictures and the clean glyphs in them.
 
@@ -182,6 +199,7 @@ def befall(
         neighbours: two others like it, for noises that put the glyph between them.
         levels: see parse_noise.
         draw: random numbers.
+        attack: what attacks make of pictures in [0, 1], where there are attacks among the noises.
 
     Returns:
         The picture (B, 3, W, W) in [0, 1], and the glyph (B, 1, W, W), 0 where there is ink.
@@ -206,6 +224,9 @@ def befall(
             picture = PIXELS[level.name](picture, draw, level.strength)
         elif level.name == "all":
             picture = _some_of_all(picture, draw, level.strength)
+        elif level.name.startswith("attack:"):
+            assert attack is not None, f"{level.name} needs somebody to attack"
+            picture = attack(picture.clamp(0.0, 1.0), level)
     return picture.clamp(0.0, 1.0), 1.0 - glyph
 
 

@@ -1,5 +1,6 @@
 """Pools of glyphs, what moves them, and what befalls them: by hand, against OpenCV, and row by row."""
 
+import functools
 import gzip
 import math
 
@@ -8,14 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
+from envs.characters.attacked import Attacks
 from envs.characters.examples import NoisyGlyphs
 from envs.characters.geometry import affine_maps, between_neighbours, random_affine, resampled
 from envs.characters.glyphs import Glyphs, drawer_at, fonts_with, glyph_pool
 from envs.characters.noise import (
     CONTRAST,
+    EPS,
+    LEAST,
     LUMA,
     PIXELS,
     STRENGTHS,
+    WITHIN,
     befall,
     coloured,
     normal,
@@ -145,11 +150,17 @@ def test_a_glyph_stays_in_the_middle_of_its_neighbours():
 
 def test_noises_are_read_by_name():
     assert parse_noise("gauss:0.7+saltpepper") == (("gauss", 0.7), ("saltpepper", 0.15))
+    assert parse_noise("blur+attack:pgd:0.1") == (("blur", 1.0), ("attack:pgd", 0.1))
+    assert parse_noise("attack:fgsm") == (("attack:fgsm", EPS),)
     for text, message in (
         ("gaus", "did you mean 'gauss'"),
         ("gauss:strong", "'strong' is no strength"),
         ("blur:-1", "'-1' is no strength"),
         ("gauss:nan", "no strength"),
+        ("attack:fgsn", "there is no attack 'fgsn'; did you mean 'fgsm'"),
+        ("attack", "there is no attack ''"),
+        ("attack:fgsm:-0.1", "'-0.1' is no strength; use a number of 0 or more"),
+        ("attack:cw2:0.3", "takes as much as it needs; leave out :0.3"),
     ):
         with pytest.raises(UserError, match=message):
             parse_noise(text)
@@ -170,6 +181,56 @@ def test_noise_is_in_range_row_by_row_and_leaves_the_glyph_alone(noise):
     torch.testing.assert_close(some, picture[2:], atol=1e-5, rtol=0)
     if noise not in ("clean", "gray", "sharpen", "hue"):  # black and white stays as it is
         assert not torch.equal(picture, befall(ink, (ink, ink), parse_noise("clean"), drawer())[0])
+
+
+@pytest.fixture(scope="module")
+def attacks():
+    pool = glyph_pool("digits", 16, "train")
+    return Attacks(Glyphs(pool.picture[:400], pool.label[:400], pool.names), 0)
+
+
+@pytest.mark.parametrize("noise", [*(f"attack:{name}:0.2" for name in WITHIN), *(f"attack:{name}" for name in LEAST)])
+def test_attacks_fool_an_ordinary_reader_within_their_bounds(attacks, noise):
+    ink = 1 - attacks.glyphs.picture[:12].float() / 255
+    label, levels, rows = attacks.glyphs.label[:12], parse_noise(noise), drawer(12)
+
+    def made(part):
+        own = functools.partial(attacks, label=label[part])
+        return befall(ink[part], (ink[part], ink[part]), levels, rows, own)
+
+    picture, clean = made(slice(12))
+    plain = (1 - ink).expand(-1, 3, -1, -1)
+    assert torch.equal(clean, 1 - ink)
+    assert 0.0 <= float(picture.min()) <= float(picture.max()) <= 1.0
+    if levels[0].name.removeprefix("attack:") in WITHIN:
+        assert float((picture - plain).abs().max()) <= 0.2 + 1e-6
+    right = [float((attacks.scores(one).argmax(1) == label).float().mean()) for one in (plain, picture)]
+    assert right[1] <= right[0] - 0.3
+    alone, _ = made(slice(10, 12))
+    assert float(((alone - picture[10:]).abs() > 0.05).float().mean()) < 0.02  # signs of gradients that are nearly 0
+
+
+def test_an_attack_comes_in_its_turn_and_of_eps_0_is_none(attacks):
+    ink = 1 - attacks.glyphs.picture[:4].float() / 255
+    own = functools.partial(attacks, label=attacks.glyphs.label[:4])
+    noisy = [
+        befall(ink, (ink, ink), parse_noise(text), drawer(), own)[0]
+        for text in ("gauss:0.3", "gauss:0.3+attack:fgsm:0", "gauss:0.3+attack:fgsm:0.1", "attack:fgsm:0.1+gauss:0.3")
+    ]
+    assert torch.equal(noisy[0], noisy[1])
+    assert 0.05 < float((noisy[2] - noisy[0]).abs().max()) <= 0.1 + 1e-6
+    assert not torch.equal(noisy[2], noisy[3])
+
+
+def test_examples_may_be_attacked():
+    pool = glyph_pool("digits", 16, "train")
+    source = NoisyGlyphs(Glyphs(pool.picture[:64], pool.label[:64], pool.names), ("clean", "attack:fgsm:0.1"), 5, 40)
+    before = torch.random.get_rng_state()
+    found = source.examples(torch.arange(40))
+    apart = (found["input"] - found["clean"]).abs().amax(dim=(1, 2, 3))
+    assert 5 < int((apart > 0.05).sum()) < 35
+    assert float(apart.max()) <= 0.1 + 1e-6
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_noise_is_as_strong_as_it_says():
