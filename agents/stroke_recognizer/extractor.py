@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from envs.characters.noise import LUMA
+from envs.characters.pixels import LUMA
 from renderers.strokes import GLYPH_SIZE
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.vision.blocks import draw_weights, normalized_convolution, stages

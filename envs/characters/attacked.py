@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from envs.characters.glyphs import Glyphs
-from envs.characters.noise import LUMA, Level
+from envs.characters.noise import Level
+from envs.characters.pixels import LUMA
 from envs.evaluation.attacks.attack import Attack
 from envs.evaluation.attacks.carlini import CW2
 from envs.evaluation.attacks.deepfool import DeepFool
