@@ -25,11 +25,11 @@ from torch import Tensor, nn
 import rlsuite  # noqa: F401  (before torch: it sets what torch's threads read when they are loaded)
 from agents.assembly import choose_device, load_agent
 from agents.stroke_recognizer.agent import ModelFreeStrokeRecognizer, StrokeRecognizer
-from agents.stroke_recognizer.extractor import luma
 from agents.stroke_recognizer.policy import PolicyStrokes
 from agents.stroke_recognizer.teaching import NOISES, TeachingConfig, teach_strokes
 from envs.characters.examples import NoisyGlyphs
 from envs.characters.glyphs import Glyphs, reduced
+from envs.characters.pixels import luma
 from envs.evaluation.defences.squeezing import MedianFilter
 from renderers.strokes import GLYPH_SIZE
 from rlsuite.cli import command

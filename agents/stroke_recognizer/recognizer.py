@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.stroke_recognizer.extraction import StrokeHead
-from agents.stroke_recognizer.extractor import luma, prepared
+from agents.stroke_recognizer.extractor import prepared
 from envs.characters.attacked import NETWORK
+from envs.characters.pixels import luma
 from rlsuite.data.arrays import Arrays
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice

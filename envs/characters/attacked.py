@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from envs.characters.glyphs import Glyphs
 from envs.characters.noise import Level
-from envs.characters.pixels import LUMA
+from envs.characters.pixels import luma
 from envs.evaluation.attacks.attack import Attack
 from envs.evaluation.attacks.carlini import CW2
 from envs.evaluation.attacks.deepfool import DeepFool
@@ -72,7 +72,7 @@ class Attacks:
 
     def scores(self, pictures: Tensor) -> Tensor:
         """Return what the reader makes of pictures (B, 3, W, W) in [0, 1], (B, C)."""
-        return self.reader((pictures * pictures.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True))
+        return self.reader(luma(pictures))
 
     def __call__(self, picture: Tensor, level: Level, label: Tensor) -> Tensor:
         """Return pictures (B, 3, W, W) in [0, 1] of classes (B,) after an attack, whose eps is the level's strength.

@@ -21,6 +21,15 @@ from envs.characters.superpixels import GRID, flattened
 LUMA = (0.299, 0.587, 0.114)
 
 
+def luma(pictures: Tensor) -> Tensor:
+    """Return the grey (B, 1, H, W) of pictures (B, 1 or 3, H, W)."""
+    if pictures.shape[1] == 1:
+        return pictures
+    # Written out: weights made of host numbers here could be no part of a CUDA graph.
+    red, green, blue = pictures.split(1, dim=1)
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+
+
 def gauss(picture: Tensor, draw: Draw, sigma: float) -> Tensor:
     """Add normal noise of a standard deviation, the same to all channels."""
     return picture + sigma * normal(draw, picture[0, 0].numel()).view(-1, 1, *picture.shape[2:])
@@ -74,8 +83,7 @@ def invert(picture: Tensor, draw: Draw, chance: float) -> Tensor:
 
 def gray(picture: Tensor, draw: Draw, most: float) -> Tensor:
     """Take colour away, up to a share."""
-    luma = (picture * picture.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return torch.lerp(picture, luma.expand_as(picture), (draw(1) * most).view(-1, 1, 1, 1))
+    return torch.lerp(picture, luma(picture).expand_as(picture), (draw(1) * most).view(-1, 1, 1, 1))
 
 
 def sharpen(picture: Tensor, draw: Draw, most: float) -> Tensor:
