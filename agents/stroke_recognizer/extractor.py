@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from envs.characters.noise import LUMA
+from envs.characters.pixels import luma
 from renderers.strokes import GLYPH_SIZE
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.vision.blocks import draw_weights, normalized_convolution, stages
@@ -114,13 +114,6 @@ def prepared(pictures: Tensor, size: int) -> Tensor:
             pictures, (size, size), mode="bilinear", align_corners=False, antialias=larger
         ).clamp(0.0, 1.0)
     return pictures.expand(-1, 3, -1, -1)
-
-
-def luma(pictures: Tensor) -> Tensor:
-    """Return the grey (B, 1, H, W) of pictures (B, 1 or 3, H, W)."""
-    if pictures.shape[1] == 1:
-        return pictures
-    return (pictures * pictures.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def equalized(pictures: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.stroke_recognizer.extractor import Extractor, luma, prepared
+from agents.stroke_recognizer.extractor import Extractor, prepared
 from agents.stroke_recognizer.recognizer import Recognizer
+from envs.characters.pixels import luma
 from renderers.glyph import blank, write
 from renderers.soft import draw_soft
 from renderers.strokes import GLYPH

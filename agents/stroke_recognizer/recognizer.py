@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.stroke_recognizer.extraction import StrokeHead
-from agents.stroke_recognizer.extractor import luma, prepared
+from agents.stroke_recognizer.extractor import prepared
+from envs.characters.attacked import NETWORK
+from envs.characters.pixels import luma
 from rlsuite.data.arrays import Arrays
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice
@@ -47,7 +49,7 @@ class RecognizerConfig:
     classes: int = 10
     way: str = "redraw"
     strokes: int = 4
-    network: ConvNetConfig = field(default_factory=lambda: ConvNetConfig(widths=(16, 32, 64), hidden=64))
+    network: ConvNetConfig = field(default_factory=lambda: NETWORK)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=600, optimizer=OptimizerConfig(learning_rate=1e-3)))
 
     def __post_init__(self) -> None:

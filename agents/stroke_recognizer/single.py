@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.stroke_recognizer.extractor import luma
+from envs.characters.pixels import luma
 from rlsuite.errors import require
 
 LOOK = 64  # side of the small picture that is looked at

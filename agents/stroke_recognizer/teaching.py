@@ -11,16 +11,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from agents.stroke_recognizer.extraction import ExtractionConfig, teach_extractor
+from agents.stroke_recognizer.extraction import Extraction, ExtractionConfig, teach_extractor
 from agents.stroke_recognizer.extractor import ExtractorConfig
 from agents.stroke_recognizer.read import extractor_redraw, redrawn_examples
 from agents.stroke_recognizer.recognizer import WAYS, Recognizer, clean_examples, teach_recognizer
 from agents.stroke_recognizer.weights import Readers
 from envs.characters.examples import NoisyGlyphs
 from envs.characters.glyphs import Glyphs, glyph_pool
-from rlsuite.errors import require
+from envs.characters.noise import parse_noise
+from rlsuite.errors import require, require_choice
 from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig
+from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 NOISES = ("clean", "gauss:0.3+saltpepper:0.15", "gauss:0.7+saltpepper:0.3")
@@ -40,6 +41,7 @@ class TeachingConfig:
         noises: what the extractor learns under, each as likely; see envs/characters/noise.py.
         steps: minibatches of 64 for the extractor.
         learning_rate: Adam's; the paper has 3e-4 with far more steps.
+        schedule: how it changes over the steps: "constant" (the paper's), "cosine" or "linear", both to 0.
         pool: noisy examples there are.
         redrawn: of those, examples that the two recognizers of redrawn glyphs learn from.
         recognizer_steps: minibatches of 64 for each recognizer.
@@ -57,6 +59,7 @@ class TeachingConfig:
     noises: tuple[str, ...] = NOISES
     steps: int = 1000
     learning_rate: float = 1e-3
+    schedule: str = "constant"
     pool: int = 100_000
     redrawn: int = 4000
     recognizer_steps: int = 600
@@ -68,6 +71,9 @@ class TeachingConfig:
         for name in ("steps", "pool", "redrawn", "recognizer_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(bool(self.noises), "noises=[]: name one or more, such as [clean,gauss:0.3]")
+        require_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
+        for noise in self.noises:
+            parse_noise(noise)
         assert self.extractor  # wrong sizes are refused before anything is read
 
     @property
@@ -80,32 +86,41 @@ class TeachingConfig:
         return glyph_pool(self.data, self.size, split, self.characters, self.variants)
 
 
-def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu") -> Readers:
-    """Teach an extractor and its recognizers.
+def teach_strokes(
+    config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu"
+) -> Extraction:
+    """Teach an extractor alone.
 
     Args:
         config: how.
-        run_dir: of the extractor's log and checkpoints; what was interrupted goes on there. None for neither.
+        run_dir: of log and checkpoints; what was interrupted goes on there. None for neither.
         device: cpu or cuda.
     """
     glyphs = config.glyphs("train")
-    classes = len(glyphs.names)
     source = NoisyGlyphs(glyphs, config.noises, derive_seed(config.seed, "examples"), config.pool)
     fit = FitConfig(
         steps=config.steps,
         order="random",
         optimizer=OptimizerConfig(learning_rate=config.learning_rate),
+        schedule=ScheduleConfig(kind=config.schedule),
         check_every=config.check_every,
         save_every=config.save_every,
     )
     extraction, _ = teach_extractor(
-        ExtractionConfig(extractor=config.extractor, classes=classes, fit=fit),
+        ExtractionConfig(extractor=config.extractor, classes=len(glyphs.names), fit=fit),
         source,
         seed=config.seed,
         run_dir=run_dir,
         about={"data": config.data, "noises": list(config.noises), "seed": config.seed},
         device=device,
     )
+    return extraction
+
+
+def teach_readers(config: TeachingConfig, run_dir: Path | None = None, device: torch.device | str = "cpu") -> Readers:
+    """Teach an extractor and its recognizers; arguments as teach_strokes."""
+    extraction = teach_strokes(config, run_dir, device)
+    glyphs = config.glyphs("train")
     names = "".join(name if len(name) == 1 else chr(0x100 + number) for number, name in enumerate(glyphs.names))
     about = {"size": config.size, "strokes": config.strokes, "network": config.network, "names": names}
     readers = Readers(about)

@@ -5,9 +5,12 @@ Shapes: B examples asked for, W side.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
+from envs.characters.attacked import Attacks
 from envs.characters.glyphs import Glyphs, drawer_at
 from envs.characters.noise import befall, parse_noise
 from rlsuite.data.counters import uniform
@@ -28,6 +31,7 @@ class NoisyGlyphs:
         self.glyphs, self.noises, self.seed = glyphs, tuple(map(parse_noise, noises)), seed
         self.in_order = length == 0
         self.length = length or len(glyphs.label)
+        self.attacks = Attacks(glyphs, derive_seed(seed, "attacked"))
 
     def __len__(self) -> int:
         return self.length
@@ -44,5 +48,6 @@ class NoisyGlyphs:
             rows = (kind == number).nonzero().squeeze(1)
             if len(rows):
                 draw = drawer_at(derive_seed(self.seed, "noise"), index[rows])
-                noisy[rows], clean[rows] = befall(ink[0][rows], (ink[1][rows], ink[2][rows]), levels, draw)
+                attack = functools.partial(self.attacks, label=self.glyphs.label[glyph[rows]])
+                noisy[rows], clean[rows] = befall(ink[0][rows], (ink[1][rows], ink[2][rows]), levels, draw, attack)
         return {"input": noisy, "clean": clean, "label": self.glyphs.label[glyph]}

@@ -67,6 +67,56 @@ def random_perspective(draw: Draw, count: int, *, most: float = 0.1) -> Tensor:
     return maps
 
 
+def random_padding(draw: Draw, count: int, *, most: float = 0.4) -> Tensor:
+    """Return random maps (count, 3, 3) that add blank edges, each up to a share of the picture's side."""
+    left, right, above, below = (most * draw(4)).unbind(1)
+    maps = torch.eye(3).repeat(count, 1, 1).to(left)
+    maps[:, 0, 0], maps[:, 1, 1] = 1.0 + left + right, 1.0 + above + below
+    maps[:, 0, 2], maps[:, 1, 2] = right - left, below - above
+    return maps
+
+
+def bent(ink: Tensor, draw: Draw, *, least: float = 0.01, most: float = 0.05) -> Tensor:
+    """Move the points of a 4 x 4 grid by shares of the side, and pictures (B, C, W, W) with them.
+
+    The standard deviation is drawn between the two. Between points places are interpolated bilinearly; the official
+    code's piecewise affine maps cut each square into two triangles.
+    """
+    count, size = len(ink), ink.shape[-1]
+    share = draw(1).view(-1, 1, 1, 1)
+    push = normal(draw, 32).view(count, 2, 4, 4) * (2.0 * (least + (most - least) * share))
+    push = functional.interpolate(push.to(ink), (size, size), mode="bilinear", align_corners=True)
+    line = (torch.arange(size, device=ink.device) + 0.5) * (2.0 / size) - 1.0
+    down, right = torch.meshgrid(line, line, indexing="ij")
+    grid = torch.stack([right, down], dim=-1) + push.permute(0, 2, 3, 1)
+    return functional.grid_sample(ink, grid, align_corners=False)
+
+
+def normal(draw: Draw, count: int) -> Tensor:
+    """Return standard normal numbers (B, count) (Box and Muller 1958)."""
+    half = (count + 1) // 2
+    share = draw(2 * half)
+    radius = (-2.0 * torch.log(1.0 - share[:, :half])).sqrt()
+    angle = share[:, half:] * (2.0 * math.pi)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
+
+
+def moved(ink: Tensor, draw: Draw, chance: float) -> Tensor:
+    """Return pictures (B, 1, W, W) moved as the official code does, each of two steps with a chance.
+
+    First an affine map or blank edges, then a perspective or a bent one, of each the one as often as the other.
+    """
+    still = torch.eye(3, device=ink.device).expand(len(ink), -1, -1)
+    share = draw(4)
+    maps = torch.where(
+        (share[:, 0] < 0.5).view(-1, 1, 1), random_affine(draw, len(ink)), random_padding(draw, len(ink))
+    ).to(ink)
+    ink = resampled(ink, torch.where((share[:, 1] < chance).view(-1, 1, 1), maps, still))
+    seen_aslant = resampled(ink, random_perspective(draw, len(ink)).to(ink))
+    changed = torch.where((share[:, 2] < 0.5).view(-1, 1, 1, 1), seen_aslant, bent(ink, draw))
+    return torch.where((share[:, 3] < chance).view(-1, 1, 1, 1), changed, ink)
+
+
 def between_neighbours(middle: Tensor, left: Tensor, right: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     """Put a glyph between two others, and cut out a piece of random width around it (synth.py).
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from envs.characters.geometry import random_affine, resampled
 from rlsuite.data.counters import uniform
 from rlsuite.data.digits import digits
-from rlsuite.data.folders import picture_files
+from rlsuite.data.folders import PictureFile, picture_files
 from rlsuite.data.mnist import mnist
 from rlsuite.data.source import require_split
 from rlsuite.errors import UserError, require, require_choice
@@ -69,7 +69,8 @@ def glyph_pool(
             in a folder of its own, as Omniglot has them.
         size: W.
         split: "train" or "test": other fonts, and of data sets their own split; of a folder one alphabet in five (the
-            folders above those of classes; where there is one alone, every tenth picture).
+            folders above those of classes; where there is one alone, every tenth writer, who is named behind the last _
+            of a file's name, or else every tenth picture).
         characters: of fonts, one of CHARACTERS.
         variants: of each font and character, moved, turned and stretched at random; the first is as the font has it.
         seed: of the variants.
@@ -179,18 +180,30 @@ def _from_folder(root: Path, size: int, split: str) -> Glyphs:
         held = set(alphabets[::HELD_OUT])
         chosen = [number for number, file in enumerate(files) if (_alphabet(file.place) in held) == (split == "test")]
     else:
-        chosen = [number for number in range(len(files)) if (number % 10 == 0) == (split == "test")]
+        writers = _writers(files)
+        held = set(sorted(set(writers))[::10])
+        chosen = [number for number, own in enumerate(writers) if (own in held) == (split == "test")]
     require(bool(chosen), f"{root}: there is no picture for split={split}; name a folder of more pictures")
     names = sorted({classes[number] for number in chosen})
-    pictures = []
-    for number in chosen:
-        grey = files[number].read().float().mean(dim=0, keepdim=True)
-        side = max(grey.shape[1:])
-        down, right = (side - length for length in grey.shape[1:])
-        square = functional.pad(grey, (right // 2, right - right // 2, down // 2, down - down // 2), value=255.0)
-        pictures.append(functional.adaptive_avg_pool2d(square, size))
-    label = torch.tensor([names.index(classes[number]) for number in chosen])
-    return Glyphs(torch.stack(pictures).round().to(torch.uint8), label, tuple(names))
+    pictures = torch.stack([reduced(files[number].read(), size) for number in chosen])
+    return Glyphs(pictures, torch.tensor([names.index(classes[number]) for number in chosen]), tuple(names))
+
+
+def reduced(picture: Tensor, size: int) -> Tensor:
+    """Return a picture (3, H, W') uint8, dark on light, as a glyph (1, size, size) uint8, in the middle of a square."""
+    grey = picture.float().mean(dim=0, keepdim=True)
+    side = max(grey.shape[1:])
+    down, right = (side - length for length in grey.shape[1:])
+    square = functional.pad(grey, (right // 2, right - right // 2, down // 2, down - down // 2), value=255.0)
+    return functional.adaptive_avg_pool2d(square, size).round().to(torch.uint8)
+
+
+def _writers(files: list[PictureFile]) -> list[str]:
+    """Return who wrote each picture: what follows the last _ in Omniglot's names; elsewhere each stands for itself."""
+    stems = [Path(file.place).stem for file in files]
+    if all("_" in stem for stem in stems):
+        return [stem.rpartition("_")[2] for stem in stems]
+    return [f"{number:09}" for number in range(len(files))]
 
 
 def _alphabet(place: str) -> str:

@@ -13,12 +13,14 @@ Shapes: N environments, k strokes a bundle, W side of the paper.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
 import torch
 from torch import Tensor
 
+from envs.characters.attacked import Attacks
 from envs.characters.geometry import Draw
 from envs.characters.glyphs import CHARACTERS, Glyphs, glyph_pool
 from envs.characters.noise import befall, parse_noise
@@ -67,8 +69,8 @@ class Characters:
             pictures, each class in a folder of its own.
         characters: of fonts: "digits", "letters" or "both".
         variants: of each font and character, moved at random.
-        noise: what befalls the picture, such as gauss:0.3+saltpepper:0.15, light, clutter or all; see
-            envs/characters/noise.py.
+        noise: what befalls the picture, such as gauss:0.3+saltpepper:0.15, light, clutter, all or attack:fgsm:0.2
+            (then mi_fgsm, pgd, deepfool and cw2); see envs/characters/noise.py.
         split: "train" or "test": which glyphs. Evaluation takes "test", unless a run sets this.
         seed: of the pool's variants.
     """
@@ -169,11 +171,17 @@ class CharactersVectorEnv(CanvasVectorEnv):
             )
         return self._glyphs
 
+    @functools.cached_property
+    def attacks(self) -> Attacks:
+        """Attacks on a reader of the clean glyphs."""
+        return Attacks(self.glyphs, self.options.seed)
+
     def begin(self, env_ids: Tensor) -> dict[str, Tensor]:
         """Return blank paper, a noisy picture and the clean glyph in it."""
         pick = (self.random.uniform(env_ids, 3) * len(self.glyphs.label)).long()
         ink, left, right = (1.0 - self.glyphs.picture[index].float() / 255.0 for index in pick.unbind(1))
-        noisy, clean = befall(ink, (left, right), self.levels, self._drawer(env_ids))
+        attack = functools.partial(self.attacks, label=self.glyphs.label[pick[:, 0]])
+        noisy, clean = befall(ink, (left, right), self.levels, self._drawer(env_ids), attack)
         found = {"canvas": torch.ones_like(clean), "noisy": noisy, "target": clean}
         return {name: (255.0 * value).round().to(torch.uint8).to(self.device) for name, value in found.items()}
 

@@ -47,11 +47,7 @@ class PictureFile:
         """Return the picture (3, H, W) uint8; UserError if it cannot be read."""
         if self.root.is_dir():
             return read_picture(self.root / self.place)
-        try:
-            data = _archive(self.root).read(self.place)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
-            raise UserError(f"{self.root}:{self.place} cannot be read ({error}); fetch it again") from None
-        return decode_picture(io.BytesIO(data), f"{self.root}:{self.place}")
+        return decode_picture(io.BytesIO(read_bytes(self.root, self.place)), f"{self.root}:{self.place}")
 
 
 def picture_files(root: Path | str, split: str = "") -> list[PictureFile]:
@@ -65,22 +61,44 @@ def picture_files(root: Path | str, split: str = "") -> list[PictureFile]:
     Raises:
         UserError: if there is no such folder, it cannot be read, or it holds no picture.
     """
-    root = Path(root)
+    places = places_in(Path(root), SUFFIXES, "picture")
+    if split:
+        places = _part(places, require_split(split))
+    return [PictureFile(Path(root), place) for place in places]
+
+
+def places_in(root: Path, suffixes: tuple[str, ...], what: str) -> list[str]:
+    """Return where the files of some kinds lie in a folder or zip file, with slashes, sorted.
+
+    Args:
+        root: the folder or the zip file.
+        suffixes: of their names.
+        what: one of them is called, for messages.
+
+    Raises:
+        UserError: if there is no such folder, it cannot be read, or there are none.
+    """
     if root.is_dir():
         places = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     elif root.is_file():
         try:
             places = _archive(root).namelist()
         except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"{root}: it is neither a folder nor a zip file ({error}); name one of pictures") from None
+            raise UserError(f"{root}: it is neither a folder nor a zip file ({error}); name one of {what}s") from None
     else:
-        raise UserError(f"{root}: there is no such folder; name a folder or a zip file of pictures")
-    places = sorted(place for place in places if place.lower().endswith(SUFFIXES))
+        raise UserError(f"{root}: there is no such folder; name a folder or a zip file of {what}s")
+    places = sorted(place for place in places if place.lower().endswith(suffixes))
     if not places:
-        raise UserError(f"{root} holds no picture; name a folder of {', '.join(SUFFIXES)} files")
-    if split:
-        places = _part(places, require_split(split))
-    return [PictureFile(root, place) for place in places]
+        raise UserError(f"{root} holds no {what}; name a folder of {', '.join(suffixes)} files")
+    return places
+
+
+def read_bytes(root: Path, place: str) -> bytes:
+    """Return a file of a folder or zip file; UserError if it cannot be read."""
+    try:
+        return (root / place).read_bytes() if root.is_dir() else _archive(root).read(place)
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
+        raise UserError(f"{root}:{place} cannot be read ({error}); fetch it again") from None
 
 
 @functools.lru_cache(maxsize=8)

@@ -31,6 +31,7 @@ from envs.characters.task import Characters
 from rlsuite.errors import require, require_choice
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
+from scripts.experiments.scr_mnist import MnistBars, mnist_claims
 from scripts.experiments.scr_reading import AttackNumbers, measure
 from scripts.experiments.training_runs import for_seeds, train_all
 
@@ -52,6 +53,7 @@ class Numbers:
         seeds: how many: 0, 1, ...
         data: "digits" (scikit-learn's), or "mnist" where RLSUITE_DATA says.
         steps: minibatches of 64 for the extractor.
+        schedule: of its learning rate, see train_extractor.py.
         recognizer_steps: for each recognizer.
         redrawn: examples that the recognizers of redrawn digits learn from.
         attacks: how readers are attacked.
@@ -65,11 +67,13 @@ class Numbers:
         return_bar: the model-based agent's mean return, at least.
         over_free: that minus the model-free agent's, at least.
         random_bar: random strokes' mean return, at most.
+        mnist: the bars of data=mnist, instead of all these.
     """
 
     seeds: int = 3
     data: str = "digits"
     steps: int = 1500
+    schedule: str = "constant"
     recognizer_steps: int = 400
     redrawn: int = 2000
     attacks: AttackNumbers = field(default_factory=AttackNumbers)
@@ -83,6 +87,7 @@ class Numbers:
     return_bar: float = 0.5
     over_free: float = 0.15
     random_bar: float = 0.05
+    mnist: MnistBars = field(default_factory=MnistBars)
 
     def __post_init__(self) -> None:
         for name in ("seeds", "steps", "recognizer_steps", "redrawn", "updates"):
@@ -95,6 +100,7 @@ class Numbers:
         return TeachingConfig(
             data=self.data,
             steps=self.steps,
+            schedule=self.schedule,
             redrawn=self.redrawn,
             recognizer_steps=self.recognizer_steps,
             save_every=200,
@@ -134,9 +140,14 @@ DEBUG = Numbers(
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Teach and train, attack, and test the claims."""
     seeds = tuple(range(numbers.seeds))
+    numbers.teaching.glyphs("test")  # where there are none, that is told before anything is taught
     inputs = {"teaching": numbers.teaching, "attacks": numbers.attacks, "noises": NOISES}
-    reading: list[dict[str, Any]] = list(jobs.grid(measure, arms=("digits",), seeds=seeds, **inputs)["digits"])
+    arm = numbers.data
+    reading: list[dict[str, Any]] = list(jobs.grid(measure, arms=(arm,), seeds=seeds, **inputs)[arm])
     print("\n".join(table(reading)), flush=True)
+    if numbers.data == "mnist":
+        bars = mnist_claims(reading, numbers.mnist)
+        return Result(seeds=seeds, claims=bars, figures={"reading": reading}, full_scale=FULL_SCALE)
     folders = train_all(for_seeds({arm: numbers.arguments(arm) for arm in AGENTS}, seeds), jobs)
     returns = {arm: tuple(mean_return(folders[f"{arm}-s{seed}"]) for seed in seeds) for arm in AGENTS}
     returns["random"] = tuple(random_return(numbers.data, seed) for seed in seeds)

@@ -1,14 +1,19 @@
 """The scr experiment: its claims by hand, and a tiny one end to end."""
 
 import copy
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
+from envs.characters.glyphs import glyph_pool
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import scr
+from scripts.experiments.scr_mnist import mnist_claims
+from scripts.experiments.scr_reading import spread
 
 ONE = {
     "noise": {scr.CLEAN: {"raw": 0.97, "redraw": 0.95}, scr.STRONG: {"raw": 0.7, "median": 0.8, "redraw": 0.85}},
@@ -58,6 +63,46 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
     assert found["noise"].keys() == {scr.CLEAN, scr.PAPER, scr.STRONG}
     assert set(found["oblivious"]["fgsm"]) == {"raw", "bits", "median", "redraw", "params", "both"}
     assert "raw" not in found["adaptive"]["fgsm"]  # of the plain reader both are the same
+
+
+def test_claims_of_mnist_by_hand():
+    reading = [
+        {
+            "noise": {scr.CLEAN: {"redraw": clean}},
+            "oblivious": {"fgsm": {"raw": 0.6, "redraw": 0.86}, "cw2": {"raw": 0.0, "redraw": cw2}},
+        }
+        for clean, cw2 in ((0.98, 0.86), (0.95, 0.85))
+    ]
+    found = mnist_claims(reading, scr.Numbers().mnist)
+    assert [claim.verdict for claim in found] == [FAILS, HOLDS, HOLDS, HOLDS, HOLDS]
+    reading[1]["oblivious"]["cw2"].update(raw=0.11, redraw=0.83)
+    assert [claim.verdict for claim in mnist_claims(reading, scr.Numbers().mnist)][3:] == [FAILS, FAILS]
+
+
+def test_tested_pictures_are_of_all_of_a_sorted_set():
+    assert spread(10, 5).tolist() == [0, 2, 4, 6, 8]
+    assert spread(7, 3).tolist() == [0, 2, 4]
+    assert spread(3, 9).tolist() == [0, 1, 2]
+
+
+def test_mnist_end_to_end(tmp_path, monkeypatch, capsys):
+    """Of a few digits of its own; without the files it is refused before anything is taught."""
+    numbers = dataclasses.replace(scr.DEBUG, data="mnist", attacks=dataclasses.replace(scr.DEBUG.attacks, tested=4))
+    monkeypatch.setenv("RLSUITE_DATA", str(tmp_path / "nowhere"))
+    glyph_pool.cache_clear()
+    with pytest.raises(UserError, match="RLSUITE_DATA"):
+        scr.run(numbers, Jobs(tmp_path / "jobs", parallel=0))
+    assert not list((tmp_path / "jobs").glob("*"))
+    generator = np.random.default_rng(0)
+    arrays = {f"{part}_images": generator.integers(0, 256, (12, 28, 28), np.uint8) for part in ("train", "test")}
+    arrays |= {f"{part}_labels": np.arange(12, dtype=np.uint8) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    monkeypatch.setenv("RLSUITE_DATA", str(tmp_path))
+    result = scr.run(numbers, Jobs(tmp_path / "jobs", parallel=0))
+    glyph_pool.cache_clear()
+    assert len(result.claims) == 5
+    assert "returns" not in result.figures
+    assert "oblivious cw2" in capsys.readouterr().out
 
 
 def test_wrong_numbers_are_refused():

@@ -20,7 +20,7 @@ from envs.evaluation.attacks.attack import Box
 from envs.evaluation.attacks.least import LeastChange, Outputs, margin, of_rows
 from rlsuite.errors import require, require_finite
 
-EDGE = 0.999999  # of tanh's range: at its very end there is no gradient
+EDGE = 0.99  # of tanh's range: nearer to its end hardly a gradient is left, and black and white inputs would stay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,4 +121,4 @@ def _inside(value: Tensor, box: Box) -> Tensor:
 def _outside(x: Tensor, box: Box) -> Tensor:
     if box is None:
         return x
-    return torch.atanh((2 * x - (box[0] + box[1])) / (box[1] - box[0]) * EDGE)
+    return torch.atanh(((2 * x - (box[0] + box[1])) / (box[1] - box[0])).clamp(-EDGE, EDGE))

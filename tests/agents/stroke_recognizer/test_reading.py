@@ -13,13 +13,14 @@ from paths import ROOT
 from torch import nn
 
 from agents.stroke_recognizer.extraction import Extraction, ExtractionConfig, extraction_loss, teach_extractor
-from agents.stroke_recognizer.extractor import Extractor, ExtractorConfig, equalized, luma, prepared
+from agents.stroke_recognizer.extractor import Extractor, ExtractorConfig, equalized, prepared
 from agents.stroke_recognizer.read import Reader, Redraw, extractor_redraw, redrawn_examples
 from agents.stroke_recognizer.recognizer import WAYS, PlainReader, Recognizer, RecognizerConfig
 from agents.stroke_recognizer.teaching import TeachingConfig, accuracy, teach_readers
 from agents.stroke_recognizer.weights import Readers, load_readers, save_readers
 from envs.characters.examples import NoisyGlyphs
 from envs.characters.glyphs import glyph_pool
+from envs.characters.pixels import luma
 from envs.evaluation.attacks.attack import inside
 from envs.evaluation.attacks.gradient import FGSM, PGD, PGDConfig
 from renderers.soft import EDGE

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from host_waits import NoHostSync
 
 from agents.assembly import check_fit, make_env
 from agents.painter.agent import Painter
@@ -19,7 +20,7 @@ from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
-from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.cuda_graph import GraphedUpdate, stand_in
 from rlsuite.vector_env import EnvironmentFacts
 
 SIZE, LENGTH = 16, 4
@@ -129,24 +130,30 @@ def test_every_kind_updates_and_goes_on_from_its_state(kind, changes):
     assert twin.num_updates == 2
 
 
-@pytest.mark.parametrize("kind", [StrokeRecognizer, ModelFreeStrokeRecognizer, Painter, ModelFreePainter])
+EVERY_KIND = [*KINDS, Painter, ModelFreePainter]
+
+
+def world_of(kind):
+    """Return an environment of a kind, what its config needs, and transitions."""
+    if kind in KINDS:
+        env, observation = environment()
+        return env, {}, transitions(env, observation)
+    env = Painting(size=SIZE, num_pictures=8, bundle=2).make_vector(6, max_episode_steps=LENGTH)
+    observation = env.reset(seed=0)[0]
+    action = torch.rand(6, 26, generator=torch.Generator().manual_seed(1))
+    _, reward, _, _, info = env.step(action)
+    discount = torch.full((6,), 0.5)
+    batch = Batch(observation, action, reward, discount, info["final_obs"], torch.ones(6), torch.arange(6))
+    return env, {"reward": "wgan"}, batch
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_graphed_updates_leave_what_eager_ones_leave(kind):
     """With the stand-in for a CUDA graph; over a milestone of the learning rates, and painters with a discriminator."""
-    if issubclass(kind, Painter) and kind in KINDS:
-        env, observation = environment()
-        changes = {}
-        batch = transitions(env, observation)
-    else:
-        env = Painting(size=SIZE, num_pictures=8, bundle=2).make_vector(6, max_episode_steps=LENGTH)
-        observation, changes = env.reset(seed=0)[0], {"reward": "wgan"}
-        action = torch.rand(6, 26, generator=torch.Generator().manual_seed(1))
-        _, reward, _, _, info = env.step(action)
-        batch = Batch(
-            observation, action, reward, torch.full((6,), 0.5), info["final_obs"], torch.ones(6), torch.arange(6)
-        )
+    env, changes, batch = world_of(kind)
     changes |= {"milestones": (2,), "actor_learning_rates": (1e-3, 1e-4), "critic_learning_rates": (1e-3, 1e-4)}
     eager, graphed = agent(env, kind, **changes), agent(env, kind, **changes)
-    update = GraphedUpdate(graphed, record=lambda learn, generators: learn)
+    update = GraphedUpdate(graphed, record=stand_in)
     for _ in range(4):
         wanted, got = eager.update(batch), update(batch)
         assert wanted.keys() == got.keys()
@@ -157,6 +164,23 @@ def test_graphed_updates_leave_what_eager_ones_leave(kind):
     ):
         assert one.keys() == other.keys()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_what_is_recorded_never_waits_for_the_host(kind, tmp_path):
+    """Nor with a frozen recognizer, whose file is read before."""
+    env, changes, batch = world_of(kind)
+    if kind in KINDS:
+        about = {"size": SIZE, "strokes": 2, "network": "small", "names": "0123456789"}
+        save_readers(Readers(about), tmp_path / "reader.safetensors", {})
+        changes = {"recognizer_weight": 0.1, "recognizer": str(tmp_path / "reader.safetensors")}
+    painter = agent(env, kind, **changes)
+    assert painter.recordable
+    painter.update(batch)  # optimizers make their state, as in a warm-up
+    for _ in range(2):
+        variant = painter.prepare_update()
+        with NoHostSync():
+            painter.learn(batch, variant)
 
 
 @pytest.mark.parametrize(

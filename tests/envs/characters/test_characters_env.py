@@ -91,6 +91,18 @@ def test_it_goes_on_from_its_state():
         characters(2).load_state(env.state())
 
 
+def test_attacked_characters_go_on_from_a_state(monkeypatch):
+    monkeypatch.setattr("envs.characters.attacked.STEPS", 20)
+    env, twin = characters(noise="gauss:0.1+attack:pgd:0.1"), characters(noise="gauss:0.1+attack:pgd:0.1")
+    noisy = unpack_written(env.reset(seed=5)[0])
+    assert float((noisy.noisy - noisy.target).abs().mean()) > 0.05
+    env.step(actions(env))
+    twin.load_state(env.state())
+    for step in range(5):
+        one, other = env.step(actions(env, step)), twin.step(actions(env, step))
+        assert all(torch.equal(left, right) for left, right in zip(one[:4], other[:4], strict=True))
+
+
 def test_local_search_finds_strokes_of_a_high_return():
     """One glyph of two strokes: drawing at random and keeping what is better writes it."""
     generator = torch.Generator().manual_seed(0)
@@ -130,6 +142,8 @@ def test_gymnasium_makes_it_and_its_checker_is_content():
         ({"size": 4}, "env.size=4"),
         ({"strokes": 0}, "env.strokes=0"),
         ({"noise": "fog"}, "there is no 'fog'"),
+        ({"noise": "attack:fog"}, "there is no attack 'fog'"),
+        ({"noise": "attack:pgd:-0.3"}, "'-0.3' is no strength"),
         ({"characters": "runes"}, "env.characters=runes"),
         ({"split": "valid"}, "env.split=valid"),
         ({"renderer": "neural"}, "env.renderer_weights=FILE"),

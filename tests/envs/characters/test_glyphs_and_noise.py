@@ -1,5 +1,6 @@
 """Pools of glyphs, what moves them, and what befalls them: by hand, against OpenCV, and row by row."""
 
+import functools
 import gzip
 import math
 
@@ -8,20 +9,32 @@ import pytest
 import torch
 from PIL import Image
 
+from envs.characters.attacked import Attacks
 from envs.characters.examples import NoisyGlyphs
-from envs.characters.geometry import affine_maps, between_neighbours, random_affine, resampled
+from envs.characters.geometry import (
+    affine_maps,
+    bent,
+    between_neighbours,
+    normal,
+    random_affine,
+    random_padding,
+    resampled,
+)
 from envs.characters.glyphs import Glyphs, drawer_at, fonts_with, glyph_pool
 from envs.characters.noise import (
     CONTRAST,
+    EPS,
+    LEAST,
     LUMA,
     PIXELS,
     STRENGTHS,
+    WITHIN,
     befall,
     coloured,
-    normal,
     parse_noise,
     uneven_light,
 )
+from envs.characters.superpixels import GRID, flattened, patches
 from envs.random import EnvironmentRandom
 from rlsuite.errors import UserError
 
@@ -116,6 +129,18 @@ def test_folders_as_omniglot_has_them_hold_alphabets_out(tmp_path):
     assert int(train.picture[1, 0, 0, 5]) == 255
 
 
+def test_of_one_alphabet_writers_are_held_out(tmp_path):
+    for character in ("character01", "character02"):
+        folder = tmp_path / "Greek" / character
+        folder.mkdir(parents=True)
+        for writer in range(1, 13):
+            Image.new("L", (8, 8), 20 * writer).save(folder / f"03{character[-2:]}_{writer:02}.png")
+    train, test = (glyph_pool.__wrapped__(str(tmp_path), 8, split).picture[:, 0, 0, 0] for split in ("train", "test"))
+    assert sorted(test.tolist()) == [20, 20, 220, 220]  # writers 1 and 11, of both characters
+    assert len(train) == 20
+    assert not set(train.tolist()) & set(test.tolist())
+
+
 def test_an_affine_map_by_hand():
     """Half as large, turned by a quarter, in the right half: a bar that stood upright lies there."""
     ink = torch.zeros(1, 1, 32, 32)
@@ -145,11 +170,17 @@ def test_a_glyph_stays_in_the_middle_of_its_neighbours():
 
 def test_noises_are_read_by_name():
     assert parse_noise("gauss:0.7+saltpepper") == (("gauss", 0.7), ("saltpepper", 0.15))
+    assert parse_noise("blur+attack:pgd:0.1") == (("blur", 1.0), ("attack:pgd", 0.1))
+    assert parse_noise("attack:fgsm") == (("attack:fgsm", EPS),)
     for text, message in (
         ("gaus", "did you mean 'gauss'"),
         ("gauss:strong", "'strong' is no strength"),
         ("blur:-1", "'-1' is no strength"),
         ("gauss:nan", "no strength"),
+        ("attack:fgsn", "there is no attack 'fgsn'; did you mean 'fgsm'"),
+        ("attack", "there is no attack ''"),
+        ("attack:fgsm:-0.1", "'-0.1' is no strength; use a number of 0 or more"),
+        ("attack:cw2:0.3", "takes as much as it needs; leave out :0.3"),
     ):
         with pytest.raises(UserError, match=message):
             parse_noise(text)
@@ -168,8 +199,58 @@ def test_noise_is_in_range_row_by_row_and_leaves_the_glyph_alone(noise):
         assert torch.equal(clean, 1 - ink)
     some, _ = befall(ink[2:], (ink[2:], ink[2:]), parse_noise(noise), drawer_at(0, torch.tensor([2, 3])))
     torch.testing.assert_close(some, picture[2:], atol=1e-5, rtol=0)
-    if noise not in ("clean", "gray", "sharpen", "hue"):  # black and white stays as it is
+    if noise not in ("clean", "gray", "sharpen", "hue", "superpixels"):  # black and white stays as it is
         assert not torch.equal(picture, befall(ink, (ink, ink), parse_noise("clean"), drawer())[0])
+
+
+@pytest.fixture(scope="module")
+def attacks():
+    pool = glyph_pool("digits", 16, "train")
+    return Attacks(Glyphs(pool.picture[:400], pool.label[:400], pool.names), 0)
+
+
+@pytest.mark.parametrize("noise", [*(f"attack:{name}:0.2" for name in WITHIN), *(f"attack:{name}" for name in LEAST)])
+def test_attacks_fool_an_ordinary_reader_within_their_bounds(attacks, noise):
+    ink = 1 - attacks.glyphs.picture[:12].float() / 255
+    label, levels, rows = attacks.glyphs.label[:12], parse_noise(noise), drawer(12)
+
+    def made(part):
+        own = functools.partial(attacks, label=label[part])
+        return befall(ink[part], (ink[part], ink[part]), levels, rows, own)
+
+    picture, clean = made(slice(12))
+    plain = (1 - ink).expand(-1, 3, -1, -1)
+    assert torch.equal(clean, 1 - ink)
+    assert 0.0 <= float(picture.min()) <= float(picture.max()) <= 1.0
+    if levels[0].name.removeprefix("attack:") in WITHIN:
+        assert float((picture - plain).abs().max()) <= 0.2 + 1e-6
+    right = [float((attacks.scores(one).argmax(1) == label).float().mean()) for one in (plain, picture)]
+    assert right[1] <= right[0] - 0.3
+    alone, _ = made(slice(10, 12))
+    assert float(((alone - picture[10:]).abs() > 0.05).float().mean()) < 0.02  # signs of gradients that are nearly 0
+
+
+def test_an_attack_comes_in_its_turn_and_of_eps_0_is_none(attacks):
+    ink = 1 - attacks.glyphs.picture[:4].float() / 255
+    own = functools.partial(attacks, label=attacks.glyphs.label[:4])
+    noisy = [
+        befall(ink, (ink, ink), parse_noise(text), drawer(), own)[0]
+        for text in ("gauss:0.3", "gauss:0.3+attack:fgsm:0", "gauss:0.3+attack:fgsm:0.1", "attack:fgsm:0.1+gauss:0.3")
+    ]
+    assert torch.equal(noisy[0], noisy[1])
+    assert 0.05 < float((noisy[2] - noisy[0]).abs().max()) <= 0.1 + 1e-6
+    assert not torch.equal(noisy[2], noisy[3])
+
+
+def test_examples_may_be_attacked():
+    pool = glyph_pool("digits", 16, "train")
+    source = NoisyGlyphs(Glyphs(pool.picture[:64], pool.label[:64], pool.names), ("clean", "attack:fgsm:0.1"), 5, 40)
+    before = torch.random.get_rng_state()
+    found = source.examples(torch.arange(40))
+    apart = (found["input"] - found["clean"]).abs().amax(dim=(1, 2, 3))
+    assert 5 < int((apart > 0.05).sum()) < 35
+    assert float(apart.max()) <= 0.1 + 1e-6
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_noise_is_as_strong_as_it_says():
@@ -199,6 +280,52 @@ def test_elastic_maps_keep_ink_and_move_it():
     assert float(pushed.sum()) == pytest.approx(float(ink.sum()), rel=0.15)
     assert float((pushed - ink).abs().mean()) > 0.01
     assert torch.allclose(PIXELS["elastic"](ink, drawer(8), 0.0), ink, atol=1e-4)
+
+
+def test_padding_by_hand():
+    """A quarter of the side left and above, none right and below: the picture fills four fifths, in that corner."""
+    ink = torch.ones(1, 1, 20, 20)
+    share = torch.tensor([[0.625, 0.0, 0.625, 0.0]])  # of 0.4
+    padded = resampled(ink, random_padding(lambda count: share[:, :count], 1))[0, 0]
+    assert float(padded[:4].sum()) == float(padded[:, :4].sum()) == 0.0
+    assert float(padded[4:, 4:].min()) == 1.0
+
+
+def test_bent_pictures_stay_near_and_of_no_push_do_not_move():
+    ink = torch.zeros(6, 1, 32, 32)
+    ink[:, :, 8:24, 12:20] = 1.0
+    pushed = bent(ink, drawer(6))
+    assert 0.01 < float((pushed - ink).abs().mean()) < 0.2
+    assert float((pushed.sum() / ink.sum() - 1).abs()) < 0.25
+    torch.testing.assert_close(bent(ink, drawer(6), least=0.0, most=0.0), ink)
+
+
+def test_superpixels_are_flat_and_keep_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(3, 3, 24, 24, generator=generator)
+    belongs = patches(picture)
+    changed = flattened(picture, torch.ones(3, GRID**2, dtype=torch.bool))
+    flat, before = changed.flatten(2), picture.flatten(2)
+    for row in range(3):
+        for patch in belongs[row].unique().tolist():
+            own = belongs[row] == patch
+            wanted = before[row][:, own].mean(1, keepdim=True)
+            torch.testing.assert_close(flat[row][:, own], wanted.expand(-1, int(own.sum())))
+    assert torch.equal(flattened(picture, torch.zeros(3, GRID**2, dtype=torch.bool)), picture)
+    # Two colours, the border beside that of the grid: no patch has both of them once they are found.
+    halves = torch.zeros(1, 3, 24, 24)
+    halves[..., 9:] = 1.0
+    assert torch.equal(flattened(halves, torch.ones(1, GRID**2, dtype=torch.bool)), halves)
+
+
+def test_medians_and_means_are_opencvs():
+    cv2 = pytest.importorskip("cv2")
+    picture = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain = picture[0, 0].numpy()
+    wanted = cv2.medianBlur(plain, 3)
+    assert np.array_equal(PIXELS["median"](picture, drawer(1), 3)[0, 0].numpy(), wanted)
+    wanted = cv2.blur(plain, (5, 5), borderType=cv2.BORDER_REPLICATE)
+    np.testing.assert_allclose(PIXELS["mean"](picture, drawer(1), 5)[0, 0], wanted, atol=1e-6)
 
 
 def test_the_blur_is_opencvs():

@@ -1,5 +1,7 @@
 """DeepFool and CW-2 on linear classifiers, where the least change has a formula; the filters beside them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,19 @@ def test_cw2_finds_the_shortest_way_by_optimization(box):
     wanted, found = shortest_way(module, x, label).norm(dim=1), (changed - x).norm(dim=1)
     assert (found >= wanted - 1e-9).all()
     assert (found <= 1.1 * wanted + 1e-3).all()
+
+
+def test_cw2_leaves_the_corners_of_the_box():
+    """Black and white inputs, as written digits are: each entry at an end of tanh's range."""
+    module, _ = linear(2)
+    x = torch.tensor(list(itertools.product((0.0, 1.0), repeat=5)), dtype=torch.float64)
+    label = module(x).argmax(1)
+    wanted = shortest_way(module, x, label)
+    free = ((x + wanted >= 0) & (x + wanted <= 1)).all(1)  # the shortest way does not leave the box
+    assert int(free.sum()) >= 2
+    changed = CW2(config=CW2Config(steps=50, searches=7)).least(module, x, label, (0.0, 1.0))
+    assert (module(changed).argmax(1) != label)[free].all()
+    assert ((changed - x).norm(dim=1) <= 1.1 * wanted.norm(dim=1) + 0.02)[free].all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
