@@ -285,4 +285,5 @@ def norm(value: Tensor) -> Tensor:
 
 def never(fields: Fields) -> Tensor:
     """Return (n,) False: the task does not terminate."""
-    return torch.zeros(len(fields.field("qpos")), dtype=torch.bool)
+    position = fields.field("qpos")
+    return torch.zeros(len(position), dtype=torch.bool, device=position.device)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.goals import rotations
 from envs.goals.hand import HandTask
 from envs.goals.task import Addresses, MovingSite, joint_addresses, robot_joints
@@ -109,7 +110,7 @@ class ManipulateTask(HandTask):
 
         The controls hold the middle of the joints' ranges meanwhile.
         """
-        set_points = self.set_points(simulation, torch.zeros(1, self.action_size, dtype=torch.float64))
+        set_points = self.set_points(simulation, torch.zeros_like(simulation.facts.control_low).unsqueeze(0))
         pending = env_ids
         while len(pending):
             simulation.reset(pending, *self.initial_state(simulation.facts, random, pending))
@@ -205,11 +206,11 @@ def _draw_rotation(kind: str, random: EnvironmentRandom, env_ids: Tensor) -> Ten
     drawn = random.uniform(env_ids, 4, [-math.pi, -1.0, -1.0, -1.0], [math.pi, 1.0, 1.0, 1.0])
     if kind == "xyz":
         return rotations.about_axis(drawn[:, 0], drawn[:, 1:])
-    vertical = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(env_ids), 3)
+    vertical = constant((0.0, 0.0, 1.0), drawn).expand(len(env_ids), 3)
     turned = rotations.about_axis(drawn[:, 0], vertical)
     if kind == "z":
         return turned
-    cube = rotations.parallel_quaternions()
+    cube = rotations.parallel_quaternions().to(drawn)
     which = ((drawn[:, 1] + 1.0) / 2.0 * len(cube)).long()
     return rotations.multiply(turned, cube[which])
 
