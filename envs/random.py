@@ -20,8 +20,8 @@ from envs.constants import constant
 from rlsuite.data.counters import GOLDEN, mix, signed, to_unit
 
 _ODD = 0x2545F4914F6CDD1D
-# Vectors that `until` looks at where streams are masked. Where three of four are refused, as for the puck of FetchSlide,
-# one stream in 10^13 has none that is accepted.
+# Vectors that `until` looks at where streams are masked. Where four of five are refused, as for FetchSlide's puck, one
+# stream in 10^13 has none that is accepted.
 _CANDIDATES = 128
 
 

@@ -93,6 +93,11 @@ class ManipulateTask(HandTask):
         both = self.target_position == self.target_rotation == "ignore"
         require(not both, "env.target_position=ignore and env.target_rotation=ignore leave no goal; change one")
 
+    @property
+    def needs_cpu(self) -> str:
+        """An episode's start is physics of some simulations alone, repeated as often as it takes."""
+        return "the object is dropped on the palm again and again until it lies there"
+
     def setup(self, model: Any, facts: ModelFacts) -> ManipulateFacts:
         """Look up where hand and object are."""
         return facts.extended(
@@ -211,7 +216,7 @@ def _draw_rotation(kind: str, random: EnvironmentRandom, env_ids: Tensor) -> Ten
     if kind == "z":
         return turned
     cube = rotations.parallel_quaternions().to(drawn)
-    which = ((drawn[:, 1] + 1.0) / 2.0 * len(cube)).long()
+    which = ((drawn[:, 1] + 1.0) / 2.0 * len(cube)).long().clamp_max(len(cube) - 1)
     return rotations.multiply(turned, cube[which])
 
 

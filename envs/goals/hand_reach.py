@@ -122,7 +122,7 @@ class HandReach(HandTask):
         """Draw a finger to meet the thumb above the palm; one goal in ten is to stay."""
         facts, count = _facts(fields), len(env_ids)
         finger, stay = random.uniform(env_ids, 2).unbind(dim=1)
-        finger = (finger * _THUMB).long()
+        finger = (finger * _THUMB).long().clamp_max(_THUMB - 1)  # a float32 may be rounded up to 1
         meeting = facts.palm + constant(_PALM_TO_MEETING, facts.palm)
         meeting = meeting + random.normal(env_ids, 3) * _MEETING_STD
         goal = facts.start.repeat(count, 1, 1)
