@@ -10,6 +10,7 @@ Shapes: N environments, D observation, A action, S simulator state row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from envs.simulation.gpu import WarpSimulation
 from envs.task import Task
 from envs.task_vector import TaskVectorEnv, Transition, simulate
 from rlsuite.errors import NonFiniteActionError, UserError
+from rlsuite.running.cuda_graph import GraphedStep
 from rlsuite.running.threads import one_torch_thread
+
+_RESULTS = ("observation", "reward", "terminated", "truncated")
 
 
 class DeviceVectorEnv(TaskVectorEnv):
@@ -38,6 +42,9 @@ class DeviceVectorEnv(TaskVectorEnv):
         max_episode_steps: Steps after which an episode is truncated; None for never.
         render_mode: None: this engine draws nothing.
         room: nconmax, njmax and deterministic, as `WarpSimulation` takes them.
+
+    Attributes:
+        graphed: What records and replays the whole step; None where it is made eagerly, as on a CPU.
 
     Raises:
         UserError: If the task needs another engine, or MuJoCo Warp is missing.
@@ -63,6 +70,24 @@ class DeviceVectorEnv(TaskVectorEnv):
             task, simulation, device=device, dtype=dtype, max_episode_steps=max_episode_steps, render_mode=None
         )
         self._slot = _Slot(self)
+        self.graphed = GraphedStep(self._whole_step, self._undo) if simulation.device.type == "cuda" else None
+
+    def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Step every environment once; see `VectorEnv.step`. On a GPU the step is recorded once, and then replayed."""
+        if self.graphed is None:
+            return super().step(actions)
+        self._require_reset()
+        info = self.graphed(self.received_action(actions))
+        observation, reward, terminated, truncated = (info.pop(name) for name in _RESULTS)
+        return observation, reward, terminated, truncated, info
+
+    def _whole_step(self, action: Tensor) -> dict[str, Tensor]:
+        *results, info = super().step(action)
+        return dict(zip(_RESULTS, results, strict=True)) | info
+
+    def _undo(self) -> Callable[[], None]:
+        state = self.state()
+        return lambda: self.load_state(state)
 
     @one_torch_thread()
     def advance(self, actions: Tensor | np.ndarray) -> Transition:

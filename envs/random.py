@@ -182,7 +182,7 @@ class EnvironmentRandom:
         bits = self._ahead(env_ids, _CANDIDATES * count).unflatten(1, (_CANDIDATES, count))
         candidates = _between(to_unit(bits), low, high)
         accepted = inside(candidates.flatten(0, 1)).unflatten(0, (-1, _CANDIDATES)).to(torch.int64)
-        accepted[:, -1] = 1
+        accepted[:, -1].fill_(1)
         first = accepted.argmax(dim=1)
         self._move_on(env_ids, (first + 1) * count)
         return candidates.gather(1, first.view(-1, 1, 1).expand(-1, 1, count)).squeeze(1)

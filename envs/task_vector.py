@@ -174,7 +174,7 @@ class TaskVectorEnv(VectorEnv):
         observation = self.task.observation(fields).to(self.dtype)
         self._observation[env_ids] = observation
         self._tracked[env_ids] = self.task.tracked(fields)
-        self._elapsed[env_ids] = 0
+        self._elapsed.index_fill_(0, env_ids, 0)
         return observation
 
     @one_torch_thread()

@@ -142,7 +142,7 @@ class FetchTask(GoalTask):
     def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Shut the fingers where they are blocked, and note where the gripper is."""
         if self.blocked_fingers:
-            simulation.field("qpos")[:, _facts(simulation).fingers.position] = 0.0
+            simulation.field("qpos").index_fill_(1, _facts(simulation).fingers.position, 0.0)
             simulation.forward(None, positions_only=True)  # nothing else is read before the next step
         self._note_grip(simulation, slice(None))
 

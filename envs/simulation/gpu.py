@@ -132,10 +132,9 @@ class WarpSimulation:
         """Return a live (N, ...) view of an MjData field, in MuJoCo's shapes, or of the task's memory."""
         tensor = self._fields.get(name)
         if tensor is None:
-            tensor = self._view(getattr(self._data, name))
-            if tensor.shape[-2:] == (3, 3):
-                tensor = tensor.flatten(-2)
-            self._fields[name] = tensor
+            array = getattr(self._data, name)
+            tensor = self._view(array)
+            self._fields[name] = tensor = tensor.flatten(-2) if array.dtype is self._warp.mat33 else tensor
         return tensor
 
     def remember(self, name: str, size: int) -> None:
@@ -218,7 +217,7 @@ class WarpSimulation:
             field[env_ids] = default
         self.set_state(env_ids, qpos, qvel)
         if self._contact_forces:
-            self.field("cfrc_ext")[env_ids] = 0.0
+            self.field("cfrc_ext").index_fill_(0, env_ids, 0.0)
 
     def set_state(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Write positions (n, nq) and velocities (n, nv) of some simulations and compute their derived fields."""

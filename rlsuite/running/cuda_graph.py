@@ -1,7 +1,7 @@
-"""The update as CUDA graphs: recorded once for each variant, then replayed with one launch.
+"""Updates and environment steps as CUDA graphs: recorded once for each variant, then replayed with one launch.
 
-Small networks launch some two hundred kernels an update, each shorter than its launch; a graph launches them all at
-once. Eager is the reference: both give the same numbers from the same state.
+Small networks launch some two hundred kernels an update, each shorter than its launch, and physics more; a graph
+launches them all at once. Eager is the reference: both give the same numbers from the same state.
 """
 
 from __future__ import annotations
@@ -36,6 +36,59 @@ def record_cuda(learn: Learn, generators: list[torch.Generator]) -> Learn:
 def stand_in(learn: Learn, generators: list[torch.Generator]) -> Learn:
     """Replay by running again: what a graph does, without one, for machines without a GPU."""
     return learn
+
+
+def warmed_up(work: Learn, undo: Callable[[], None], record: Callable[[], Learn], runs: int) -> Learn:
+    """Run `work` a few times, as PyTorch asks for before a recording, undo what that did, and record it."""
+    if torch.cuda.is_available():
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(runs):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+    else:
+        for _ in range(runs):
+            work()
+    undo()
+    return record()
+
+
+class GraphedStep:
+    """Stands in for a step of environments that are all on one device: same actions, same results, same state.
+
+    Args:
+        step: A step as tensors in, named tensors out, that changes all state in place and never waits for the host.
+        snapshot: Returns a function that puts the environments' state back, in place.
+        record: how; another one than record_cuda makes the logic testable without a GPU.
+        warm_up_runs: eager runs before the recording; their effect is undone.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Tensor], dict[str, Tensor]],
+        snapshot: Callable[[], Callable[[], None]],
+        *,
+        record: Callable[[Learn, list[torch.Generator]], Learn] = record_cuda,
+        warm_up_runs: int = 3,
+    ) -> None:
+        self._step, self._snapshot, self._record, self._runs = step, snapshot, record, warm_up_runs
+        self._action: Tensor | None = None
+        self._replay: Learn | None = None
+
+    def __call__(self, action: Tensor) -> dict[str, Tensor]:
+        """Make one step with actions (N, A); the returned tensors are fresh."""
+        if self._action is None:
+            self._action = action.clone()
+        static = self._action
+        static.copy_(action)
+        if self._replay is None:
+
+            def work() -> dict[str, Tensor]:
+                return self._step(static)
+
+            self._replay = warmed_up(work, self._snapshot(), lambda: self._record(work, []), self._runs)
+        return {name: tensor.clone() for name, tensor in self._replay().items()}
 
 
 class GraphedUpdate:
@@ -73,21 +126,8 @@ class GraphedUpdate:
         def learn() -> dict[str, Tensor]:
             return self.agent.learn(batch, variant)
 
-        undo = self._snapshot()
-        if torch.cuda.is_available():
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._warm_up(learn)
-            torch.cuda.current_stream().wait_stream(side)
-        else:
-            self._warm_up(learn)
-        undo()
-        return self.record(learn, self.agent.update_generators())
-
-    def _warm_up(self, learn: Learn) -> None:
-        for _ in range(self.warm_up_runs):
-            learn()
+        generators = self.agent.update_generators()
+        return warmed_up(learn, self._snapshot(), lambda: self.record(learn, generators), self.warm_up_runs)
 
     def _snapshot(self) -> Callable[[], None]:
         """Return a function that puts everything back, in place: graphs hold addresses."""
