@@ -22,7 +22,15 @@ from rlsuite.config.camera import CameraConfig
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.methods import Method, register
 
-__all__ = ["VectorEnv", "evaluation_options", "has_goals", "make_vector", "task_names", "task_options"]
+__all__ = [
+    "VectorEnv",
+    "evaluation_options",
+    "has_goals",
+    "make_vector",
+    "reference_options",
+    "task_names",
+    "task_options",
+]
 
 _PREFIX = "rlsuite/"
 _ROOM = ("nconmax", "njmax", "deterministic")  # options of the engine "warp"
@@ -42,15 +50,19 @@ def task_options(name: str) -> dict[str, Any]:
     return catalogue.options(name.removeprefix(_PREFIX))
 
 
+def reference_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's options without those of the engine: with them `make_vector` takes the engine "mujoco"."""
+    return {name: value for name, value in options.items() if name not in ("engine", *_ROOM)}
+
+
 def evaluation_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a run's options as the task wants them where agents are judged: the same, unless it says otherwise.
 
     Agents are judged on the engine "mujoco" whatever trained them: its figures are those of others.
     """
-    options = {key: value for key, value in options.items() if key not in ("engine", *_ROOM)}
     name = env_id.removeprefix(_PREFIX)
     kind = None if ":" in name or name not in catalogue.names() else catalogue.task_class(name)
-    return getattr(kind, "evaluation_options", dict)(options)
+    return getattr(kind, "evaluation_options", dict)(reference_options(options))
 
 
 def has_goals(env_id: str) -> bool:

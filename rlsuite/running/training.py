@@ -230,6 +230,8 @@ class Trainer:
 
     def _log(self, monitor: Monitor) -> None:
         worker = self.worker
+        self.env.report()
+        self._note_failures(monitor, self.env, "environment")
         began, steps, step_seconds, act_seconds = self._interval
         taken = worker.steps - steps
         stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds
