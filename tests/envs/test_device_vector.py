@@ -8,7 +8,7 @@ import importlib.util
 import mujoco
 import pytest
 import torch
-from host_sync import NoHostSync
+from host_waits import NoHostSync
 
 import envs
 from envs.catalogue import build, task_class
