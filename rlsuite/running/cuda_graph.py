@@ -7,6 +7,7 @@ launches them all at once. Eager is the reference: both give the same numbers fr
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from rlsuite.optim.state import optimizer_tensors
 from rlsuite.replay.buffer import Batch
 
 Learn = Callable[[], dict[str, Tensor]]
+# Takes what is to be recorded and the random streams that it draws from, and returns what replays it.
+Recorder = Callable[[Learn, list[torch.Generator]], Learn]
 
 
 def record_cuda(learn: Learn, generators: list[torch.Generator]) -> Learn:
@@ -69,7 +72,7 @@ class GraphedStep:
         step: Callable[[Tensor], dict[str, Tensor]],
         snapshot: Callable[[], Callable[[], None]],
         *,
-        record: Callable[[Learn, list[torch.Generator]], Learn] = record_cuda,
+        record: Recorder = record_cuda,
         warm_up_runs: int = 3,
     ) -> None:
         self._step, self._snapshot, self._record, self._runs = step, snapshot, record, warm_up_runs
@@ -91,11 +94,14 @@ class GraphedStep:
         return {name: tensor.clone() for name, tensor in self._replay().items()}
 
 
-class GraphedUpdate:
-    """Stands in for ``agent.update``: same arguments, same results, same state afterwards.
+class GraphedPiece:
+    """Stands in for a piece of an agent's update: same arguments, same results, same state afterwards.
+
+    It is recorded once for each shape of its tensors and each variant.
 
     Args:
-        agent: whose update is recorded, a recordable one.
+        agent: whose piece it is: it changes weights, buffers, optimizers and `update_generators`, and nothing else.
+        work: the piece, of a named tuple of tensors and a variant; it never waits for the host.
         record: how; another one than record_cuda makes the logic testable without a GPU.
         warm_up_runs: eager runs before a recording (PyTorch asks for some); their effect is undone.
     """
@@ -103,31 +109,34 @@ class GraphedUpdate:
     def __init__(
         self,
         agent: Agent,
+        work: Callable[[Any, Any], dict[str, Tensor]],
         *,
-        record: Callable[[Learn, list[torch.Generator]], Learn] = record_cuda,
+        record: Recorder = record_cuda,
         warm_up_runs: int = 3,
     ) -> None:
-        self.agent, self.record, self.warm_up_runs = agent, record, warm_up_runs
-        self.batch: Batch | None = None
+        self.agent, self.work, self.record, self.warm_up_runs = agent, work, record, warm_up_runs
+        self.given: dict[Hashable, Any] = {}  # by shapes, what the recordings read
         self.recorded: dict[Hashable, Learn] = {}
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one update; the returned tensors are fresh."""
-        if self.batch is None:
-            self.batch = Batch(*(tensor.clone() for tensor in batch))
-        for static, tensor in zip(self.batch, batch, strict=True):
+    def run(self, tensors: Any, variant: Hashable = None) -> dict[str, Tensor]:
+        """Do the piece; the returned tensors are fresh."""
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes not in self.given:
+            self.given[shapes] = type(tensors)(*(tensor.clone() for tensor in tensors))
+        given = self.given[shapes]
+        for static, tensor in zip(given, tensors, strict=True):
             static.copy_(tensor)
-        variant = self.agent.prepare_update()
-        if variant not in self.recorded:
-            self.recorded[variant] = self._record(self.batch, variant)
-        return {name: tensor.clone() for name, tensor in self.recorded[variant]().items()}
+        if (shapes, variant) not in self.recorded:
+            self.recorded[shapes, variant] = self._record(given, variant)
+        return {name: tensor.clone() for name, tensor in self.recorded[shapes, variant]().items()}
 
-    def _record(self, batch: Batch, variant: Hashable) -> Learn:
-        def learn() -> dict[str, Tensor]:
-            return self.agent.learn(batch, variant)
-
+    def _record(self, given: Any, variant: Hashable) -> Learn:
         generators = self.agent.update_generators()
-        return warmed_up(learn, self._snapshot(), lambda: self.record(learn, generators), self.warm_up_runs)
+
+        def work() -> dict[str, Tensor]:
+            return self.work(given, variant)
+
+        return warmed_up(work, self._snapshot(), lambda: self.record(work, generators), self.warm_up_runs)
 
     def _snapshot(self) -> Callable[[], None]:
         """Return a function that puts everything back, in place: graphs hold addresses."""
@@ -147,6 +156,17 @@ class GraphedUpdate:
                 generator.set_state(state)
 
         return undo
+
+
+class GraphedUpdate(GraphedPiece):
+    """Stands in for ``agent.update`` of a recordable agent; arguments as GraphedPiece's, `work` apart."""
+
+    def __init__(self, agent: Agent, *, record: Recorder = record_cuda, warm_up_runs: int = 3) -> None:
+        super().__init__(agent, agent.learn, record=record, warm_up_runs=warm_up_runs)
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Do one update; the returned tensors are fresh."""
+        return self.run(batch, self.agent.prepare_update())
 
 
 def live_tensors(agent: Agent) -> dict[str, Tensor]:

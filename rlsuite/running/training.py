@@ -24,7 +24,7 @@ from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
 from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
-from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.cuda_graph import GraphedUpdate, record_cuda
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.stored import misfit, read_counters, shape_keys, stored_config, unfit, unfit_optimizer
@@ -81,6 +81,8 @@ class Trainer:
             self._load(checkpoint)
         on_cuda = self.worker.observation.is_cuda
         self.update = GraphedUpdate(agent) if on_cuda and agent.recordable else agent.update
+        if on_cuda:
+            agent.record_pieces(record_cuda)
         self.resume_step = None if checkpoint is None else checkpoint.step
         self._continued_from = self.resume_step  # until the first checkpoint since
 
