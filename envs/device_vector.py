@@ -191,18 +191,13 @@ class _Slot:
         """Take note of failed steps (N,) bool of actions (N, A), of which some were refused (N,) bool."""
         env = self._env
         first = failed.to(torch.int64).argmax().view(1)
-        place = torch.cat([first, env._episode.index_select(0, first), env._elapsed.index_select(0, first)])
-        found = {name: value.index_select(0, first)[0] for name, value in env.memory_before.items()}
+        place = torch.cat([first, env._episode.index_select(0, first), env.elapsed.index_select(0, first)])
         take = failed.any() & (self._count == 0)
-        news = [
-            (self._where, place),
-            (self._refused, refused.index_select(0, first)[0]),
-            (self._row, env.rows_before.index_select(0, first)[0]),
-            (self._action, action.index_select(0, first)[0]),
-            *((self._memory[name], value) for name, value in found.items()),
-        ]
-        for slot, value in news:
-            slot.copy_(torch.where(take, value, slot))
+        rows = [(self._refused, refused), (self._row, env.rows_before), (self._action, action)]
+        rows += [(slot, env.memory_before[name]) for name, slot in self._memory.items()]
+        for slot, values in rows:
+            slot.copy_(torch.where(take, values.index_select(0, first)[0], slot))
+        self._where.copy_(torch.where(take, place, self._where))
         self._count += failed.sum()
 
     def read(self) -> tuple[Failure | None, bool]:

@@ -63,7 +63,7 @@ class ModelFacts:
 def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a value with all tensors in it on a device, real numbers in a dtype.
 
-    It goes into tuples and dataclasses; what else holds tensors has a `moved(device, dtype)` of its own.
+    It goes into tuples and dataclasses; other objects stay as they are.
     """
     if isinstance(value, Tensor):
         return value.to(device, dtype if value.is_floating_point() else value.dtype)
@@ -73,7 +73,7 @@ def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         entries = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
         return type(value)(**{name: moved(entry, device, dtype) for name, entry in entries.items()})
-    return value.moved(device, dtype) if hasattr(value, "moved") else value
+    return value
 
 
 # Writes a task's constants into a freshly compiled model, and returns its facts, a subclass's where it adds some.
