@@ -101,9 +101,16 @@ def check_fit(config: TrainConfig, env: envs.VectorEnv) -> None:
 
 def environment_facts(config: TrainConfig) -> EnvironmentFacts:
     """Return the facts of the run's environments, made once to look at."""
-    env = make_env(config, 1, device="cpu", num_threads=1)
+    env = _reference_env(config, device="cpu", num_threads=1)
     env.close()
     return dataclasses.replace(EnvironmentFacts.of(env), num_envs=config.num_envs)
+
+
+def _reference_env(config: TrainConfig, **overrides: Any) -> envs.VectorEnv:
+    """Return one of the run's environments, only to look at: on the engine that is always there."""
+    options = envs.reference_options(config.env.options)
+    env = dataclasses.replace(config.env, options=options)
+    return make_env(dataclasses.replace(config, env=env), 1, **overrides)
 
 
 def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str] = ()) -> tuple[Any, TrainConfig]:
@@ -120,7 +127,7 @@ def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str]
     checkpoint = read_checkpoint(resolve_checkpoint(path), parts=["agent"])
     config = train_config({**stored_config(checkpoint), "device": device})
     require_imports(config.env, imports, checkpoint.path)
-    env = make_env(config, 1)
+    env = _reference_env(config)
     agent = make_agent(config, env, saved_by=saved_ranks(checkpoint))
     env.close()
     fresh = agent.state_dict()

@@ -19,6 +19,7 @@ from rlsuite.distributed import ranks
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
+from rlsuite.running.cuda_graph import GraphedPiece, Recorder
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -37,6 +38,7 @@ class PPO(OnPolicyAgent):
         super().__init__(facts, config, seed=seed, device=device)
         self.learning_rate_factor = 1.0
         self.rollouts = 0
+        self._recorded: GraphedPiece | None = None
         self.policy_parameters: list[Tensor] = [*self.actor_parameters, *self.critic.parameters()]
         self.optimizers = {"policy": adam(self.policy_parameters, config.learning_rate, epsilon=config.adam_epsilon)}
 
@@ -58,7 +60,7 @@ class PPO(OnPolicyAgent):
             parts = self.shuffled(usable)
             sums: dict[str, Tensor] = {}
             for part in parts:
-                found = self._step(Minibatch(*(tensor.index_select(0, part) for tensor in prepared)))
+                found = self._learn(Minibatch(*(tensor.index_select(0, part) for tensor in prepared)))
                 sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
             metrics = {name: value / len(parts) for name, value in sums.items()}
             metrics["divergence"] = ranks().mean(metrics["divergence"])
@@ -68,6 +70,15 @@ class PPO(OnPolicyAgent):
         self.rollouts += 1
         self._adapt_learning_rate(metrics)
         return metrics if self.log_std is None else metrics | {"std": self.log_std.detach().exp().mean()}
+
+    def record_pieces(self, record: Recorder) -> None:
+        """Let whole minibatches' steps be recorded; not those of a clip that changes with every rollout."""
+        if not self.config.anneal_clip:
+            self._recorded = GraphedPiece(self, lambda minibatch, _: self._step(minibatch), record=record)
+
+    def _learn(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        whole = len(minibatch.advantage) == self.config.minibatch_size
+        return self._step(minibatch) if self._recorded is None or not whole else self._recorded.run(minibatch)
 
     def _step(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """Do one gradient step of policy and value on a minibatch."""

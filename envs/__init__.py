@@ -19,12 +19,21 @@ from envs import catalogue
 from envs.perception.catalogue import PERCEPTIONS
 from envs.vector import VectorEnv
 from rlsuite.config.camera import CameraConfig
-from rlsuite.errors import UserError
+from rlsuite.errors import UserError, require, require_choice
 from rlsuite.methods import Method, register
 
-__all__ = ["VectorEnv", "evaluation_options", "has_goals", "make_vector", "task_names", "task_options"]
+__all__ = [
+    "VectorEnv",
+    "evaluation_options",
+    "has_goals",
+    "make_vector",
+    "reference_options",
+    "task_names",
+    "task_options",
+]
 
 _PREFIX = "rlsuite/"
+_ROOM = ("nconmax", "njmax", "deterministic")  # options of the engine "warp"
 
 
 def task_names() -> list[str]:
@@ -41,11 +50,19 @@ def task_options(name: str) -> dict[str, Any]:
     return catalogue.options(name.removeprefix(_PREFIX))
 
 
+def reference_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's options without those of the engine: with them `make_vector` takes the engine "mujoco"."""
+    return {name: value for name, value in options.items() if name not in ("engine", *_ROOM)}
+
+
 def evaluation_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's options as the task wants them where agents are judged: the same, unless it says otherwise."""
+    """Return a run's options as the task wants them where agents are judged: the same, unless it says otherwise.
+
+    Agents are judged on the engine "mujoco" whatever trained them: its figures are those of others.
+    """
     name = env_id.removeprefix(_PREFIX)
     kind = None if ":" in name or name not in catalogue.names() else catalogue.task_class(name)
-    return getattr(kind, "evaluation_options", dict)(options)
+    return getattr(kind, "evaluation_options", dict)(reference_options(options))
 
 
 def has_goals(env_id: str) -> bool:
@@ -70,6 +87,7 @@ def make_vector(
     flat: bool = False,
     camera: CameraConfig | None = None,
     perception: Sequence[Method] = (),
+    engine: str = "mujoco",
     **options: Any,
 ) -> Any:
     """Build a vectorized environment.
@@ -87,7 +105,9 @@ def make_vector(
             wants them, instead of a dict; the others' are one tensor always.
         camera: With a size, pictures for observations (`envs.perception.wrapper`), of the suite's simulated bodies.
         perception: What is made of them, configured perceivers.
-        **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit).
+        engine: What computes the suite's simulated bodies: "mujoco", on CPU threads, or "warp", on the device.
+        **options: Options of the task (see `task_options`), and max_episode_steps (None for no limit); of the engine
+            "warp" also nconmax, njmax and deterministic (`envs.simulation.gpu`).
 
     Returns:
         A `VectorEnv`, or for a goal task that is not flat a `envs.goal_vector.GoalVectorEnv`.
@@ -100,6 +120,9 @@ def make_vector(
         raise ValueError(f"num_envs={num_envs} must be at least 1")
     pictures = camera is not None and camera.size > 0
     library, colon, name = env_id.partition(":")
+    require_choice("env.engine", engine, ("mujoco", "warp"))
+    if colon and engine == "warp":
+        raise UserError(f"env.engine=warp: it computes the suite's own tasks, not {env_id}; leave it out")
     if colon and pictures:
         raise _not_drawn(camera, env_id)
     common: dict[str, Any] = {"device": device, "dtype": dtype, "render_mode": render_mode}
@@ -122,17 +145,28 @@ def make_vector(
     limit = options.pop("max_episode_steps", kind.max_episode_steps)
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"env.max_episode_steps={limit}: use a whole number of 1 or more, or null for no limit")
+    room = {option: options.pop(option) for option in _ROOM if option in options} if engine == "warp" else {}
     task = catalogue.build(name, **options)
     if hasattr(task, "make_vector"):  # no simulation of bodies
         if pictures:
             raise _not_drawn(camera, env_id)
+        require(engine == "mujoco", f"env.engine={engine}: {name} has no bodies to simulate; leave it out")
         return task.make_vector(num_envs, max_episode_steps=limit, **common)
-    from envs.mujoco_vector import MujocoVectorEnv
+    common["max_episode_steps"] = task.episode_steps(limit)
+    if engine == "warp":
+        require(
+            not pictures,
+            f"camera.size={camera.size if camera else 0}: env.engine=warp shows no pictures yet; use env.engine=mujoco",
+        )
+        from envs.device_vector import DeviceVectorEnv
 
-    if render_size is not None:
-        common["render_size"] = render_size
-    steps = task.episode_steps(limit)
-    env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, max_episode_steps=steps, **common)
+        env = DeviceVectorEnv(task, num_envs, **common, **room)
+    else:
+        from envs.mujoco_vector import MujocoVectorEnv
+
+        if render_size is not None:
+            common["render_size"] = render_size
+        env = MujocoVectorEnv(task, num_envs, num_threads=num_threads, **common)
     if camera is not None and pictures:
         return _with_pictures(env, camera, perception)
     if env.goals is None or flat:

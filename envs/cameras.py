@@ -6,28 +6,21 @@ is the same bits in any company. There are no shadows, reflections or transparen
 Shapes: n environments, H = W = size, S samples a side of a pixel.
 """
 
-# MuJoCo's compiled modules have no type stubs.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
-import contextlib
-import copy
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import mujoco
 import torch
 from torch import Tensor
 
 from envs.motion import Motion, Poses, motion
 from envs.perception.fields import FIELDS
 from envs.scene import compile_scene
+from envs.simulation.mjwarp import for_warp, import_warp, on_device
 from envs.task import Task
 from rlsuite.config.camera import CameraConfig
 from rlsuite.errors import UserError, near_matches
-from rlsuite.extras import import_extra, require_extras
 
 _LARGEST_CHUNK = {"cpu": 16, "cuda": 1024}
 
@@ -75,14 +68,14 @@ class Cameras:
         for name in fields:
             if name not in FIELDS:
                 raise UserError(f"camera.sees={name}: cameras have no such field{near_matches(name, FIELDS)}")
-        self._warp, self._mujoco_warp = _import()
+        self._warp, self._mujoco_warp = import_warp("camera.size")
         self.task, self.config, self.fields, self.device = task, config, tuple(fields), torch.device(device)
         scene = compile_scene(task, config.view)
         self.model, self.facts, self.view = scene.model, scene.facts, scene.camera
         self.mocap = torch.from_numpy(scene.mocap).to(self.device)
         self._chunks: dict[int, _Chunk] = {}
         self._kernel: Any = None
-        with self._on_device():
+        with on_device(self._warp, self.device):
             self._model = self._mujoco_warp.put_model(for_warp(self.model))
         self.rays = self._directions(self._chunk(1))
 
@@ -113,7 +106,7 @@ class Cameras:
         parts = []
         for part in self._parts(len(qpos)):
             given = {name: value[part] for name, value in (memory or {}).items()}
-            with self._on_device():
+            with on_device(self._warp, self.device):
                 chunk = self._pose(qpos[part], given)
                 self._trace(chunk)
                 parts.append(self._moved(chunk, other[part], given))
@@ -135,7 +128,7 @@ class Cameras:
         if count in self._chunks:
             return self._chunks[count]
         side = self.config.size
-        with self._on_device():
+        with on_device(self._warp, self.device):
             data = self._mujoco_warp.make_data(self.model, nworld=count, nconmax=1, njmax=1)
             context = self._mujoco_warp.create_render_context(
                 self.model,
@@ -167,20 +160,6 @@ class Cameras:
             )
         return self._chunks.setdefault(count, chunk)
 
-    @contextlib.contextmanager
-    def _on_device(self) -> Iterator[None]:
-        """Let Warp work on the device and, of a GPU, in torch's stream."""
-        warp = self._warp
-        if self.device.type == "cpu":
-            with warp.ScopedDevice("cpu"):
-                yield
-        else:
-            with (
-                warp.ScopedDevice(warp.device_from_torch(self.device)),
-                warp.ScopedStream(warp.stream_from_torch(torch.cuda.current_stream(self.device))),
-            ):
-                yield
-
     # -- a chunk's pictures -----------------------------------------------------------------------------------
 
     def _pose(self, qpos: Tensor, memory: Mapping[str, Tensor]) -> _Chunk:
@@ -200,7 +179,7 @@ class Cameras:
         self._kernel = chunk.context._megakernel
 
     def _draw(self, qpos: Tensor, memory: Mapping[str, Tensor], previous: Tensor | None) -> dict[str, Tensor]:
-        with self._on_device():
+        with on_device(self._warp, self.device):
             chunk = self._pose(qpos, memory)
             self._trace(chunk)
             made: dict[str, Tensor] = {}
@@ -250,34 +229,3 @@ class Cameras:
         )
         seen = torch.where((chunk.ids >= 0).flatten(1).unsqueeze(-1), normal @ turn, 0.0)
         return seen.mT.unflatten(2, (side, side)).contiguous()
-
-
-def for_warp(model: Any) -> Any:
-    """Return a copy of a model with the options that MuJoCo Warp takes: another solver, which draws no pictures."""
-    model = copy.copy(model)
-    model.opt.solver = int(mujoco.mjtSolver.mjSOL_NEWTON)
-    model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    return model
-
-
-def _import() -> tuple[Any, Any]:
-    """Return the modules warp and mujoco_warp, told not to speak of what a user of pictures need not know."""
-    require_extras("camera.size", "mujoco_warp")
-    warp = import_extra("warp", "camera.size")
-    warp.config.log_level = warp.LOG_WARNING
-    with contextlib.nullcontext() if torch.cuda.is_available() else _silent_errors():
-        warp.init()  # where there is no CUDA driver it warns of that, from below Python
-    return warp, import_extra("mujoco_warp", "camera.size")
-
-
-@contextlib.contextmanager
-def _silent_errors() -> Iterator[None]:
-    """Send what the process writes to its error stream nowhere for a while."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

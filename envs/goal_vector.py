@@ -15,7 +15,7 @@ import torch
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.mujoco_vector import MujocoVectorEnv
+from envs.task_vector import TaskVectorEnv
 from rlsuite.goals import GoalSpec
 
 DictObservation = dict[str, Tensor]
@@ -32,7 +32,7 @@ class GoalVectorEnv(gymnasium.vector.VectorEnv):
         goals: Which columns are what.
     """
 
-    def __init__(self, flat: MujocoVectorEnv) -> None:
+    def __init__(self, flat: TaskVectorEnv) -> None:
         assert flat.goals is not None
         self.flat, self.goals = flat, flat.goals
         self.num_envs, self.device, self.dtype = flat.num_envs, flat.device, flat.dtype
@@ -79,6 +79,10 @@ class GoalVectorEnv(gymnasium.vector.VectorEnv):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self.flat.load_state(state)
+
+    def report(self) -> None:
+        """Put what waits on a device into `failures`; see `VectorEnv.report`."""
+        self.flat.report()
 
     def render(self, index: int = 0) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a picture of one environment, (height, width, 3) uint8."""

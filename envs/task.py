@@ -87,6 +87,11 @@ class Task:
         """How contact forces are computed: "off", "sensor" or "exact"; the option of the tasks that use them."""
         return getattr(self, "contact_forces", "off")
 
+    @property
+    def needs_cpu(self) -> str:
+        """Why only the CPU engine can hold the task; "" for a task that every engine holds."""
+        return ""
+
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
             value = _checked(self.name, option.name, getattr(self, option.name), option_default(option))
@@ -285,4 +290,5 @@ def norm(value: Tensor) -> Tensor:
 
 def never(fields: Fields) -> Tensor:
     """Return (n,) False: the task does not terminate."""
-    return torch.zeros(len(fields.field("qpos")), dtype=torch.bool)
+    position = fields.field("qpos")
+    return torch.zeros(len(position), dtype=torch.bool, device=position.device)

@@ -187,6 +187,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """
         raise NotImplementedError
 
+    def report(self) -> None:
+        """Put failed steps that wait on a device into `failures`; asked before each log.
+
+        Raises:
+            UserError: If something went wrong that has to end the run.
+        """
+
     def render(self, index: int = 0) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a picture of one environment, (height, width, 3) uint8."""
         raise NotImplementedError

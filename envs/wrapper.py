@@ -79,6 +79,10 @@ class VectorWrapper(VectorEnv):
         """Restore what `state` returned."""
         self.env.load_state(state)
 
+    def report(self) -> None:
+        """Put what waits on a device into `failures`; see `VectorEnv.report`."""
+        self.env.report()
+
     def checked_action(self, action: Tensor | np.ndarray) -> Tensor:
         """Return an action as the environment checks it."""
         return self.env.checked_action(action)

@@ -150,6 +150,12 @@ class Agent(nn.Module):
         """Return the random streams that learn() draws from."""
         return []
 
+    def record_pieces(self, record: Any) -> None:
+        """Let pieces that an update repeats be recorded (`rlsuite.running.cuda_graph.GraphedPiece`), as `record` does.
+
+        For agents whose update as a whole cannot be; of the others, nothing.
+        """
+
     # -- the log --------------------------------------------------------------------------------------------
 
     def count_only(self, rows: Tensor | None) -> None:

@@ -86,6 +86,10 @@ class VectorEnv(Protocol):
         """Return a picture (H, W, 3) uint8 of the episodes that ended last, for the log; None where there is none."""
         return None
 
+    def report(self) -> None:
+        """Put what waits on a device into `failures`, and raise what has to end the run; asked before each log."""
+        return
+
     def close(self, **kwargs: Any) -> None:
         """Free what the environments hold."""
         ...

@@ -19,6 +19,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.goals import rotations
 from envs.goals.task import Addresses, GoalTask, MovingSite, joint_addresses, robot_joints
 from envs.random import EnvironmentRandom
@@ -134,14 +135,14 @@ class FetchTask(GoalTask):
         action = action.clamp(-1.0, 1.0)
         pose = simulation.field("grip_pose")
         simulation.field("mocap_pos")[:, 0] = pose[:, :3] + action[:, :3] * _REACH_OF_ACTION
-        simulation.field("mocap_quat")[:, 0] = pose[:, 3:] + torch.tensor(_DOWNWARD, dtype=pose.dtype)
+        simulation.field("mocap_quat")[:, 0] = pose[:, 3:] + constant(_DOWNWARD, pose)
         set_point = simulation.field("qpos")[:, _facts(simulation).actuated.position]
         simulation.field("ctrl").copy_(set_point if self.blocked_fingers else set_point + action[:, 3:])
 
     def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Shut the fingers where they are blocked, and note where the gripper is."""
         if self.blocked_fingers:
-            simulation.field("qpos")[:, _facts(simulation).fingers.position] = 0.0
+            simulation.field("qpos").index_fill_(1, _facts(simulation).fingers.position, 0.0)
             simulation.forward(None, positions_only=True)  # nothing else is read before the next step
         self._note_grip(simulation, slice(None))
 

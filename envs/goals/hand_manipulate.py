@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.goals import rotations
 from envs.goals.hand import HandTask
 from envs.goals.task import Addresses, MovingSite, joint_addresses, robot_joints
@@ -92,6 +93,11 @@ class ManipulateTask(HandTask):
         both = self.target_position == self.target_rotation == "ignore"
         require(not both, "env.target_position=ignore and env.target_rotation=ignore leave no goal; change one")
 
+    @property
+    def needs_cpu(self) -> str:
+        """An episode's start is physics of some simulations alone, repeated as often as it takes."""
+        return "the object is dropped on the palm again and again until it lies there"
+
     def setup(self, model: Any, facts: ModelFacts) -> ManipulateFacts:
         """Look up where hand and object are."""
         return facts.extended(
@@ -109,7 +115,7 @@ class ManipulateTask(HandTask):
 
         The controls hold the middle of the joints' ranges meanwhile.
         """
-        set_points = self.set_points(simulation, torch.zeros(1, self.action_size, dtype=torch.float64))
+        set_points = self.set_points(simulation, torch.zeros_like(simulation.facts.control_low).unsqueeze(0))
         pending = env_ids
         while len(pending):
             simulation.reset(pending, *self.initial_state(simulation.facts, random, pending))
@@ -205,12 +211,12 @@ def _draw_rotation(kind: str, random: EnvironmentRandom, env_ids: Tensor) -> Ten
     drawn = random.uniform(env_ids, 4, [-math.pi, -1.0, -1.0, -1.0], [math.pi, 1.0, 1.0, 1.0])
     if kind == "xyz":
         return rotations.about_axis(drawn[:, 0], drawn[:, 1:])
-    vertical = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(env_ids), 3)
+    vertical = constant((0.0, 0.0, 1.0), drawn).expand(len(env_ids), 3)
     turned = rotations.about_axis(drawn[:, 0], vertical)
     if kind == "z":
         return turned
-    cube = rotations.parallel_quaternions()
-    which = ((drawn[:, 1] + 1.0) / 2.0 * len(cube)).long()
+    cube = rotations.parallel_quaternions().to(drawn)
+    which = ((drawn[:, 1] + 1.0) / 2.0 * len(cube)).long().clamp_max(len(cube) - 1)
     return rotations.multiply(turned, cube[which])
 
 

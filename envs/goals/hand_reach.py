@@ -18,6 +18,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.goals.hand import HandTask
 from envs.goals.task import Addresses, joint_addresses, robot_joints
 from envs.random import EnvironmentRandom
@@ -121,17 +122,17 @@ class HandReach(HandTask):
         """Draw a finger to meet the thumb above the palm; one goal in ten is to stay."""
         facts, count = _facts(fields), len(env_ids)
         finger, stay = random.uniform(env_ids, 2).unbind(dim=1)
-        finger = (finger * _THUMB).long()
-        meeting = facts.palm + torch.tensor(_PALM_TO_MEETING, dtype=torch.float64)
+        finger = (finger * _THUMB).long().clamp_max(_THUMB - 1)  # a float32 may be rounded up to 1
+        meeting = facts.palm + constant(_PALM_TO_MEETING, facts.palm)
         meeting = meeting + random.normal(env_ids, 3) * _MEETING_STD
         goal = facts.start.repeat(count, 1, 1)
-        row = torch.arange(count)
+        row = torch.arange(count, device=goal.device)
         for tip in (torch.full_like(finger, _THUMB), finger):
             toward = meeting - goal[row, tip]
             toward = toward / toward.square().sum(1, keepdim=True).sqrt()
             goal[row, tip] = meeting - _GAP * toward
-        goal[stay < _BACK_TO_START] = facts.start
-        return goal.flatten(1)
+        stays = (stay < _BACK_TO_START).view(-1, 1, 1)
+        return torch.where(stays, facts.start, goal).flatten(1)
 
     def shown(self, facts: ModelFacts, qpos: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Show the goals of the fingertips, and the fingertips, as balls."""

@@ -98,7 +98,7 @@ class GoalTask(Task):
     def outcome(self, fields: Fields, before: Tensor, after: Tensor, action: Tensor) -> Outcome:
         """Judge what is achieved now; the episode goes on whether or not the goal is reached."""
         achieved, desired = self.achieved_goal(fields), fields.field("goal")
-        info = {"is_success": self.is_success(achieved, desired).double()}
+        info = {"is_success": self.is_success(achieved, desired).to(achieved)}
         return Outcome(self.compute_reward(achieved, desired), never(fields), info)
 
     def spec(self, flat_size: int) -> GoalSpec:

@@ -126,6 +126,11 @@ class LearningToRun(Task):
     # -- the model --------------------------------------------------------------------------------------------
 
     @property
+    def needs_cpu(self) -> str:
+        """Muscles are tables in float64 between physics steps, of which some runners make fewer than others."""
+        return "its muscles, and the radii of its balls, are computed there alone"
+
+    @property
     def ball_count(self) -> int:
         """Balls of every episode."""
         return obstacles.ball_count(self.difficulty, self.max_obstacles)

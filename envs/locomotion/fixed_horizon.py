@@ -85,14 +85,14 @@ class FixedHorizonTask(Task):
     def actuate(self, simulation: Simulation, action: Tensor, random: EnvironmentRandom) -> None:
         """Set the controls, with noise where the task has some."""
         if self.action_noise:
-            everyone = torch.arange(len(action))
+            everyone = torch.arange(len(action), device=action.device)
             action = action + random.uniform(everyone, action.shape[1], -self.action_noise, self.action_noise)
         super().actuate(simulation, action, random)
 
     def after_step(self, simulation: Simulation, random: EnvironmentRandom) -> None:
         """Draw the next observation's noise."""
         if self.observation_noise:
-            self._draw_noise(simulation, random, torch.arange(len(simulation.field("qpos"))))
+            self._draw_noise(simulation, random, torch.arange(simulation.num_envs, device=simulation.device))
 
     def begin(self, simulation: Simulation, random: EnvironmentRandom, env_ids: Tensor) -> None:
         """Draw a start state, and the first observation's noise."""

@@ -45,6 +45,7 @@ class InvertedPendulum(Task):
     def outcome(self, fields: Fields, before: Tensor, after: Tensor, action: Tensor) -> Outcome:
         """Reward 1 while the pole stands; end when it leans too far."""
         # Gymnasium also ends on a non-finite state; that is a failed simulation here.
-        terminated = fields.field("qpos")[:, 1].abs() > _LARGEST_ANGLE
-        reward = (~terminated).to(torch.float64)
+        angle = fields.field("qpos")[:, 1]
+        terminated = angle.abs() > _LARGEST_ANGLE
+        reward = (~terminated).to(angle)
         return Outcome(reward, terminated, {"reward_survive": reward})

@@ -66,4 +66,5 @@ class Point3D(Task):
 
     def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a place."""
-        return random.uniform(env_ids, 3, -_START, _START), torch.zeros(len(env_ids), 3, dtype=torch.float64)
+        place = random.uniform(env_ids, 3, -_START, _START)
+        return place, torch.zeros_like(place)

@@ -70,7 +70,7 @@ class Pusher(Task):
         qpos[:, -4:-2] = random.until(
             env_ids, 2, _CYLINDER_LOW, _CYLINDER_HIGH, lambda place: norm(place) > _CYLINDER_CLEARANCE
         )
-        qpos[:, -2:] = 0.0
+        qpos[:, -2:].zero_()
         noise = random.uniform(env_ids, facts.num_velocities, -_VELOCITY_NOISE, _VELOCITY_NOISE)
-        noise[:, -4:] = 0.0
+        noise[:, -4:].zero_()
         return qpos, facts.initial_qvel + noise

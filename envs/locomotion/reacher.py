@@ -71,6 +71,6 @@ class Reacher(Task):
             env_ids, 2, [-_TARGET_RADIUS] * 2, corner, lambda place: norm(place) < _TARGET_RADIUS
         )
         noise = random.uniform(env_ids, facts.num_velocities, -_VELOCITY_NOISE, _VELOCITY_NOISE)
-        noise[:, -2:] = 0.0
+        noise[:, -2:].zero_()
         qvel = facts.initial_qvel + noise
         return qpos, qvel

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 _Facts = TypeVar("_Facts", bound="ModelFacts")
@@ -44,6 +45,10 @@ class ModelFacts:
         own: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ModelFacts)}
         return kind(**own | more)
 
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Return the same constants on a device, their real numbers in a dtype."""
+        return moved(self, device, dtype)
+
     @property
     def num_positions(self) -> int:
         """Number of position coordinates, nq."""
@@ -53,6 +58,22 @@ class ModelFacts:
     def num_velocities(self) -> int:
         """Number of velocity coordinates, nv."""
         return len(self.initial_qvel)
+
+
+def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a value with all tensors in it on a device, real numbers in a dtype.
+
+    It goes into tuples and dataclasses; other objects stay as they are.
+    """
+    if isinstance(value, Tensor):
+        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+    if isinstance(value, tuple):
+        parts = [moved(part, device, dtype) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
+        return type(value)(**{name: moved(entry, device, dtype) for name, entry in entries.items()})
+    return value
 
 
 # Writes a task's constants into a freshly compiled model, and returns its facts, a subclass's where it adds some.
@@ -70,7 +91,7 @@ class Fields(Protocol):
         ...
 
     def field(self, name: str) -> Tensor:
-        """Return a field of MuJoCo's MjData or of the task's memory, (n, ...) float64."""
+        """Return a field of MuJoCo's MjData or of the task's memory, (n, ...) in the simulation's dtype."""
         ...
 
 
@@ -97,9 +118,17 @@ class SelectedFields:
 
 
 class Simulation(Fields, Protocol):
-    """N simulations of one model."""
+    """N simulations of one model.
+
+    Attributes:
+        num_envs: N.
+        device: Where all fields are, and the tensors of `facts`.
+        dtype: Of all real numbers.
+    """
 
     num_envs: int
+    device: torch.device
+    dtype: torch.dtype
 
     def remember(self, name: str, size: int) -> None:
         """Add a field of `size` numbers a simulation that the physics does not know; zeros at first."""
@@ -141,7 +170,7 @@ class Simulation(Fields, Protocol):
         ...
 
     def state(self) -> Tensor:
-        """Return a copy of the full state, (N, S) float64, from which stepping continues bit for bit."""
+        """Return a copy of the full state, (N, S), from which stepping continues bit for bit."""
         ...
 
     def load_state(self, rows: Tensor) -> None:

@@ -66,6 +66,9 @@ class CpuSimulation:
         memory: Fields that the physics does not know, by name, (N, size) float64; see `remember`.
     """
 
+    device = torch.device("cpu")
+    dtype = torch.float64
+
     def __init__(
         self,
         xml_file: str,

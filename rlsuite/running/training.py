@@ -24,7 +24,7 @@ from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
 from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.replay.sampler import Replay
-from rlsuite.running.cuda_graph import GraphedUpdate
+from rlsuite.running.cuda_graph import GraphedUpdate, record_cuda
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.saving import load, save
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
@@ -81,8 +81,10 @@ class Trainer:
         self.saved_state: tuple[int, int] | None = None  # steps and updates that the newest checkpoint is of
         if checkpoint is not None:
             load(self, checkpoint)
-        graphed = self.worker.observation.is_cuda and agent.recordable and self.ranks.alone
-        self.update = GraphedUpdate(agent) if graphed else agent.update
+        graphed = self.worker.observation.is_cuda and self.ranks.alone
+        self.update = GraphedUpdate(agent) if graphed and agent.recordable else agent.update
+        if graphed:
+            agent.record_pieces(record_cuda)
         self.resume_step = None if checkpoint is None else checkpoint.step
         self.continued_from = self.resume_step  # until the first checkpoint since
 
@@ -249,6 +251,8 @@ class Trainer:
 
     def _log(self, monitor: Monitor) -> None:
         worker = self.worker
+        self.env.report()
+        self._note_failures(monitor, self.env, "environment")
         began, steps, step_seconds, act_seconds = self._interval
         taken = worker.steps - steps
         stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds

@@ -1,4 +1,9 @@
-"""The vector environment: final observations, truncation, determinism, exact resume."""
+"""The vector environment: final observations, truncation, determinism, exact resume.
+
+On both engines where that is quick; tests/envs/test_device_vector.py has what only the engine "warp" has.
+"""
+
+import importlib.util
 
 import gymnasium
 import pytest
@@ -11,6 +16,8 @@ from envs.task import Task
 from rlsuite.errors import UserError
 
 TASKS = [name for name in envs.task_names() if not name.endswith("Dense") and issubclass(task_class(name), Task)]
+NEEDS_WARP = pytest.mark.skipif(importlib.util.find_spec("mujoco_warp") is None, reason="mujoco-warp is not installed")
+BOTH = pytest.mark.parametrize("engine", ["mujoco", pytest.param("warp", marks=NEEDS_WARP)])
 IN_GYMNASIUM = [name for name in TASKS if f"{name}-v5" in gymnasium.registry]
 
 
@@ -93,17 +100,24 @@ def test_resume_in_mid_episode_is_the_same_bits(name, contact_forces):
         assert torch.equal(value, env.state()[name])
 
 
-def test_state_of_another_size_is_refused():
-    state = envs.make_vector("Hopper", 2).state()
+@BOTH
+def test_state_of_another_size_is_refused(engine):
+    state = envs.make_vector("Hopper", 2, engine=engine).state()
     with pytest.raises(ValueError, match="num_envs"):
-        envs.make_vector("Hopper", 3).load_state(state)
+        envs.make_vector("Hopper", 3, engine=engine).load_state(state)
 
 
-@pytest.mark.parametrize("name", IN_GYMNASIUM)
-def test_truncated_at_exactly_the_registered_limit(name):
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        *((name, "mujoco") for name in IN_GYMNASIUM),
+        *(pytest.param(name, "warp", marks=NEEDS_WARP) for name in ("Hopper", "Reacher")),
+    ],
+)
+def test_truncated_at_exactly_the_registered_limit(name, engine):
     limit = gymnasium.spec(f"{name}-v5").max_episode_steps
     unending = {"terminate_when_unhealthy": False} if "terminate_when_unhealthy" in envs.task_options(name) else {}
-    env = envs.make_vector(name, 2, **unending)
+    env = envs.make_vector(name, 2, engine=engine, **unending)
     assert env.max_episode_steps == limit
     env.reset(seed=0)
     state = env.state()
@@ -120,14 +134,16 @@ def test_truncated_at_exactly_the_registered_limit(name):
         assert torch.equal(info["final_obs"][0], observation[0]) == (step != 3)
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("height", "elapsed", "terminated", "truncated"),
     [(1.3, 0, False, False), (1.3, 9, False, True), (0.3, 0, True, False), (0.3, 9, True, True)],
 )
-def test_final_observation_table(height, elapsed, terminated, truncated):
+def test_final_observation_table(height, elapsed, terminated, truncated, engine):
     """Row by row: running, truncated, terminated, both; always against a twin that is never reset."""
-    env = envs.make_vector("Hopper", 2, dtype=torch.float64, max_episode_steps=10)
-    twin = envs.make_vector("Hopper", 2, dtype=torch.float64, max_episode_steps=None, terminate_when_unhealthy=False)
+    common = {"dtype": torch.float64, "engine": engine}
+    env = envs.make_vector("Hopper", 2, max_episode_steps=10, **common)
+    twin = envs.make_vector("Hopper", 2, max_episode_steps=None, terminate_when_unhealthy=False, **common)
     for one in (env, twin):
         one.reset(seed=0)
         qpos, qvel = (one.simulation.field(name).clone() for name in ("qpos", "qvel"))
@@ -151,8 +167,9 @@ def test_final_observation_table(height, elapsed, terminated, truncated):
         assert torch.equal(observation[0], truth[0])
 
 
-def test_returned_tensors_are_never_overwritten():
-    env = envs.make_vector("Hopper", 3, dtype=torch.float64)
+@BOTH
+def test_returned_tensors_are_never_overwritten(engine):
+    env = envs.make_vector("Hopper", 3, dtype=torch.float64, engine=engine)
     observation, _ = env.reset(seed=0)
     before = observation.clone()
     step = env.step(torch.full((3, 3), 0.5))
@@ -182,8 +199,9 @@ def test_resetting_one_environment_leaves_the_others_fields():
     assert not simulation.field("cfrc_ext")[1].any()
 
 
-def test_reset_with_seed_repeats_and_without_goes_on():
-    env = envs.make_vector("Ant", 2)
+@BOTH
+def test_reset_with_seed_repeats_and_without_goes_on(engine):
+    env = envs.make_vector("Hopper", 2, engine=engine)
     first, _ = env.reset(seed=4)
     second, _ = env.reset()
     again, _ = env.reset(seed=4)
@@ -241,10 +259,11 @@ def test_torch_keeps_its_threads():
     assert torch.get_num_threads() == before
 
 
-def test_wrong_construction():
+@BOTH
+def test_wrong_construction(engine):
     with pytest.raises(ValueError, match="num_envs"):
-        envs.make_vector("Hopper", 0)
+        envs.make_vector("Hopper", 0, engine=engine)
     with pytest.raises(ValueError, match="dtype"):
-        envs.make_vector("Hopper", 1, dtype=torch.float16)
+        envs.make_vector("Hopper", 1, dtype=torch.float16, engine=engine)
     with pytest.raises(gymnasium.error.ResetNeeded):
-        envs.make_vector("Hopper", 1).step(torch.zeros(1, 3))
+        envs.make_vector("Hopper", 1, engine=engine).step(torch.zeros(1, 3))
