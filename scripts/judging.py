@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
+from agents.plain import Teacher, plain_policy
 from agents.policy_file import is_policy_file, load_policy_file, save_policy
 from agents.subject import JudgeConfig, policy_subject
 from envs.evaluation.catalogue import EVALUATIONS
@@ -73,14 +75,14 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         whole = "integer" in methods[-1].kind.gives
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
-    teaching: TeachConfig = methods[0].config.teach
     branch = derive_seed(seed, f"{JUDGED_ON} transforms")
-    subject, config, folder = load_subject(script, judging, teaching, branch)
+    subject, config, folder = load_subject(script, judging, TeachConfig(), branch)
     check_traits(methods, subject.traits)
     for method in methods:
         method.build().examine(subject)
     control = dataclasses.replace(subject, module=subject.copy())
-    teach(control, teaching, derive_seed(branch, "control"))
+    for number, method in enumerate(methods):
+        teach(control, method.config.teach, derive_seed(branch, f"control {number}" if number else "control"))
     after = subject
     for number, method in enumerate(methods):
         print(f"{method.name} ...", flush=True)
@@ -89,9 +91,10 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         Row(name, one.task.score(one.module, seed), {**measure_size(one), **measure_latency(one.module, one.example)})
         for name, one in {"before": subject, "control": control, "after": after}.items()
     )
+    own, said = agents_own(subject, seed)
     out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
     title = f"{' and '.join(method.name for method in methods)} on {config.env.full_id}"
-    report = Report(title, after.task.unit, after.task.floor, rows, notes=notes(after))
+    report = Report(title, after.task.unit, after.task.floor, (*rows, *own), notes=(said, *notes()))
     report.write(out)
     save_policy(out / "policy.safetensors", after.module, after.base, after.recipe, config, {"report": report.plain()})
     check_file(out / "policy.safetensors", after)
@@ -142,10 +145,25 @@ def own_folder(root: Path, name: str) -> Path:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); evaluate a copy of the run") from None
 
 
-def notes(subject: Subject) -> tuple[str, ...]:
-    """Return sentences that belong under the table."""
+def agents_own(subject: Subject, seed: int) -> tuple[tuple[Row, ...], str]:
+    """Return the agent's own row where "before" is a network that it taught, and a sentence of what "before" is."""
+    teacher = subject.task.teacher if isinstance(subject.task, PolicyTask) else None
+    if not isinstance(teacher, Teacher):
+        return (), "before: the policy of the file."
+    plain = plain_policy(teacher.agent)
+    if plain.exact:
+        return (), f"before: {plain.origin}."
+    said = f"before: {plain.origin}; agent: what the agent itself earns."
+    return (Row("agent", subject.task.score(teacher, seed)),), said
+
+
+def notes() -> tuple[str, ...]:
+    """Return sentences that belong under every table."""
     shares = "kept: (return - random actions') / (before's - random actions')."
-    return (shares, "control: the same learning, nothing else done.", f"one example, one thread: {backend()}.")
+    there = find_spec("onnxruntime") is not None and find_spec("onnxscript") is not None
+    lacking = () if there else ("no row of onnxruntime, which is not installed: pip install 'rlsuite[export]'.",)
+    learned = "control: the same learning, nothing else done."
+    return (shares, learned, f"one example, one thread: {backend()}.", *lacking)
 
 
 def backend() -> str:
