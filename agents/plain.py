@@ -2,7 +2,7 @@
 
 An agent whose first actor is a stack of linear layers gives an exact copy. Others (a vote of several actors, actors
 that see learned embeddings, convolutions of another kind) give a student of the same sizes that has learned nothing
-yet: their vote teaches it.
+yet: the agent teaches it. Where actors vote, the first of them is the student, and the vote its teacher.
 
 Shapes: D observation, A action.
 """
@@ -23,11 +23,15 @@ from rlsuite.nn.plain import PlainPolicy, PlainPolicyConfig, build_plain_policy,
 
 
 class Plain(NamedTuple):
-    """A policy of plain layers, what builds it, and whether it is the agent's own or a student to be taught."""
+    """A policy of plain layers, what builds it, whether it is the agent's own or a student, and that in words."""
 
     policy: PlainPolicy
     config: PlainPolicyConfig
     exact: bool
+    origin: str
+
+
+OWN = "the agent's own layers, copied exactly"
 
 
 class Teacher(nn.Module):
@@ -68,9 +72,10 @@ def plain_policy(agent: Agent) -> Plain:
         return _of_actor_critic(agent)
     if isinstance(agent, OnPolicyAgent):
         config = agent.config
-        return _built(
+        policy, plain = _built(
             agent, agent.actor, tuple(config.hidden_sizes), config.activation, layer_norm=False, squash="none"
         )
+        return Plain(policy, plain, True, OWN)
     raise UserError(
         f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, flash_sac, her, ppo, sac, "
         "sher and td3"
@@ -81,16 +86,21 @@ def _of_actor_critic(agent: ActorCritic) -> Plain:
     config: Any = agent.config
     actor = config.actor
     votes = isinstance(agent, ACE) and config.num_pairs > 1 and config.num_actors != 1
-    exact = not votes and config.embedding.size == 0 and actor.output_limit == 0.0 and not actor.bottleneck
-    exact = exact and actor.block == "plain"
-    network = (agent.target_actors if config.act_with_targets else agent.actors).network if exact else None
+    is_plain = config.embedding.size == 0 and actor.output_limit == 0.0 and not actor.bottleneck
+    is_plain = is_plain and actor.block == "plain"
+    network = (agent.target_actors if config.act_with_targets else agent.actors).network if is_plain else None
     sizes, layer_norm = tuple(actor.hidden_sizes), actor.layer_norm
-    return _built(agent, network, sizes, actor.activation, layer_norm=layer_norm, squash="tanh")
+    policy, plain = _built(agent, network, sizes, actor.activation, layer_norm=layer_norm, squash="tanh")
+    if is_plain and not votes:
+        return Plain(policy, plain, True, OWN)
+    student = "the first actor" if is_plain else "a fresh network of the actor's sizes"
+    teacher = "the vote of all actors" if votes else "the agent"
+    return Plain(policy, plain, False, f"{student}, which {teacher} taught")
 
 
 def _built(
     agent: Any, network: Any, hidden_sizes: tuple[int, ...], activation: str, *, layer_norm: bool, squash: str
-) -> Plain:
+) -> tuple[PlainPolicy, PlainPolicyConfig]:
     """Return a plain policy with the agent's sizes, statistics and bounds, and its weights where a network is given."""
     normalizer = agent.normalizer if agent.config.normalize_observations else None
     config = PlainPolicyConfig(
@@ -112,7 +122,7 @@ def _built(
     if normalizer is not None:
         policy.normalizer.load_state_dict(normalizer.state_dict())
     policy.action_range.load_state_dict(agent.action_range.state_dict())
-    return Plain(policy.eval().to(agent.action_range.center.device), config, network is not None)
+    return policy.eval().to(agent.action_range.center.device), config
 
 
 @torch.no_grad()

@@ -117,15 +117,15 @@ def attack_policy(methods: Sequence[Method], rest: Mapping[str, Any]) -> int:
     notes = (curve.note, *(f"{'FLAG' if flag.raised else 'ok'}: {flag.name} ({flag.says})." for flag in flags))
     title = f"{' and '.join(names)} on {config.env.full_id}"
     report = Report(title, task.unit, task.floor, tuple(rows), notes=notes)
-    plain = report.plain() | {
+    more = {
         "eps": list(script.eps),
         "objective": curve.aim,
         "unit_of_eps": "standard deviations" if curve.of_states else "share of the pictures' range",
         "curve": {name: [float(row.scores.mean()) for row in rows if row.name.startswith(f"{name} ")] for name in arms},
         "flags": [asdict(flag) for flag in flags],
     }
-    (out / "report.json").write_text(json.dumps(plain, indent=1) + "\n")
-    (out / "report.md").write_text(report.markdown())
+    plain = report.plain() | more
+    report.write(out, more)
     draw(out / "curve.png", title, script.eps, plain, curve.unit)
     print(report.markdown())
     print(f"written to {out}")

@@ -170,7 +170,7 @@ def compared(run: str, config: CompareBitsConfig) -> dict[str, Any]:
     methods = {way: judging.split_arguments(plain_values(told))[0] for way, told in ways.items()}
     subject, trained, _ = judging.load_subject(script, judge, teaching, branch, list(methods.values()))
     rows = [judging.row_of("before", subject, config.seed)]
-    rows.append(judging.row_of("control", judging.control_of(subject, teaching, branch), config.seed))
+    rows.append(judging.row_of("control", judging.control_of(subject, [teaching], branch), config.seed))
     said: dict[str, Any] = {}
     for way, each in methods.items():
         row = judging.row_of(

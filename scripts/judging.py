@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 
 from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
+from agents.plain import Teacher, plain_policy
 from agents.policy_file import is_policy_file, load_policy_file, save_policy
 from agents.subject import JudgeConfig, policy_subject
 from envs.evaluation.catalogue import EVALUATIONS
@@ -73,17 +75,17 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         whole = "integer" in methods[-1].kind.gives
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
-    teaching: TeachConfig = methods[0].config.teach
     branch = branch_of(seed)
-    subject, config, folder = load_subject(script, judging, teaching, branch, [methods])
-    control = control_of(subject, teaching, branch)
+    subject, config, folder = load_subject(script, judging, TeachConfig(), branch, [methods])
+    control = control_of(subject, [method.config.teach for method in methods], branch)
     after = applied(methods, subject, branch)
     rows = tuple(
         row_of(name, one, seed) for name, one in {"before": subject, "control": control, "after": after}.items()
     )
+    own, said = agents_own(subject, seed)
     out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
     title = f"{' and '.join(method.name for method in methods)} on {config.env.full_id}"
-    report = Report(title, after.task.unit, after.task.floor, rows, notes=notes(after))
+    report = Report(title, after.task.unit, after.task.floor, (*rows, *own), notes=(said, *notes(after)))
     report.write(out)
     save_policy(out / "policy.safetensors", after.module, after.base, after.recipe, config, {"report": report.plain()})
     check_file(out / "policy.safetensors", after)
@@ -100,10 +102,11 @@ def branch_of(seed: int) -> int:
     return derive_seed(seed, f"{JUDGED_ON} transforms")
 
 
-def control_of(subject: Subject, teaching: TeachConfig, branch: int) -> Subject:
-    """Return the subject after the same learning with nothing else done to it."""
+def control_of(subject: Subject, teachings: Sequence[TeachConfig], branch: int) -> Subject:
+    """Return the subject after the same learning, one after another, with nothing else done to it."""
     control = dataclasses.replace(subject, module=subject.copy())
-    teach(control, teaching, derive_seed(branch, "control"))
+    for number, teaching in enumerate(teachings):
+        teach(control, teaching, derive_seed(branch, f"control {number}" if number else "control"))
     return control
 
 
@@ -177,15 +180,30 @@ def own_folder(root: Path, name: str) -> Path:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); evaluate a copy of the run") from None
 
 
+def agents_own(subject: Subject, seed: int) -> tuple[tuple[Row, ...], str]:
+    """Return the agent's own row where "before" is a network that it taught, and a sentence of what "before" is."""
+    teacher = subject.task.teacher if isinstance(subject.task, PolicyTask) else None
+    if not isinstance(teacher, Teacher):
+        return (), "before: the policy of the file."
+    plain = plain_policy(teacher.agent)
+    if plain.exact:
+        return (), f"before: {plain.origin}."
+    said = f"before: {plain.origin}; agent: what the agent itself earns."
+    return (Row("agent", subject.task.score(teacher, seed)),), said
+
+
 def notes(subject: Subject) -> tuple[str, ...]:
-    """Return sentences that belong under the table."""
+    """Return sentences that belong under every table."""
     shares = "kept: (return - random actions') / (before's - random actions')."
     spent = ", ".join(f"{count:,} {kind}" for kind, count in itemize_bytes(subject).items())
+    there = find_spec("onnxruntime") is not None and find_spec("onnxscript") is not None
+    lacking = () if there else ("no row of onnxruntime, which is not installed: pip install 'rlsuite[export]'.",)
     return (
         shares,
         "control: the same learning, nothing else done.",
         f"bytes of the last row's file: {spent}.",
         f"one example, one thread: {backend()}.",
+        *lacking,
     )
 
 

@@ -1,7 +1,11 @@
-"""How long a network takes for one input, on a backend that is named: torch, or onnxruntime where it is installed."""
+"""How long a network takes for one input, on a backend that is named: torch, or onnxruntime where it is installed.
+
+A network of symmetric levels stands there twice: its floats, and its products as int8 kernels compute them.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from envs.evaluation.quantization.int8_onnx import int8_form, translations
 from envs.evaluation.quantization.integer_model import IntegerModel
 from envs.evaluation.quantization.integer_onnx import onnx_model
 from envs.evaluation.quantization.integer_onnx import onnx_session as integer_session
@@ -28,7 +33,8 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
 
     Returns:
         "milliseconds/torch", and "milliseconds/onnxruntime" where it is installed and the network can be exported; of
-        an integer model the latter is of what lies between its doors.
+        an integer model the latter is of what lies between its doors. "milliseconds/onnxruntime int8" of a network that
+        has layers of symmetric levels.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -37,15 +43,21 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
             found = {"milliseconds/torch": median_milliseconds(lambda: module(example))}
     finally:
         torch.set_num_threads(before)
-    session = None
-    if find_spec("onnxruntime") and find_spec("onnxscript"):
-        if isinstance(module, IntegerModel):
-            example, session = module.enter(example), integer_session(onnx_model(module.network), threads=threads)
-        else:
-            session = onnx_session(module, example, threads)
-    if session is not None:
-        feed = {session.get_inputs()[0].name: example.numpy()}
-        found["milliseconds/onnxruntime"] = median_milliseconds(lambda: session.run(None, feed))
+    if not (find_spec("onnxruntime") and find_spec("onnxscript")):
+        return found
+    if isinstance(module, IntegerModel):
+        example = module.enter(example)
+        sessions = {"onnxruntime": integer_session(onnx_model(module.network), threads=threads)}
+    else:
+        int8 = int8_form(module)
+        sessions = {
+            "onnxruntime": onnx_session(module, example, threads),
+            "onnxruntime int8": None if int8 is None else onnx_session(int8, example, threads),
+        }
+    for name, session in sessions.items():
+        if session is not None:
+            feed = {session.get_inputs()[0].name: example.numpy()}
+            found[f"milliseconds/{name}"] = median_milliseconds(functools.partial(session.run, None, feed))
     return found
 
 
@@ -66,7 +78,9 @@ def onnx_session(module: nn.Module, example: Tensor, threads: int) -> Any:
     import onnxruntime
 
     try:
-        program = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            module, (example,), dynamo=True, verbose=False, custom_translation_table=translations()
+        )
     except Exception:  # whatever an exporter raises at an operation it does not know: there is no such row then
         return None
     options = onnxruntime.SessionOptions()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.evaluation.board import show
 from envs.evaluation.subject import Subject
 from rlsuite.statistics.means import mean_interval
 
@@ -93,11 +94,13 @@ class Report:
             lines.append(_line(cells))
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes, ""])
 
-    def write(self, folder: Path) -> None:
-        """Write report.json and report.md."""
+    def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
+        """Write report.json, with what plain data stands beside its rows, report.md, and both for TensorBoard."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(self.plain(), indent=1) + "\n")
-        (folder / "report.md").write_text(self.markdown())
+        plain, table = self.plain(), self.markdown()
+        (folder / "report.json").write_text(json.dumps(plain | dict(more or {}), indent=1) + "\n")
+        (folder / "report.md").write_text(table)
+        show(folder, plain["rows"], table)
 
 
 def score_rows(subjects: Mapping[str, Subject], seed: int, costs: Mapping[str, Mapping[str, float]]) -> tuple[Row, ...]:

@@ -77,6 +77,10 @@ class EventFile:
         """Write a clip, frames (H, W, 3) uint8."""
         self._summary(step, summaries.clip, name, frames, frames_per_second)
 
+    def text(self, step: int, name: str, words: str) -> None:
+        """Write a text in Markdown."""
+        self._summary(step, summaries.text, name, words)
+
     def histogram(self, step: int, name: str, values: np.ndarray) -> None:
         """Write the distribution of finite numbers."""
         self._summary(step, summary.histogram, name, values, "auto")

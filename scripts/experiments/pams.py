@@ -68,8 +68,8 @@ class Numbers:
     seeds: int = 3
     width: int = 24
     blocks: int = 4
-    float_steps: int = 600
-    steps: int = 200
+    float_steps: int = 1200
+    steps: int = 400
     batch_size: int = 8
     eight_bits_bar: float = 0.15
     step_0_bar: float = 0.3

@@ -40,15 +40,35 @@ def test_a_single_actor_is_copied_exactly(name):
     agent, _, observation = made(*EXACT[name])
     plain = plain_policy(agent)
     assert plain.exact
+    assert plain.origin == "the agent's own layers, copied exactly"
     assert largest_difference(plain.policy, Teacher(agent), observation) < 1e-5
 
 
-@pytest.mark.parametrize("arguments", [["agent=ace"], ["agent=td3", "agent.embedding.size=8"]])
-def test_a_vote_or_embeddings_give_a_student(arguments):
-    agent, _, observation = made(*arguments)
+STUDENTS = {
+    "the first actor, which the vote of all actors taught": ["agent=ace"],
+    "a fresh network of the actor's sizes, which the agent taught": ["agent=td3", "agent.embedding.size=8"],
+    "a fresh network of the actor's sizes, which the vote of all actors taught": [
+        "agent=ace",
+        "agent.embedding.size=8",
+    ],
+}
+
+
+@pytest.mark.parametrize("origin", STUDENTS)
+def test_a_vote_or_embeddings_give_a_student(origin):
+    agent, _, observation = made(*STUDENTS[origin])
     plain = plain_policy(agent)
     assert not plain.exact
+    assert plain.origin == origin
     assert plain.policy(observation).shape == Teacher(agent)(observation).shape
+
+
+def test_the_vote_teaches_the_first_actor():
+    agent, *_ = made("agent=ace")
+    first = agent.actors.network.layers[0]
+    begun = plain_policy(agent).policy.layers[0]
+    assert torch.equal(begun.weight, first.weight[0].T)
+    assert torch.equal(begun.bias, first.bias[0, 0])
 
 
 def test_painters_are_refused():

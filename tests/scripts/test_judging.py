@@ -1,5 +1,6 @@
 """evaluate_agent.py evaluation=[...]: a tiny run is judged, its file comes back, and wrong input is one line."""
 
+import importlib.util
 import json
 import shutil
 
@@ -45,6 +46,8 @@ def test_before_control_and_after(judged):
     assert after["macs"] == 12 * inputs / 16 + 12 * 12 + 12 * outputs
     assert after["bytes"] == pytest.approx((judged / "policy.safetensors").stat().st_size, rel=0.9)
     assert (judged / "report.md").read_text().startswith("# pruning/l1 on rlsuite/Reacher")
+    assert report["notes"][0] == "before: the agent's own layers, copied exactly."
+    assert all(list((judged / row).glob("events.out.tfevents.*")) for row in report["rows"])  # TensorBoard
 
 
 def test_the_file_returns_what_after_returned(judged, capsys):
@@ -68,10 +71,40 @@ def test_nothing_is_overwritten_and_a_changed_policy_can_be_changed_again(judged
     assert (again.parent / "evaluations" / "random" / "policy.safetensors").exists()
 
 
+def test_what_a_vote_taught_is_said_and_the_vote_stands_beside_it(tmp_path, capsys):
+    small = ["agent=ace", "env=InvertedPendulum", "preset=debug", "steps=200", "device=cpu", "num_threads=1"]
+    assert train_agent.main([*small, f"run_dir={tmp_path / 'run'}"]) == 0
+    few = ["episodes=2", "num_threads=1", "states=64", "pams.teach.fit.steps=2", "pams.calibration=1"]
+    assert evaluate_agent.main([f"run={tmp_path / 'run'}", "evaluation=quantization/pams", *few]) == 0
+    report = told(capsys)
+    said = "before: the first actor, which the vote of all actors taught; agent: what the agent itself earns."
+    assert report["notes"][0] == said
+    assert list(report["rows"]) == ["before", "control", "after", "agent"]
+    assert "bytes" not in report["rows"]["agent"]
+    assert len(report["rows"]["agent"]["scores"]) == 2
+
+
+def test_the_control_learns_as_often_as_the_policy(run, monkeypatch):
+    taught = []
+    monkeypatch.setattr(judging, "measure_latency", lambda *_: {})
+    monkeypatch.setattr(judging, "teach", lambda subject, teaching, seed: taught.append((teaching.fit.steps, seed)))
+    arguments = ["evaluation=[pruning/l1,random]", "random.teach.fit.steps=7", "random.ratio=0.5", *FEW]
+    assert evaluate_agent.main([f"run={run}", *arguments]) == 0
+    assert [steps for steps, _ in taught] == [20, 7]
+    assert taught[0][1] != taught[1][1]
+
+
 WRONG = {
     "unknown name": (["evaluation=pruning/l2"], "unknown method 'pruning/l2'; did you mean 'pruning/l1'"),
     "unknown number": (["evaluation=pruning/l1", "l1.rato=0.3"], "unknown key 'l1.rato'; did you mean 'l1.ratio'"),
     "ratio": (["evaluation=pruning/l1", "l1.ratio=1"], "ratio=1: use 0 or more, and less than 1"),
+    "bits": (["evaluation=quantization/pams", "pams.bits=0"], "bits=0: use 2 to 16, or 32 for floats"),
+    "number misspelled": (["evaluation=quantization/pams", "pams.bitts=4"], "'pams.bitts'; did you mean 'pams.bits'"),
+    "name misspelled": (["evaluation=quantization/pamz"], "'quantization/pamz'; did you mean 'quantization/pams'"),
+    "order": (["evaluation=[quantization/pams,pruning/l1]"], "prune first, as in evaluation=[pruning/l1,quantization/"),
+    "order of pictures'": (["evaluation=[quantization/pams,pruning/hrank]"], "it has no feature maps; use pruning/l1"),
+    "rank's ratio": (["evaluation=pruning/hrank", "hrank.ratio=1"], "ratio=1: use 0 or more, and less than 1"),
+    "light on states": (["evaluation=attacks/harmonic"], "it changes the light in pictures; use attacks/pgd"),
     "twice": (["evaluation=[pruning/l1,l1]"], "'pruning/l1' is named twice; name each method once"),
     "none": (["evaluation=[]"], "evaluation=[]: name a method"),
     "number of another": (["evaluation=pruning/l1", "hrank.ratio=0.3"], "hrank is not chosen"),
@@ -94,15 +127,17 @@ def test_wrong_input_is_one_line_before_anything_is_written(run, name, capsys):
     assert sorted(run.rglob("*")) == before
 
 
-def test_what_is_quantized_is_not_pruned_afterwards(run, monkeypatch, capsys):
-    class Quantizer(judging.Transform):
-        gives = frozenset({"quantized"})
-        Config = judging.choose(judging.EVALUATIONS, ["l1"])[0].kind.Config
-
-    monkeypatch.setitem(judging.EVALUATIONS, "toys/quantizer", f"{__name__}:Quantizer")
-    monkeypatch.setitem(globals(), "Quantizer", Quantizer)
-    assert run_script(evaluate_agent.main, [f"run={run}", "evaluation=[toys/quantizer,pruning/l1]"]) == 2
-    assert "prune first, as in evaluation=[pruning/l1,quantization/pams]" in capsys.readouterr().err
+def test_without_onnxruntime_the_extra_is_named(run, monkeypatch, capsys, tmp_path):
+    assert not any("onnxruntime" in note for note in judging.notes())
+    monkeypatch.setattr(judging, "find_spec", lambda name: None)
+    assert "pip install 'rlsuite[export]'" in judging.notes()[-1]
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name.startswith("onnx") else find(name))
+    arguments = ["evaluation=quantization/brelu", f"output={tmp_path / 'int8.onnx'}"]
+    assert run_script(evaluate_agent.main, [f"run={run}", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "output= needs onnx, onnxruntime, not installed here" in line
+    assert "[export]" in line
 
 
 def test_files_that_are_no_policies_are_refused(judged, run, tmp_path, capsys):

@@ -165,3 +165,33 @@ def test_a_report_counts_from_the_floor():
     assert "1,000 (0.25 x)" in text
     assert text.endswith("a note\n")
     assert report.plain()["rows"]["before"]["score"] == 12.0
+
+
+def cards(folder):
+    """Return tag -> [(step, value)] of an event file, texts as such."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder))
+    read.Reload()
+    found = {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    texts = [tag for tag in read.Tags()["tensors"] if tag.endswith("text_summary") or tag == "evaluation/report"]
+    return found, [bytes(read.Tensors(tag)[0].tensor_proto.string_val[0]).decode() for tag in texts]
+
+
+def test_a_report_is_files_and_cards_of_tensorboard(tmp_path):
+    rows = (
+        Row("no attack", np.array([10.0, 14.0])),
+        Row("noise 0.05", np.array([8.0, 8.0]), {"eps": 0.05}),
+        Row("noise 0.3", np.array([6.0, 6.0]), {"eps": 0.3}),
+    )
+    report = Report("toy", "return", 0.0, rows)
+    report.write(tmp_path, {"flags": []})
+    assert json.loads((tmp_path / "report.json").read_text()) == report.plain() | {"flags": []}
+    assert (tmp_path / "report.md").read_text() == report.markdown()
+    figures, (table,) = cards(tmp_path / "no attack")
+    assert figures["evaluation/score"] == [(0, 12.0)]
+    assert table == report.markdown()
+    figures, texts = cards(tmp_path / "noise")
+    assert figures["evaluation/score"] == [(50, 8.0), (300, 6.0)]
+    assert [step for step, _ in figures["evaluation/kept"]] == [50, 300]
+    assert texts == []
