@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.attacks.adversarial_training import attacked_loss, one_step
 from envs.evaluation.search.bandit import Arms, trial_epochs
-from envs.evaluation.search.door import Search, network_of
+from envs.evaluation.search.door import Search, network_of, network_task
 from envs.evaluation.search.elimination import (
     Genotype,
     Rule,
@@ -204,7 +204,7 @@ def searched(
         folder: keeps the history; None for nowhere.
     """
     whole = all_edges(space)
-    task = AttackedParts(halves(subject.task, config.seed), eps=config.eps, step_share=config.step_share)
+    task = AttackedParts(halves(network_task(subject), config.seed), eps=config.eps, step_share=config.step_share)
     steps = config.epochs * max(1, len(task.source("train")) // config.shared.batch_size)
     kinds = len(config.space.operations)
     trials = kinds + trial_epochs(kinds, config.tries)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.quantization.binary_convolutions import pack_binary_layers, reconstruction_error
 from envs.evaluation.search.bandit import Arms, trial_epochs
-from envs.evaluation.search.door import Search, network_of
+from envs.evaluation.search.door import Search, network_of, network_task
 from envs.evaluation.search.elimination import (
     Genotype,
     Rule,
@@ -333,7 +333,7 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     if config.kilobytes:
         space.require_budget("bnas.kilobytes", config.kilobytes, "kilobytes")
     whole, by_alpha = all_edges(space), config.rule == "potential"
-    task = halves(subject.task, config.seed)
+    task = halves(network_task(subject), config.seed)
     steps = max(1, len(task.source("train")) // config.shared.batch_size)
     mixed = config.mixed_epochs if by_alpha else 0
     kinds = len(config.space.operations)
