@@ -54,7 +54,14 @@ def split_arguments(values: Mapping[str, Any]) -> tuple[tuple[Method, ...], dict
     return choose(EVALUATIONS, names, own), {key: value for key, value in rest.items() if key != KEY}
 
 
-def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int, output: str = "") -> int:
+def judge(
+    methods: Sequence[Method],
+    script: PolicyConfig,
+    judging: JudgeConfig,
+    seed: int,
+    output: str = "",
+    history: str = "",
+) -> int:
     """Apply the transforms to the policy, score all, write and print the report.
 
     Args:
@@ -63,6 +70,7 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         judging: how it is judged.
         seed: of episodes and of learning.
         output: an ONNX file for what the last transform leaves of whole numbers alone; "" for none.
+        history: a folder where searches keep what they have done; "" for none.
 
     Raises:
         UserError: if the policy is not such as a method needs; before anything is learned.
@@ -84,7 +92,8 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
     after = subject
     for number, method in enumerate(methods):
         print(f"{method.name} ...", flush=True)
-        after = apply(method, after, derive_seed(branch, f"step {number}"))
+        kept = Path(history) / method.short_name if history else None
+        after = apply(method, after, derive_seed(branch, f"step {number}"), kept)
     rows = tuple(
         Row(name, one.task.score(one.module, seed), {**measure_size(one), **measure_latency(one.module, one.example)})
         for name, one in {"before": subject, "control": control, "after": after}.items()

@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -181,8 +181,7 @@ class ABanditNAS(Search):
     def find(self, subject: Subject, space: Space) -> Architecture:
         """Return what is left in the end."""
         assert isinstance(space, CellSpace)
-        found, _ = searched(space, subject, self.config, self.folder)
-        return found
+        return searched(space, subject, self.config, self.folder).architecture
 
     def train(self, subject: Subject, before: Subject, seed: int) -> None:
         """Draw the first weights by the seed, and let the network learn on attacked examples."""
@@ -192,10 +191,16 @@ class ABanditNAS(Search):
         teach(subject, config.teach, seed, losses=losses)
 
 
-def searched(
-    space: CellSpace, subject: Subject, config: ABanditNASConfig, folder: Path | None = None
-) -> tuple[Architecture, Arms]:
-    """Search, or go on with a search; return the architecture, and what is known of all arms in the end.
+class Found(NamedTuple):
+    """What a search found: the architecture, what is known of all arms in the end, and the shared weights."""
+
+    architecture: Architecture
+    arms: Arms
+    evaluator: SharedEvaluator
+
+
+def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folder: Path | None = None) -> Found:
+    """Search, or go on with a search.
 
     Args:
         space: of cells; the search sees all of its edges.
@@ -218,4 +223,5 @@ def searched(
     strategy = Trials(rule, reward_of(task.unit))
     search(whole, strategy, evaluator, budget=trials, folder=folder, description=description)
     chosen = arms.best()
-    return strongest_edges(space, chosen, arms.means[np.arange(len(chosen)), chosen]), arms
+    found = strongest_edges(space, chosen, arms.means[np.arange(len(chosen)), chosen])
+    return Found(found, arms, evaluator)

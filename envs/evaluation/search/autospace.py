@@ -79,6 +79,7 @@ class AutoSpace(Search):
     def plan(self, subject: Subject) -> dict[str, Any]:
         """Evolve lists of cells; return them as a space, and the network that is taken from it."""
         config, ends = self.config, ends_of(subject)
+        self.claim(ends)
         device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
         task = halves(network_task(subject), config.seed)
         evolution = Evolution(config.chain, ends, task, config.evolve, seed=config.seed, device=device)

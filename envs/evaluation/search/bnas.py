@@ -161,11 +161,19 @@ class Stage(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search found: the architecture, its trials, and, by the rule "potential", the stages it went through."""
+    """What a search found.
+
+    Attributes:
+        architecture: what is left.
+        trials: how many there were.
+        stages: that it went through, by the rule "potential".
+        evaluator: with the shared weights.
+    """
 
     architecture: Architecture
     trials: int
     stages: list[Stage]
+    evaluator: SharedEvaluator
 
 
 def potential(arms: Arms, alpha: np.ndarray, *, accuracy_share: float, standardized: bool) -> Stage:
@@ -361,4 +369,4 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)
-    return Found(found, trials, stages)
+    return Found(found, trials, stages, evaluator)

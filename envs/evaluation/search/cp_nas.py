@@ -119,11 +119,13 @@ class Found(NamedTuple):
         architecture: what is left.
         trials: each trial's "path", "parent", "child" (accuracies) and "z".
         indicators: e (P, K) whenever an operation was given up, 0 where one was gone already.
+        evaluator: with the shared weights.
     """
 
     architecture: Architecture
     trials: list[dict[str, Any]]
     indicators: list[np.ndarray]
+    evaluator: ChildParentEvaluator
 
 
 def mixed_score(parent: float, child: float, beta: float) -> float:
@@ -171,6 +173,7 @@ class ChildParentEvaluator:
     def __init__(self, child: SharedEvaluator, parent: SharedEvaluator, beta: float) -> None:
         self.child, self.parent, self.beta = child, parent, beta
         self.reward = reward_of(child.shared.task.unit)
+        self.description = child.description
         self.log: list[dict[str, Any]] = []
 
     def prepare(self, train: Sequence[Architecture]) -> None:
@@ -344,4 +347,4 @@ def searched(space: CellSpace, subject: Subject, config: CPNASConfig, folder: Pa
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)
-    return Found(found, evaluator.log, indicators)
+    return Found(found, evaluator.log, indicators, evaluator)

@@ -11,7 +11,7 @@ bounds stay; of any other network all.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import json
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +28,7 @@ from rlsuite.methods import find_class
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.picture_policy import PicturePolicy
 from rlsuite.nn.plain import PlainPolicy
+from rlsuite.records.files import read_text, write_atomically
 from rlsuite.running.seeding import derive_seed
 
 SPACES: dict[str, str] = {
@@ -43,15 +44,13 @@ SPACES: dict[str, str] = {
 }
 
 LARGEST_END = 2**20
+MARK = "search.json"  # whose a folder is
 
 
 class Search(Transform):
     """A search for the network that does a subject's task; a concrete one writes `find`.
 
     Its Config has `teach`, `seed` and whatever `space_of` needs.
-
-    Attributes:
-        folder: where the search keeps its history and goes on from it; None keeps none.
     """
 
     refuses: ClassVar = {
@@ -60,12 +59,34 @@ class Search(Transform):
         "searched": "search once",
     }
     gives = frozenset({"searched"})
-    folder: Path | None = None
     space: Space  # once there is a plan
 
     def space_of(self, subject: Subject) -> tuple[str, Any]:
         """Return a name of SPACES and its config."""
         raise NotImplementedError
+
+    def claim(self, ends: dict[str, Any]) -> None:
+        """Mark the folder as this search's, or go on with what is there.
+
+        Raises:
+            UserError: if it is another search's: of other numbers, such as a budget or a space, or between other ends.
+        """
+        if self.folder is None:
+            return
+        numbers = {name: value for name, value in dataclasses.asdict(self.config).items() if name != "teach"}
+        mine = json.loads(json.dumps({"search": type(self).__name__, "ends": ends, **numbers}))
+        path = self.folder / MARK
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(mine))
+            return
+        try:
+            stored = json.loads(read_text(path))
+        except ValueError:
+            raise UserError(f"{path} is damaged; choose another folder") from None
+        if stored != mine:
+            differing = sorted(key for key in {*stored, *mine} if stored.get(key) != mine.get(key))
+            raise UserError(f"{path} is of another search ({', '.join(differing)} differ); choose another folder")
 
     def find(self, subject: Subject, space: Space) -> Architecture:
         """Search. What `train` shall begin from may be kept on self: both are called on one object."""
@@ -75,6 +96,7 @@ class Search(Transform):
         """Return the space and the architecture that was found."""
         name, config = self.space_of(subject)
         ends = ends_of(subject)
+        self.claim(ends)
         self.space = make_space(name, config, ends)
         architecture = list(self.find(subject, self.space))
         return {"space": name, "config": dataclasses.asdict(config), "ends": ends, "architecture": architecture}
