@@ -31,7 +31,7 @@ from scripts.experiments.sweeping import count_and_sweep
 from scripts.experiments.training_runs import train_all
 
 USES = ("encoders", "actors", "critics", "counts")
-BEGIN, END = "<!-- uses, by scripts/judge_searches.py -->", "<!-- end of uses -->"
+MARKS = ("<!-- uses, by scripts/judge_searches.py -->", "<!-- end of uses -->")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the rows as Markdown."""
     head = ["use", "network", "return [95 %]", "kept", f"attacked, eps {EPS:.3f} / {2 * EPS:.3f}", "MACs (of 1 bit)"]
     head += ["bytes", "ms torch / onnxruntime", "CPU s"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for each in rows:
         low, high = each["interval"]
         one_bit = each.get("one_bit_macs", 0.0)
@@ -189,24 +189,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             " / ".join("-" if value is None else f"{value:.3f}" for value in times) if times[0] is not None else "",
             f"{each['seconds']:.0f}" if "seconds" in each else "",
         ]
-        lines.append(_line(cells))
+        lines.append(line(cells))
     return lines
 
 
-def replace_table(path: Path, lines: Sequence[str]) -> None:
+def replace_table(path: Path, lines: Sequence[str], marks: tuple[str, str] = MARKS) -> None:
     """Write the table between the page's two marks.
 
     Raises:
         UserError: if they are not there.
     """
-    text = path.read_text()
-    good = text.count(BEGIN) == text.count(END) == 1 and text.index(BEGIN) < text.index(END)
-    require(good, f"page={path}: it has not the lines '{BEGIN}' and '{END}'; add them where the table belongs")
-    before, rest = text.split(BEGIN)
-    write_whole(path, "\n".join([before + BEGIN, "", *lines, "", END + rest.split(END)[1]]))
+    text, (begin, end) = path.read_text(), marks
+    good = text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)
+    require(good, f"page={path}: it has not the lines '{begin}' and '{end}'; add them where the table belongs")
+    before, rest = text.split(begin)
+    write_whole(path, "\n".join([before + begin, "", *lines, "", end + rest.split(end)[1]]))
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

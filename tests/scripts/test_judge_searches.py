@@ -12,8 +12,9 @@ from rlsuite.errors import UserError
 from scripts import judge_searches
 from scripts.experiments import searched_critics, sweeping
 from scripts.experiments.nas_count import SIDE, Disc, Scene
-from scripts.judge_searches import BEGIN, END, JudgeSearchesConfig, judged, replace_table, table
+from scripts.judge_searches import MARKS, JudgeSearchesConfig, judged, replace_table, table
 
+BEGIN, END = MARKS
 COSTS = {"macs": 10.0, "bytes": 40.0, "milliseconds/torch": 0.1, "seconds": 1.0}
 
 

@@ -173,7 +173,11 @@ class SharedEvaluator:
 
     def network(self, architecture: Architecture) -> nn.Module:
         """Return an architecture's network with inherited weights and its own statistics, in evaluation mode."""
-        child = self.shared.supernet.extract(architecture).eval()
+        return self.measured(self.shared.supernet.extract(architecture))
+
+    def measured(self, child: nn.Module) -> nn.Module:
+        """Return a network of inherited weights in evaluation mode, its statistics measured anew."""
+        child.eval()
         source, size = self.shared.source, self.shared.config.batch_size
         device = next(child.parameters()).device
         if self.statistics:
