@@ -57,6 +57,8 @@ class EvaluateScriptConfig(PolicyConfig):
             integer network (quantization/brelu), an ONNX file of it.
         num_threads: threads of simulator and torch; 0 takes all cores.
         states: with evaluation=, states visited and labelled for each round of learning.
+        history: with evaluation=search/..., a folder where the search keeps what it has done: killed, the same command
+            goes on from there. "" keeps nothing.
     """
 
     episodes: int = 20
@@ -65,6 +67,7 @@ class EvaluateScriptConfig(PolicyConfig):
     output: str = ""
     num_threads: int = 0
     states: int = JudgeConfig.states
+    history: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,7 +150,7 @@ def judge_policy(arguments: list[str]) -> int:
     script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
     require(not script.video, "evaluation= writes no video; leave out video=")
     judged = JudgeConfig(episodes=script.episodes, states=script.states, num_threads=script.num_threads)
-    return judging.judge(methods, script, judged, script.seed, script.output)
+    return judging.judge(methods, script, judged, script.seed, script.output, script.history)
 
 
 def evaluate_file(script: EvaluateScriptConfig) -> int:

@@ -56,7 +56,14 @@ def split_arguments(values: Mapping[str, Any]) -> tuple[tuple[Method, ...], dict
     return choose(EVALUATIONS, names, own), {key: value for key, value in rest.items() if key != KEY}
 
 
-def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig, seed: int, output: str = "") -> int:
+def judge(
+    methods: Sequence[Method],
+    script: PolicyConfig,
+    judging: JudgeConfig,
+    seed: int,
+    output: str = "",
+    history: str = "",
+) -> int:
     """Apply the transforms to the policy, score all, write and print the report.
 
     Args:
@@ -65,6 +72,7 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
         judging: how it is judged.
         seed: of episodes and of learning.
         output: an ONNX file for what the last transform leaves of whole numbers alone; "" for none.
+        history: a folder where searches keep what they have done; "" for none.
 
     Raises:
         UserError: if the policy is not such as a method needs; before anything is learned.
@@ -78,7 +86,7 @@ def judge(methods: Sequence[Method], script: PolicyConfig, judging: JudgeConfig,
     branch = branch_of(seed)
     subject, config, folder = load_subject(script, judging, TeachConfig(), branch, [methods])
     control = control_of(subject, [method.config.teach for method in methods], branch)
-    after = applied(methods, subject, branch)
+    after = applied(methods, subject, branch, history)
     rows = tuple(
         row_of(name, one, seed) for name, one in {"before": subject, "control": control, "after": after}.items()
     )
@@ -110,11 +118,12 @@ def control_of(subject: Subject, teachings: Sequence[TeachConfig], branch: int) 
     return control
 
 
-def applied(methods: Sequence[Method], subject: Subject, branch: int) -> Subject:
-    """Return the subject after the transforms, one after another."""
+def applied(methods: Sequence[Method], subject: Subject, branch: int, history: str = "") -> Subject:
+    """Return the subject after the transforms, one after another; searches keep what they tried under `history`."""
     for number, method in enumerate(methods):
         print(f"{method.name} ...", flush=True)
-        subject = apply(method, subject, derive_seed(branch, f"step {number}"))
+        kept = Path(history) / method.short_name if history else None
+        subject = apply(method, subject, derive_seed(branch, f"step {number}"), kept)
     return subject
 
 

@@ -41,7 +41,6 @@ class PolicyTask:
 
     interactive = True
     unit = "return"
-    box: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -60,6 +59,8 @@ class PolicyTask:
         self._sources: dict[str, Arrays] = {}
         self._floor: float | None = None
         env = make_env(1)
+        pictures = env.single_observation_space.dtype == np.uint8
+        self.box: tuple[float, float] | None = (0.0, 1.0) if pictures else None  # bytes enter as shares
         space = env.single_action_space
         low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
         self.half_range = ((high - low) / 2.0).float()

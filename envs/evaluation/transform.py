@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -47,12 +48,15 @@ class Transform:
         needs: traits a network must have -> what to use otherwise.
         refuses: traits it must not have -> what to do instead.
         gives: traits it has afterwards.
+        folder: where a search keeps its history and goes on from it; None keeps none.
     """
 
     Config: ClassVar[type]
     needs: ClassVar[Mapping[str, str]] = {}
     refuses: ClassVar[Mapping[str, str]] = {}
     gives: ClassVar[frozenset[str]] = frozenset()
+
+    folder: Path | None = None
 
     def __init__(self, *, config: Any) -> None:
         self.config = config
@@ -84,18 +88,20 @@ class Transform:
         return module
 
 
-def apply(method: Method, subject: Subject, seed: int) -> Subject:
+def apply(method: Method, subject: Subject, seed: int, folder: Path | None = None) -> Subject:
     """Return a new subject with one transform applied; the old one is left as it is.
 
     Args:
         method: a transform.
         subject: what it is applied to.
         seed: of learning.
+        folder: where a search keeps what it has done, and goes on from it; other transforms keep nothing.
 
     Raises:
         UserError: if the network is not such as the transform needs.
     """
     transform: Transform = method.build()
+    transform.folder = folder
     check_traits([method], subject.traits)
     plan = transform.plan(subject)
     module = transform.rebuild(subject.copy(), copy.deepcopy(plan))

@@ -183,7 +183,7 @@ def search_digits(
         seed=seed,
         teach=teaching(taught_epochs, subject),
     )
-    architecture, arms = searched(SPACE, subject, config, folder / "search")
+    architecture, arms, _ = searched(SPACE, subject, config, folder / "search")
     rng = np.random.default_rng(derive_seed(seed, "random arm"))
     drawn = {"found": [architecture], "random": [SPACE.sample(rng) for _ in range(random)], "largest": [largest()]}
     judged: dict[str, list[dict[str, Any]]] = {}

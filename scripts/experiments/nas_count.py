@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -236,22 +236,49 @@ def line(train: Arrays, known: Tensor, test: Arrays) -> Tensor:
     return (features(test) @ weights)[:, 0]
 
 
+class Disc(NamedTuple):
+    """A disc of a scene: its centre, radius and shade."""
+
+    row: float
+    column: float
+    radius: float
+    shade: float
+
+
+class Scene(NamedTuple):
+    """Discs in the order they are drawn on a ground that is uneven: its slopes, and noise of each pixel."""
+
+    slope: np.ndarray
+    discs: tuple[Disc, ...]
+    noise: np.ndarray
+
+    def picture(self) -> np.ndarray:
+        """Return (1, 64, 64) float32 in [0, 1]."""
+        rows, columns = np.mgrid[:SIDE, :SIDE]
+        found = 0.25 + (self.slope[0] * rows + self.slope[1] * columns) / SIDE
+        for row, column, radius, shade in self.discs:
+            distance = np.hypot(rows - row, columns - column)
+            cover = np.clip(radius + 0.5 - distance, 0.0, 1.0)
+            found = (1.0 - cover) * found + cover * shade * (1.0 - 0.15 * distance / radius)
+        return np.clip(found + self.noise, 0.0, 1.0)[None].astype(np.float32)
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene of 0 to 30 discs."""
+    slope = rng.uniform(-0.15, 0.15, size=2)
+    centres = rng.uniform(3, SIDE - 3, size=(int(rng.integers(MOST + 1)), 2))
+    found = [Disc(row, column, rng.choice([2.0, 3.5]), rng.uniform(0.5, 0.95)) for row, column in centres]
+    return Scene(slope, tuple(found), rng.normal(0.0, 0.03, size=(SIDE, SIDE)))
+
+
 def discs(count: int, seed: int) -> Arrays:
     """Return "input" (count, 1, 64, 64) in [0, 1] and "density" (count, 1, 32, 32) of pictures of 0 to 30 discs."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:SIDE, :SIDE]
     pictures, densities = [], []
     for _ in range(count):
-        slope = rng.uniform(-0.15, 0.15, size=2)
-        picture = 0.25 + (slope[0] * rows + slope[1] * columns) / SIDE
-        centres = rng.uniform(3, SIDE - 3, size=(int(rng.integers(MOST + 1)), 2))
-        for row, column in centres:
-            radius, shade = rng.choice([2.0, 3.5]), rng.uniform(0.5, 0.95)
-            distance = np.hypot(rows - row, columns - column)
-            cover = np.clip(radius + 0.5 - distance, 0.0, 1.0)
-            picture = (1.0 - cover) * picture + cover * shade * (1.0 - 0.15 * distance / radius)
-        picture = picture + rng.normal(0.0, 0.03, size=picture.shape)
-        pictures.append(np.clip(picture, 0.0, 1.0)[None].astype(np.float32))
-        halved = torch.from_numpy((centres - 0.5) / 2.0).view(-1, 2)
+        scene = draw_scene(rng)
+        pictures.append(scene.picture())
+        centres = np.array([disc[:2] for disc in scene.discs]).reshape(-1, 2)
+        halved = torch.from_numpy((centres - 0.5) / 2.0)
         densities.append(density_map(halved, (SIDE // 2, SIDE // 2), SIGMA / 2.0)[None])
     return Arrays({"input": torch.from_numpy(np.stack(pictures)), "density": torch.stack(densities)})

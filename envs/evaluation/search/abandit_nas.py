@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.attacks.adversarial_training import attacked_loss, one_step
 from envs.evaluation.search.bandit import Arms, trial_epochs
-from envs.evaluation.search.door import Search, network_of
+from envs.evaluation.search.door import Search, network_of, network_task
 from envs.evaluation.search.elimination import (
     Genotype,
     Rule,
@@ -181,8 +181,7 @@ class ABanditNAS(Search):
     def find(self, subject: Subject, space: Space) -> Architecture:
         """Return what is left in the end."""
         assert isinstance(space, CellSpace)
-        found, _ = searched(space, subject, self.config, self.folder)
-        return found
+        return searched(space, subject, self.config, self.folder).architecture
 
     def train(self, subject: Subject, before: Subject, seed: int) -> None:
         """Draw the first weights by the seed, and let the network learn on attacked examples."""
@@ -192,10 +191,16 @@ class ABanditNAS(Search):
         teach(subject, config.teach, seed, losses=losses)
 
 
-def searched(
-    space: CellSpace, subject: Subject, config: ABanditNASConfig, folder: Path | None = None
-) -> tuple[Architecture, Arms]:
-    """Search, or go on with a search; return the architecture, and what is known of all arms in the end.
+class Found(NamedTuple):
+    """What a search found: the architecture, what is known of all arms in the end, and the shared weights."""
+
+    architecture: Architecture
+    arms: Arms
+    evaluator: SharedEvaluator
+
+
+def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folder: Path | None = None) -> Found:
+    """Search, or go on with a search.
 
     Args:
         space: of cells; the search sees all of its edges.
@@ -204,7 +209,7 @@ def searched(
         folder: keeps the history; None for nowhere.
     """
     whole = all_edges(space)
-    task = AttackedParts(halves(subject.task, config.seed), eps=config.eps, step_share=config.step_share)
+    task = AttackedParts(halves(network_task(subject), config.seed), eps=config.eps, step_share=config.step_share)
     steps = config.epochs * max(1, len(task.source("train")) // config.shared.batch_size)
     kinds = len(config.space.operations)
     trials = kinds + trial_epochs(kinds, config.tries)
@@ -218,4 +223,5 @@ def searched(
     strategy = Trials(rule, reward_of(task.unit))
     search(whole, strategy, evaluator, budget=trials, folder=folder, description=description)
     chosen = arms.best()
-    return strongest_edges(space, chosen, arms.means[np.arange(len(chosen)), chosen]), arms
+    found = strongest_edges(space, chosen, arms.means[np.arange(len(chosen)), chosen])
+    return Found(found, arms, evaluator)

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.search.door import Search
+from envs.evaluation.search.door import Search, network_task
 from envs.evaluation.search.evaluators import halves
 from envs.evaluation.search.relaxation import above
 from envs.evaluation.search.space import Architecture, Space
@@ -286,7 +286,7 @@ class AutoNL(Search):
 def searched(subject: Subject, space: LightChainSpace, config: AutoNLConfig, folder: Any = None) -> SearchableChain:
     """Return a chain after the training that decides; with a folder it goes on from what is there."""
     chain = SearchableChain(space, seed=derive_seed(config.seed, "first weights"))
-    task = halves(subject.task, config.seed)
+    task = halves(network_task(subject), config.seed)
     device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
 
     def loss(module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:

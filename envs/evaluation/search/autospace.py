@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import torch
 
 from envs.evaluation.search.cell_evolution import Evolution, EvolveConfig
-from envs.evaluation.search.door import Search, ends_of, make_space
+from envs.evaluation.search.door import Search, ends_of, make_space, network_task
 from envs.evaluation.search.evaluators import halves
 from envs.evaluation.search.space import Architecture, Space
 from envs.evaluation.search.spaces.chain import ChainConfig
@@ -79,8 +79,9 @@ class AutoSpace(Search):
     def plan(self, subject: Subject) -> dict[str, Any]:
         """Evolve lists of cells; return them as a space, and the network that is taken from it."""
         config, ends = self.config, ends_of(subject)
+        self.claim(ends)
         device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
-        task = halves(subject.task, config.seed)
+        task = halves(network_task(subject), config.seed)
         evolution = Evolution(config.chain, ends, task, config.evolve, seed=config.seed, device=device)
         evolution.run(self.folder)
         listed = ListedChainConfig(chain=config.chain, cells=evolution.learned_space(config.top))

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.quantization.binary_convolutions import pack_binary_layers, reconstruction_error
 from envs.evaluation.search.bandit import Arms, trial_epochs
-from envs.evaluation.search.door import Search, network_of
+from envs.evaluation.search.door import Search, network_of, network_task
 from envs.evaluation.search.elimination import (
     Genotype,
     Rule,
@@ -161,11 +161,19 @@ class Stage(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search found: the architecture, its trials, and, by the rule "potential", the stages it went through."""
+    """What a search found.
+
+    Attributes:
+        architecture: what is left.
+        trials: how many there were.
+        stages: that it went through, by the rule "potential".
+        evaluator: with the shared weights.
+    """
 
     architecture: Architecture
     trials: int
     stages: list[Stage]
+    evaluator: SharedEvaluator
 
 
 def potential(arms: Arms, alpha: np.ndarray, *, accuracy_share: float, standardized: bool) -> Stage:
@@ -333,7 +341,7 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     if config.kilobytes:
         space.require_budget("bnas.kilobytes", config.kilobytes, "kilobytes")
     whole, by_alpha = all_edges(space), config.rule == "potential"
-    task = halves(subject.task, config.seed)
+    task = halves(network_task(subject), config.seed)
     steps = max(1, len(task.source("train")) // config.shared.batch_size)
     mixed = config.mixed_epochs if by_alpha else 0
     kinds = len(config.space.operations)
@@ -361,4 +369,4 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)
-    return Found(found, trials, stages)
+    return Found(found, trials, stages, evaluator)

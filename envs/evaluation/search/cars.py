@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from envs.evaluation.search.door import Search
+from envs.evaluation.search.door import Search, network_task
 from envs.evaluation.search.evaluators import SharedEvaluator, halves
 from envs.evaluation.search.latency_table import latency_table
 from envs.evaluation.search.pareto import merged_fronts, nsga3, reference_directions
@@ -308,7 +308,7 @@ def prepared(
         config: see CARSConfig.
         folder: where measured milliseconds are kept, so that a search that goes on has the same; None for nowhere.
     """
-    task = halves(subject.task, config.seed)
+    task = halves(network_task(subject), config.seed)
     supernet = Supernet(space, seed=derive_seed(config.seed, "supernet"), affine=False)
     steps = config.epochs * max(1, len(task.source("train")) // config.shared.batch_size)
     rounds = config.evolution.warm_up + config.evolution.generations

@@ -39,7 +39,7 @@ from torch.nn import functional
 from envs.evaluation.quantization.binary_convolutions import pack_binary_layers, reconstruction_error
 from envs.evaluation.quantization.rotated import RotatedLayer, improve_rotations, sharpen
 from envs.evaluation.search.bandit import Arms, trial_epochs
-from envs.evaluation.search.door import Search, network_of
+from envs.evaluation.search.door import Search, network_of, network_task
 from envs.evaluation.search.elimination import Rule, Trials, all_edges, reward_of, strongest_edges, within_budget
 from envs.evaluation.search.evaluators import SharedEvaluator, halves
 from envs.evaluation.search.sampling import fair_round
@@ -119,11 +119,13 @@ class Found(NamedTuple):
         architecture: what is left.
         trials: each trial's "path", "parent", "child" (accuracies) and "z".
         indicators: e (P, K) whenever an operation was given up, 0 where one was gone already.
+        evaluator: with the shared weights.
     """
 
     architecture: Architecture
     trials: list[dict[str, Any]]
     indicators: list[np.ndarray]
+    evaluator: ChildParentEvaluator
 
 
 def mixed_score(parent: float, child: float, beta: float) -> float:
@@ -171,6 +173,7 @@ class ChildParentEvaluator:
     def __init__(self, child: SharedEvaluator, parent: SharedEvaluator, beta: float) -> None:
         self.child, self.parent, self.beta = child, parent, beta
         self.reward = reward_of(child.shared.task.unit)
+        self.description = child.description
         self.log: list[dict[str, Any]] = []
 
     def prepare(self, train: Sequence[Architecture]) -> None:
@@ -269,7 +272,7 @@ class CPNAS(Search):
         network = network_of(subject.module)
         assert isinstance(network, CellNetwork)
         self.space.draw(network, derive_seed(seed, "first weights"))
-        task, config = subject.task, self.config
+        task, config = network_task(subject), self.config
 
         def losses(module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
             watched = Watched(network)
@@ -308,7 +311,7 @@ def searched(space: CellSpace, subject: Subject, config: CPNASConfig, folder: Pa
     """
     if config.kilobytes:
         space.require_budget("cp_nas.kilobytes", config.kilobytes, "kilobytes")
-    task = halves(subject.task, config.seed)
+    task = halves(network_task(subject), config.seed)
     steps = max(1, len(task.source("train")) // config.shared.batch_size)
     kinds = len(config.space.operations)
     trials = trial_epochs(kinds, config.tries) + (config.warm_up * kinds if kinds > 1 else 0)
@@ -344,4 +347,4 @@ def searched(space: CellSpace, subject: Subject, config: CPNASConfig, folder: Pa
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)
-    return Found(found, evaluator.log, indicators)
+    return Found(found, evaluator.log, indicators, evaluator)

@@ -4,24 +4,31 @@ Its plan is the space and the architecture, so a file that was saved builds the 
 
     {"space": "actor", "config": {...}, "ends": {"inputs": 17, "outputs": 6}, "architecture": [...]}
 
-Of a plain policy the layers are replaced, normalizer and range stay; of any other network all.
+Of a plain policy the layers are replaced, normalizer and range stay, of a policy over pictures the network, and its
+bounds stay; of any other network all.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import json
 from typing import Any, ClassVar
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from envs.evaluation.search.space import Architecture, Space
 from envs.evaluation.subject import Subject
+from envs.evaluation.tasks import Batch, Task
 from envs.evaluation.transform import Transform, teach
 from rlsuite.config.schema import build as build_config
+from rlsuite.data.source import Source
 from rlsuite.errors import UserError, near_matches, require
 from rlsuite.methods import find_class
+from rlsuite.nn.action_range import ActionRange
+from rlsuite.nn.picture_policy import PicturePolicy
 from rlsuite.nn.plain import PlainPolicy
+from rlsuite.records.files import read_text, write_atomically
 from rlsuite.running.seeding import derive_seed
 
 SPACES: dict[str, str] = {
@@ -37,15 +44,13 @@ SPACES: dict[str, str] = {
 }
 
 LARGEST_END = 2**20
+MARK = "search.json"  # whose a folder is
 
 
 class Search(Transform):
     """A search for the network that does a subject's task; a concrete one writes `find`.
 
     Its Config has `teach`, `seed` and whatever `space_of` needs.
-
-    Attributes:
-        folder: where the search keeps its history and goes on from it; None keeps none.
     """
 
     refuses: ClassVar = {
@@ -54,12 +59,34 @@ class Search(Transform):
         "searched": "search once",
     }
     gives = frozenset({"searched"})
-    folder: Path | None = None
     space: Space  # once there is a plan
 
     def space_of(self, subject: Subject) -> tuple[str, Any]:
         """Return a name of SPACES and its config."""
         raise NotImplementedError
+
+    def claim(self, ends: dict[str, Any]) -> None:
+        """Mark the folder as this search's, or go on with what is there.
+
+        Raises:
+            UserError: if it is another search's: of other numbers, such as a budget or a space, or between other ends.
+        """
+        if self.folder is None:
+            return
+        numbers = {name: value for name, value in dataclasses.asdict(self.config).items() if name != "teach"}
+        mine = json.loads(json.dumps({"search": type(self).__name__, "ends": ends, **numbers}))
+        path = self.folder / MARK
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(mine))
+            return
+        try:
+            stored = json.loads(read_text(path))
+        except ValueError:
+            raise UserError(f"{path} is damaged; choose another folder") from None
+        if stored != mine:
+            differing = sorted(key for key in {*stored, *mine} if stored.get(key) != mine.get(key))
+            raise UserError(f"{path} is of another search ({', '.join(differing)} differ); choose another folder")
 
     def find(self, subject: Subject, space: Space) -> Architecture:
         """Search. What `train` shall begin from may be kept on self: both are called on one object."""
@@ -69,6 +96,7 @@ class Search(Transform):
         """Return the space and the architecture that was found."""
         name, config = self.space_of(subject)
         ends = ends_of(subject)
+        self.claim(ends)
         self.space = make_space(name, config, ends)
         architecture = list(self.find(subject, self.space))
         return {"space": name, "config": dataclasses.asdict(config), "ends": ends, "architecture": architecture}
@@ -149,16 +177,62 @@ def replaced(module: nn.Module, network: nn.Module) -> nn.Module:
     """Return a module with a network put in the place of what was searched for."""
     device = next((tensor.device for tensor in module.state_dict().values()), None)
     network = network if device is None else network.to(device)
-    if not isinstance(module, PlainPolicy):
-        return network
-    assert isinstance(network, nn.Sequential)
-    module.layers = network
-    return module
+    if isinstance(module, PlainPolicy):
+        assert isinstance(network, nn.Sequential)
+        module.layers = network
+        return module
+    if isinstance(module, PicturePolicy):
+        module.network = network
+        return module
+    return network
 
 
 def network_of(module: nn.Module) -> nn.Module:
     """Return what `replaced` put in."""
+    if isinstance(module, PicturePolicy):
+        return module.network
     return module.layers if isinstance(module, PlainPolicy) else module
+
+
+class NetworkTask:
+    """A policy's task as that of the network inside it, which a supernet stands for: its bounds are part of the loss.
+
+    Args:
+        task: of the policy.
+        bounds: of actions.
+    """
+
+    interactive = False
+
+    def __init__(self, task: Task, bounds: ActionRange) -> None:
+        self.task, self.bounds, self.unit, self.box = task, bounds, task.unit, task.box
+
+    @property
+    def floor(self) -> float:
+        """The policy's."""
+        return self.task.floor
+
+    def source(self, split: str) -> Source:
+        """Return the policy's examples."""
+        return self.task.source(split)
+
+    def visited(self, module: nn.Module, seed: int) -> Source:
+        """Return the policy's."""
+        return self.task.visited(PicturePolicy(module, self.bounds), seed)
+
+    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Return the error (B,) of the actions that the network leads to."""
+        return self.task.loss(PicturePolicy(module, self.bounds), batch)
+
+    def score(self, module: nn.Module, seed: int) -> np.ndarray:
+        """Return the policy's scores (E,)."""
+        return self.task.score(PicturePolicy(module, self.bounds), seed)
+
+
+def network_task(subject: Subject) -> Task:
+    """Return a subject's task as that of the network which `network_of` gives."""
+    module = subject.module
+    return NetworkTask(subject.task, module.action_range) if isinstance(module, PicturePolicy) else subject.task
 
 
 def _listed(end: Any) -> list[Any]:

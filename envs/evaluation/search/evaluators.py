@@ -6,9 +6,10 @@ other (`halves`), and the test examples are left for whoever reports in the end.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from envs.evaluation.transform import TeachConfig, teach
 from rlsuite.data.minibatches import minibatch
 from rlsuite.data.nas_bench_201 import row_of
 from rlsuite.data.source import Source, split
+from rlsuite.errors import require
 from rlsuite.fit import NonFiniteLossError
 from rlsuite.running.seeding import derive_seed
 
@@ -61,6 +63,8 @@ class TableEvaluator(FunctionEvaluator):
 
     def __init__(self, column: np.ndarray) -> None:
         super().__init__(lambda architecture: column[row_of(architecture)])
+        content = np.ascontiguousarray(column, dtype=np.float64).tobytes()
+        self.description = {"table": hashlib.sha256(content).hexdigest()[:16]}
 
 
 class PartTask:
@@ -101,9 +105,10 @@ class PartTask:
         if self.right:
 
             def hit(output: Tensor, batch: Batch) -> Tensor:
-                return output.argmax(1) == batch["label"]
+                right = (output.argmax(1) == batch["label"]).double()
+                return torch.where(output.isfinite().all(1), right, torch.nan)  # a network that diverged
 
-            return 100.0 * over_examples(module, self.parts["test"], hit).numpy().astype(np.float64)
+            return 100.0 * over_examples(module, self.parts["test"], hit).numpy()
         with torch.no_grad():
             source = self.parts["test"]
             parts = torch.arange(len(source)).split(256)
@@ -112,9 +117,28 @@ class PartTask:
 
 
 def halves(task: Task, seed: int, share: float = 0.5) -> PartTask:
-    """Return a task on its training examples alone: weights learn from 1 - share of them, the rest compares."""
+    """Return a task on its training examples alone: weights learn from 1 - share of them, the rest compares.
+
+    Raises:
+        UserError: if those that compare are all of one class: any network that says it is right then.
+    """
     weights, architecture = split(task.source("train"), (1.0 - share, share), derive_seed(seed, "splits"))
+    if isinstance(task, ClassifierTask):
+        require(
+            _has_classes(architecture), "the examples that networks are compared on are all of one class; give more"
+        )
     return PartTask(task, weights, architecture)
+
+
+def _has_classes(source: Source) -> bool:
+    """Return whether there are two labels or more; it looks no further than it must."""
+    first = None
+    for index in torch.arange(len(source)).split(256):
+        labels = source.examples(index)["label"]
+        first = labels[0] if first is None else first
+        if bool((labels != first).any()):
+            return True
+    return False
 
 
 class SharedEvaluator:
@@ -130,6 +154,13 @@ class SharedEvaluator:
 
     def __init__(self, shared: SharedWeights, *, steps: int, statistics: int = 5) -> None:
         self.shared, self.steps, self.statistics = shared, steps, statistics
+        examples = [len(shared.task.source(part)) for part in ("train", "test")]
+        self.description = {
+            "shared": asdict(shared.config),
+            "steps": steps,
+            "statistics": statistics,
+            "examples": examples,
+        }
 
     def prepare(self, train: Sequence[Architecture]) -> None:
         """Let the weights learn, if there is anything to learn in."""
@@ -142,7 +173,11 @@ class SharedEvaluator:
 
     def network(self, architecture: Architecture) -> nn.Module:
         """Return an architecture's network with inherited weights and its own statistics, in evaluation mode."""
-        child = self.shared.supernet.extract(architecture).eval()
+        return self.measured(self.shared.supernet.extract(architecture))
+
+    def measured(self, child: nn.Module) -> nn.Module:
+        """Return a network of inherited weights in evaluation mode, its statistics measured anew."""
+        child.eval()
         source, size = self.shared.source, self.shared.config.batch_size
         device = next(child.parameters()).device
         if self.statistics:
@@ -187,6 +222,7 @@ class TrainedEvaluator:
         self.space, self.subject, self.put, self.config, self.seed = space, subject, put, config, seed
         self.measure = score or (lambda module: float(subject.task.score(module, seed).mean()))
         self.known: dict[str, float] = {}
+        self.description = {"candidate": asdict(config), "examples": len(subject.task.source("train"))}
 
     def prepare(self, train: Sequence[Architecture]) -> None:
         """Learn nothing ahead."""

@@ -97,6 +97,7 @@ class NASCount(Search):
         assert isinstance(subject.task, CountTask)
         channels, height, width = subject.example.shape[1:]
         ends = {"channels": channels, "size": [height, width]}
+        self.claim(ends)
         space = CountingSpace(self.config.space, channels=channels, size=(height, width))
         self.space, self.found = space, search_counting(space, subject.task, self.config, self.folder)
         config, architecture = dataclasses.asdict(self.config.space), list(self.found.architecture)

@@ -5,6 +5,7 @@ Shapes: P places; S the sum of the places' sizes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -67,6 +68,13 @@ class Space:
     def draw(self, network: nn.Module, seed: int) -> None:
         """Draw the first weights of a network of this space anew."""
         draw_weights(network, seed)
+
+    def told_apart(self) -> dict[str, Any]:
+        """Return plain data that differs where spaces do, as histories keep it: name, sizes, numbers, ends."""
+        config = getattr(self, "config", None)
+        ends = {name: getattr(self, name) for name in ("channels", "size", "inputs", "outputs") if hasattr(self, name)}
+        numbers = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}  # type: ignore[arg-type]
+        return {"space": self.name, "sizes": list(self.sizes), "numbers": numbers, "ends": ends}
 
     # -- what every space can do ----------------------------------------------------------------------------
 

@@ -93,7 +93,8 @@ def search(
 
     Networks that are canonically the same are evaluated once; asking for one again is free. A score that is not finite
     is the worst one, and the search goes on. Shared weights that learn change what a network is worth: an evaluator
-    that has any says so by `changes = True`, and scores are then not kept from one round to the next.
+    that has any says so by `changes = True`, and scores are then not kept from one round to the next. What an evaluator
+    has as its `description`, plain data, is kept in the history's header, too.
 
     Args:
         space: what is searched.
@@ -101,14 +102,16 @@ def search(
         evaluator: who judges.
         budget: networks evaluated at most; a round that would exceed it is cut.
         folder: keeps history.jsonl there, continues one that is there, and lets the evaluator save beside it.
-        description: plain data that a continued history must have been begun with: strategy, table, seeds.
+        description: plain data that a continued history must have been begun with, beside space and budget: strategy,
+            seeds.
         on_round: called after each round.
 
     Raises:
         UserError: if the history is of another search, or cannot be read.
     """
     require(budget >= 1, f"budget={budget}: use 1 or more")
-    header = {"space": space.name, "sizes": list(space.sizes), "budget": budget, **(description or {})}
+    evaluated = getattr(evaluator, "description", {})
+    header = {**space.told_apart(), "budget": budget, **evaluated, **(description or {})}
     history = History(folder, header)
     outcome, known = Outcome(), {}
     changes = getattr(evaluator, "changes", False)
@@ -176,7 +179,8 @@ class History:
             stored, *self.rounds = [json.loads(line) for line in lines[:-1]]
         except (ValueError, UnicodeDecodeError):
             raise UserError(f"{self.path} is not the history of a search; choose another folder") from None
-        if stored != json.loads(json.dumps(header)):
+        header = json.loads(json.dumps(header))
+        if stored != header:
             differing = sorted(key for key in {*stored, *header} if stored.get(key) != header.get(key))
             raise UserError(f"{self.path} is of another search ({', '.join(differing)} differ); choose another folder")
         self._write([stored, *self.rounds])  # without a torn last line

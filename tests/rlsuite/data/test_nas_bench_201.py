@@ -43,6 +43,7 @@ BAD = {
     "repeated row": ([LINES[1], *LINES[1:]], HEADER, "line 3: the cell .* stands there twice"),
     "unknown operation": ([LINES[0].replace("none", "nine"), *LINES[1:]], HEADER, "line 2: .*nine.* is no cell"),
     "above 100": ([LINES[0].replace(",0.5", ",100.5"), *LINES[1:]], HEADER, "line 2, cifar10-val: '100.5' is no acc"),
+    "below 0": ([LINES[0].replace(",0.5", ",-0.5"), *LINES[1:]], HEADER, "line 2, cifar10-val: '-0.5' is no acc"),
     "nan": ([LINES[0].replace(",0.5", ",nan"), *LINES[1:]], HEADER, "'nan' is no accuracy"),
     "text": ([LINES[0].replace(",0.5", ",high"), *LINES[1:]], HEADER, "'high' is no accuracy"),
     "a value short": ([LINES[0].rpartition(",")[0], *LINES[1:]], HEADER, "line 2: 3 values for 4 columns"),

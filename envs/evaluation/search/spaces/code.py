@@ -8,6 +8,7 @@ Shapes: F fields.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from envs.evaluation.search.cost import Cost, linear_cost, numbers_cost, weights
 from envs.evaluation.search.operations import Size, halved
 from envs.evaluation.search.space import Architecture, Space
 from rlsuite.errors import require, require_choice
-from rlsuite.nn.critics import BATCH_NORMALIZED, CriticConfig
+from rlsuite.nn.critics import BATCH_NORMALIZED, NORMALIZATION_OF_BLOCK, CriticConfig, Critics
 from rlsuite.nn.plain import ACTIVATIONS, mlp
 from rlsuite.nn.vision.doors import FromBytes, sides
 
@@ -172,7 +173,8 @@ class CriticSpace(CodeSpace):
     Args:
         widths: units of every hidden layer, from, to and step.
         depth: hidden layers at most.
-        blocks: kinds of block, by their position in a code.
+        blocks: kinds of block, by their position in a code: "plain", "layer_norm", "batch_norm".
+        inputs: numbers of an observation and of an action, which costs are counted for.
     """
 
     def __init__(
@@ -180,11 +182,15 @@ class CriticSpace(CodeSpace):
         widths: tuple[int, int, int] = (64, 512, 64),
         depth: int = 3,
         blocks: tuple[str, ...] = ("plain", "layer_norm"),
+        *,
+        inputs: tuple[int, int] = (1, 1),
     ) -> None:
         low, high, step = widths
+        for block in blocks:
+            require_choice("block", block, tuple(NORMALIZATION_OF_BLOCK))
         fields = [Field("width", low, high, step), Field("depth", 1, depth), Field("block", 0, len(blocks) - 1)]
         super().__init__("critic", fields)
-        self.blocks = blocks
+        self.blocks, self.inputs = blocks, inputs
 
     def critic(self, architecture: Architecture) -> CriticConfig:
         """Return the critic that a code means."""
@@ -193,6 +199,20 @@ class CriticSpace(CodeSpace):
         return CriticConfig(
             hidden_sizes=(values["width"],) * values["depth"], block=block, slow_copies=block in BATCH_NORMALIZED
         )
+
+    def cost(self, architecture: Architecture) -> dict[str, float]:
+        """Return "macs", "parameters", "binary_macs" and "kilobytes" of one critic."""
+        values, inputs = self.values(architecture), sum(self.inputs)
+        sizes, found = [inputs, *[values["width"]] * values["depth"], 1], Cost()
+        for before, behind in itertools.pairwise(sizes):
+            found += linear_cost(before, behind)
+        block = self.blocks[values["block"]]
+        normalized = {"plain": 0, "layer_norm": sum(sizes[1:-1]), "batch_norm": sum(sizes[:-1])}[block]
+        return (found + numbers_cost(2 * normalized)).plain()
+
+    def build(self, architecture: Architecture, **options: Any) -> Critics:
+        """Return one critic, (1, B, D + A) to (1, B, 1), its weights always the same ones."""
+        return Critics(1, *self.inputs, self.critic(architecture), generator=torch.Generator().manual_seed(0))
 
 
 @dataclass(frozen=True, kw_only=True)

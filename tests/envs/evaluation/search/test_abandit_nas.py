@@ -268,7 +268,7 @@ def test_resume_of_abandit_nas_ends_in_the_same_history_and_cell(tmp_path, monke
                 patch.setattr(AttackedParts, "score", stops)
                 with pytest.raises(KeyboardInterrupt):
                     searched(SPACE, classifier(), CONFIG, tmp_path / name)
-        architecture, arms = searched(SPACE, classifier(), CONFIG, tmp_path / name)
+        architecture, arms, _ = searched(SPACE, classifier(), CONFIG, tmp_path / name)
         weights = sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.safetensors"))
         found.append(((tmp_path / name / "history.jsonl").read_bytes(), architecture, arms.state_dict(), weights))
     assert found[0] == found[1]

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from envs.evaluation.probes import count_macs, count_parameters
+from envs.evaluation.search.cell_evolution import CELLS
 from envs.evaluation.search.cost import expected, table
 from envs.evaluation.search.operations import CONVOLUTIONS, OPERATIONS, Convolution, find_operation
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.spaces.chain import AtomSpace, ChainConfig, ChainSpace
 from envs.evaluation.search.spaces.code import ActorConfig, ActorSpace, CriticSpace, EncoderConfig, EncoderSpace
+from envs.evaluation.search.spaces.counting import CountingConfig, CountingSpace
+from envs.evaluation.search.spaces.graph_cell import ListedChainConfig, ListedChainSpace
+from envs.evaluation.search.spaces.light_chain import LightChainConfig, LightChainSpace
 from envs.evaluation.search.spaces.multi_resolution import MultiResolutionConfig, MultiResolutionSpace
 from envs.evaluation.search.spaces.nas_bench_201 import NasBench201Space
 from envs.evaluation.search.supernet import Slot, Supernet, reestimate_statistics
@@ -84,6 +89,47 @@ def test_macs_and_parameters_of_built_networks(name, size):
 @pytest.mark.parametrize("name", spaces(8))
 def test_macs_and_parameters_of_200_built_networks(name):
     check_costs(spaces((9, 7))[name], 200)
+
+
+def spaces_of_methods():
+    """Spaces that one method each searches, and an example of what their networks take."""
+    chain = ChainConfig(widths=(4, 6), strides=(1, 2), stem=4, kernels=(3,), expansions=(2,))
+    size, pictures = (9, 7), torch.zeros(1, 2, 9, 7)
+    rng = np.random.default_rng(0)
+    rows = tuple(tuple(CELLS.graph(CELLS.sample(rng)).row() for _ in range(6)) for _ in chain.widths)
+    return {
+        "light chain": (LightChainSpace(LightChainConfig(chain=chain), size=size, **ENDS), pictures),
+        "listed chain": (ListedChainSpace(ListedChainConfig(chain=chain, cells=rows), size=size, **ENDS), pictures),
+        "counting": (CountingSpace(CountingConfig(levels=2, nodes=2, width=4), channels=2, size=size), pictures),
+        "actor": (ActorSpace(ActorConfig(largest=64), inputs=11, outputs=3), torch.zeros(1, 11)),
+        "critic": (
+            CriticSpace((8, 32, 8), 3, ("plain", "layer_norm", "batch_norm"), inputs=(9, 2)),
+            torch.zeros(1, 1, 11),
+        ),
+    }
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", spaces_of_methods())
+def test_macs_and_parameters_of_the_methods_spaces(name, count):
+    space, example = spaces_of_methods()[name]
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        architecture = space.sample(rng)
+        network, cost = space.build(architecture).eval(), space.cost(architecture)
+        assert cost["macs"] == count_macs(network, example)
+        assert cost["parameters"] == count_parameters(network)
+
+
+def test_macs_of_a_critic_count_the_last_layer_by_rule():
+    """torch's counter sees none there: a layer of one output is written as a sum."""
+    space = CriticSpace((8, 8, 8), 1, inputs=(3, 2))
+    architecture = space.of_values({"width": 8, "depth": 1, "block": 0})
+    critic, example = space.build(architecture), torch.zeros(1, 1, 5)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        critic(example)
+    assert counter.get_total_flops() // 2 == 5 * 8
+    assert space.cost(architecture)["macs"] == count_macs(critic, example) == 5 * 8 + 8
 
 
 def test_macs_of_actors():
