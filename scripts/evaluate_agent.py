@@ -10,7 +10,7 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 ACE ensembles of trained members, with no further training: ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR
 source=snapshots num_members=5``, ``source=mixed``; ``num_actors=`` and ``num_critics=`` choose AxCy.
 
-``pretrained=Humanoid video=true`` evaluates an agent that comes along with the suite; ``pretrained=list`` names them.
+``pretrained=HalfCheetah video=true`` evaluates an agent that comes along with the suite; ``pretrained=list`` names them.
 
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
 what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
@@ -86,7 +86,11 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 
-@command(EvaluateScriptConfig)
+def _come_along() -> str:
+    return "\n".join(["agents that come along:", *(f"  pretrained={line}" for line in store.summaries())])
+
+
+@command(EvaluateScriptConfig, more=_come_along)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
     arguments = positional(arguments, "run")
@@ -119,8 +123,12 @@ def main(arguments: list[str]) -> int:
             watchers.append(stack.enter_context(contextlib.closing(window)).show)
         if path is not None:
             watchers.append(stack.enter_context(VideoWriter(path, frames_per_second=rate)).add)
-        on_frame = (lambda frame: [watch(frame) for watch in watchers]) if watchers else None
-        seed = derive_seed(script.seed, JUDGED_ON)
+
+        def show(frame: np.ndarray) -> None:
+            for watch in watchers:
+                watch(frame)
+
+        seed, on_frame = derive_seed(script.seed, JUDGED_ON), show if watchers else None
         result = evaluate(policy, env, seed=seed, on_frame=on_frame, count_only=agent.count_only)
     if path is not None:
         print(f"video: {path}")
