@@ -10,7 +10,7 @@ learning curve, whatever the seeds: recipes are chosen on curves.
 ACE ensembles of trained members, with no further training: ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR
 source=snapshots num_members=5``, ``source=mixed``; ``num_actors=`` and ``num_critics=`` choose AxCy.
 
-``pretrained=HalfCheetah video=true`` evaluates an agent that comes along with the suite; ``pretrained=list`` names them.
+``pretrained=HalfCheetah video=true`` evaluates an agent that comes along; ``pretrained=list`` names them.
 
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
 what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
