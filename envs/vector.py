@@ -31,7 +31,10 @@ from rlsuite.symmetry import Mirror
 def check_render_mode(render_mode: str | None) -> None:
     """Raise UserError unless pictures are wanted as arrays, or none are."""
     if render_mode not in (None, "rgb_array"):
-        raise UserError(f"env.render_mode={render_mode}: use rgb_array, or leave it out; nothing opens a window")
+        raise UserError(
+            f"env.render_mode={render_mode}: use rgb_array, or leave it out; "
+            "a window is opened by evaluate_agent.py render=human"
+        )
 
 
 _NUMPY_DTYPE = {torch.float32: np.float32, torch.float64: np.float64}

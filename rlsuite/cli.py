@@ -23,7 +23,10 @@ OUT_OF_MEMORY = ("bad_alloc", "can't allocate", "not enough memory", "out of mem
 
 
 def command(
-    keys: type | Callable[[], str] | None = None, *, answers_help: bool = False
+    keys: type | Callable[[], str] | None = None,
+    *,
+    more: Callable[[], str] | None = None,
+    answers_help: bool = False,
 ) -> Callable[[Callable[[list[str]], int]], Callable[..., int]]:
     """Make a script's ``main(arguments)`` its command.
 
@@ -32,6 +35,7 @@ def command(
 
     Args:
         keys: the dataclass of the script's keys, or what returns the text about them.
+        more: returns what --help says below the keys.
         answers_help: whether the script reads --help itself, since its answer depends on the other arguments.
     """
 
@@ -41,7 +45,8 @@ def command(
             if arguments is None:
                 return run_script(called)
             if not answers_help and ("--help" in arguments or "-h" in arguments):
-                print(as_started("\n\n".join([(main.__globals__["__doc__"] or "").strip(), *_about(keys)])))
+                said = [(main.__globals__["__doc__"] or "").strip(), *_about(keys), *([more()] if more else [])]
+                print(as_started("\n\n".join(said)))
                 return 0
             return main(arguments)
 

@@ -5,11 +5,12 @@ docs/statistics.md), returns, lengths; for tasks with goals also success_rate, t
 reached at the last step; failed, the number of episodes that a simulation's failure cut short, which no mean has in it,
 and cut, of those that did not end within 100,000 steps, if there are any. The starts are never those of a run's own
 learning curve, whatever the seeds: recipes are chosen on curves.
-``video=true`` writes the first episode as mp4. ACE ensembles of trained members, with no further training:
-``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR source=snapshots num_members=5``, ``source=mixed``;
-``num_actors=`` and ``num_critics=`` choose AxCy.
+``video=true`` writes the first episode as mp4, ``render=human`` shows it in a window at the task's own pace.
 
-``pretrained=Humanoid video=true`` evaluates an agent that comes along with the suite; ``pretrained=list`` names them.
+ACE ensembles of trained members, with no further training: ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR
+source=snapshots num_members=5``, ``source=mixed``; ``num_actors=`` and ``num_critics=`` choose AxCy.
+
+``pretrained=HalfCheetah video=true`` evaluates an agent that comes along; ``pretrained=list`` names them.
 
 ``evaluation=[pruning/l1,quantization/pams] l1.ratio=0.3 pams.bits=8`` changes the policy first and compares it with
 what it was: docs/evaluation.md. ``run=FILE.safetensors`` takes such a changed policy again. ``evaluation=attacks/pgd
@@ -19,12 +20,15 @@ writes the integer network, which check_integers.py looks through.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from agents.assembly import make_evaluation_env, prepare_torch
@@ -32,6 +36,7 @@ from agents.loading import PolicyConfig, load_policy
 from agents.policy_file import is_policy_file, load_policy_file
 from agents.pretrained import store
 from agents.subject import JudgeConfig
+from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values, script_config
@@ -53,6 +58,7 @@ class EvaluateScriptConfig(PolicyConfig):
         episodes: episodes, one environment each, all from the same seed tree.
         seed: of the episodes' starts, from another branch of the seed tree than any run's own evaluations.
         video: write the first episode as mp4.
+        render: "human" shows the first episode in a window, where there is a display; Esc closes it.
         output: where the video goes; default <run>/videos/step<step>-seed<seed>.mp4. With evaluation= ending in an
             integer network (quantization/brelu), an ONNX file of it.
         num_threads: threads of simulator and torch; 0 takes all cores.
@@ -64,6 +70,7 @@ class EvaluateScriptConfig(PolicyConfig):
     episodes: int = 20
     seed: int = 0
     video: bool = False
+    render: str = ""
     output: str = ""
     num_threads: int = 0
     states: int = JudgeConfig.states
@@ -72,6 +79,7 @@ class EvaluateScriptConfig(PolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
+        require(self.render in ("", "human"), f"render={self.render}: use human, or leave it out")
         require(self.states >= 1, f"states={self.states}: use 1 or more")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
         require(
@@ -81,7 +89,11 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 
-@command(EvaluateScriptConfig)
+def _come_along() -> str:
+    return "\n".join(["agents that come along:", *(f"  pretrained={line}" for line in store.summaries())])
+
+
+@command(EvaluateScriptConfig, more=_come_along)
 def main(arguments: list[str]) -> int:
     """Evaluate and print."""
     arguments = positional(arguments, "run")
@@ -99,23 +111,30 @@ def main(arguments: list[str]) -> int:
         return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
-    render_mode = "rgb_array" if script.video else None
+    render_mode = "rgb_array" if script.video or script.render else None
     env = make_evaluation_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
 
     def policy(observation: torch.Tensor) -> torch.Tensor:
         return agent.act(observation, False)
 
-    seed = derive_seed(script.seed, JUDGED_ON)
-    if script.video:
-        name = f"step{checkpoint.name}-seed{script.seed}.mp4"
-        path = Path(script.output) if script.output else checkpoint.parent.parent / "videos" / name
-        if not script.output:
-            require_inside(path, checkpoint.parent.parent)
-        with VideoWriter(path, frames_per_second=env.metadata.get("render_fps", 30)) as video:
-            result = evaluate(policy, env, seed=seed, on_frame=video.add, count_only=agent.count_only)
+    path = _video_path(script, checkpoint) if script.video else None
+    rate = env.metadata.get("render_fps", 30)
+    watchers: list[Callable[[np.ndarray], None]] = []
+    with contextlib.ExitStack() as stack:
+        if script.render:
+            window = Window(f"{config.env.name}, step {checkpoint.name}", rate)
+            watchers.append(stack.enter_context(contextlib.closing(window)).show)
+        if path is not None:
+            watchers.append(stack.enter_context(VideoWriter(path, frames_per_second=rate)).add)
+
+        def show(frame: np.ndarray) -> None:
+            for watch in watchers:
+                watch(frame)
+
+        seed, on_frame = derive_seed(script.seed, JUDGED_ON), show if watchers else None
+        result = evaluate(policy, env, seed=seed, on_frame=on_frame, count_only=agent.count_only)
+    if path is not None:
         print(f"video: {path}")
-    else:
-        result = evaluate(policy, env, seed=seed, count_only=agent.count_only)
     for failure in env.failures:
         print(f"failed: {failure.message}", file=sys.stderr)
     if result.cut:
@@ -127,6 +146,16 @@ def main(arguments: list[str]) -> int:
         print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
     report(result, config.env.full_id)
     return 0
+
+
+def _video_path(script: EvaluateScriptConfig, checkpoint: Path) -> Path:
+    """Return where the film goes."""
+    if script.output:
+        return Path(script.output)
+    run = checkpoint.parent.parent
+    path = run / "videos" / f"step{checkpoint.name}-seed{script.seed}.mp4"
+    require_inside(path, run)
+    return path
 
 
 def report(result: Evaluation, name: str) -> None:
@@ -149,6 +178,7 @@ def judge_policy(arguments: list[str]) -> int:
         return attacking.attack_policy(methods, rest)
     script: EvaluateScriptConfig = build(EvaluateScriptConfig, rest)
     require(not script.video, "evaluation= writes no video; leave out video=")
+    require(not script.render, "evaluation= shows no pictures; leave out render=")
     judged = JudgeConfig(episodes=script.episodes, states=script.states, num_threads=script.num_threads)
     return judging.judge(methods, script, judged, script.seed, script.output, script.history)
 
@@ -156,6 +186,7 @@ def judge_policy(arguments: list[str]) -> int:
 def evaluate_file(script: EvaluateScriptConfig) -> int:
     """Evaluate the policy of a file in the task it is for."""
     require(not script.video, "video=true is for run directories; leave it out")
+    require(not script.render, "render=human is for run directories; leave it out")
     found = load_policy_file(script.run[0], device="cpu", imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=script.num_threads))
     env = make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu")

@@ -29,7 +29,7 @@ class ExportAgentConfig(PolicyConfig):
 
     Attributes:
         output: the file; its name ends with .safetensors.
-        command: what was typed to train it, for the record.
+        command: what was typed to train it, for the record; in quotes of its own: "command='python ... steps=8000'".
         overwrite: whether a file of that name may be replaced.
     """
 

@@ -59,16 +59,16 @@ def names() -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """Return the file of an agent that comes along.
+    """Return the file of an agent that comes along, by its name or by its task's, where that has one agent.
 
     Raises:
         UserError: if there is none of this name.
     """
-    if name not in names():
-        raise UserError(
-            f"pretrained={name}: there is none{near_matches(name, names())}; there are {', '.join(names())}"
-        )
-    return FOLDER / f"{name}.safetensors"
+    known = names()
+    of_task = [known_name for known_name in known if known_name.rpartition("-")[0] == name]
+    if name not in known and len(of_task) != 1:
+        raise UserError(f"pretrained={name}: there is none{near_matches(name, known)}; there are {', '.join(known)}")
+    return FOLDER / f"{name if name in known else of_task[0]}.safetensors"
 
 
 def summaries() -> list[str]:

@@ -77,6 +77,8 @@ def test_commands(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     assert run_script(evaluate_agent.main, ["pretrained=list"]) == 0
     assert capsys.readouterr().out.startswith("mine")
+    assert run_script(evaluate_agent.main, ["--help"]) == 0
+    assert "\n  pretrained=mine " in capsys.readouterr().out
     assert run_script(evaluate_agent.main, ["pretrained=mine", "episodes=3", "video=true"]) == 0
     assert (tmp_path / "runs" / "pretrained" / "mine" / "videos").is_dir()
     for wrong in (["pretrained=min"], ["pretrained=mine", "run=x"], ["pretrained=mine", "num_actors=1"], []):
@@ -84,6 +86,15 @@ def test_commands(runs, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().err.strip().splitlines()
     assert "did you mean 'mine'" in said[0]
     assert len(said) == 4
+
+
+def test_a_task_names_its_agent_where_it_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    for name in ("Hopper-td3", "Hopper-ace", "Walker2d-td3"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert store.path_of("Walker2d") == store.path_of("Walker2d-td3") == tmp_path / "Walker2d-td3.safetensors"
+    with pytest.raises(UserError, match=r"pretrained=Hopper: there is none.*Hopper-ace, Hopper-td3"):
+        store.path_of("Hopper")
 
 
 @pytest.mark.parametrize("name", store.names())

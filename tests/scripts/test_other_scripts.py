@@ -104,6 +104,41 @@ def test_evaluate_writes_a_video(runs, capsys, tmp_path):
         assert sum(1 for _ in film.decode(video=0)) == length
 
 
+def test_evaluate_shows_the_first_episode_in_a_window_and_films_it(runs, capsys, tmp_path, monkeypatch):
+    from scripts import evaluate_agent
+
+    class Screen:
+        def __init__(self, title, rate):
+            self.pictures = []
+            screens.append((title, rate, self.pictures))
+
+        def show(self, picture):
+            self.pictures.append(picture)
+
+        def close(self):
+            closed.append(True)
+
+    screens, closed = [], []
+    monkeypatch.setattr(evaluate_agent, "Window", Screen)
+    given = [f"run={runs / 'a'}", "episodes=2", "render=human"]
+    assert run_script(evaluate_agent.main, [*given, "video=true", f"output={tmp_path / 'film.mp4'}"]) == 0
+    length = last_json(capsys)["lengths"][0]
+    ((title, rate, pictures),) = screens
+    assert (title, rate, len(pictures), closed) == ("InvertedPendulum, step 600", 25, length, [True])
+    assert all(picture.shape == (480, 480, 3) for picture in pictures)
+    assert (tmp_path / "film.mp4").stat().st_size > 0
+
+
+def test_evaluate_without_a_display_says_so_in_one_line(runs, capsys, monkeypatch):
+    from scripts import evaluate_agent
+
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert run_script(evaluate_agent.main, [f"run={runs / 'a'}", "render=human"]) == 2
+    assert "no display to open a window on" in error_line(capsys)
+
+
 def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
     from scripts import evaluate_agent
 
@@ -118,6 +153,8 @@ def test_evaluate_refuses_bad_input_in_one_line(runs, capsys, tmp_path):
         ([f"run={runs / 'a'}", "num_members=2"], "source=latest is one checkpoint; add source=snapshots"),
         ([f"run={runs / 'a'}", "epsiodes=3"], "episodes"),
         ([f"run={runs / 'a'}", "output=film.mp4"], "add video=true"),
+        ([f"run={runs / 'a'}", "render=rgb_array"], "use human"),
+        ([f"run={runs / 'a'}", "render=human", "evaluation=pruning/l1"], "leave out render="),
         (["runs/nowhere/at/all"], "no run or checkpoint directory"),
         (["--run=a"], "write run=a"),
     ):

@@ -17,6 +17,7 @@ from paths import ROOT
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.weights import choose_perceivers, save_perceiver
 from rlsuite.cli import run_script
+from rlsuite.methods import choose
 from scripts import benchmark, clone_policy, evaluate_agent, train_agent
 
 pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed (extra: cameras)")
@@ -25,6 +26,7 @@ TOYS = Path(__file__).resolve().parents[1] / "envs" / "perception"
 TINY = ["agent=td3", "env=Reacher", "preset=debug", "num_threads=1", "device=cpu", "num_envs=2", "steps=120"]
 TINY += ["learning_starts=40", "checkpoint.every=40", "evaluate.every=0", "replay.capacity=500", "agent.batch_size=4"]
 TINY += ["agent.vision.network.widths=[4,4]", "agent.vision.features=8"]
+RIFE = ["camera.size=32", "camera.every=2", "perception=[interpolation/rife]"]
 PIXELS = ["camera.size=16", "camera.every=2", "camera.stack=2", "perception=[toy/gain,toy/late]"]
 # The toys stand in this process's catalogue alone; another one is told of them before it begins.
 PRELUDE = (
@@ -67,28 +69,52 @@ def digests(folder):
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_killed_run_resumes_to_the_same_bytes_and_other_weights_are_refused(tmp_path, capsys):
-    given = [*TINY, *PIXELS, weights(tmp_path / "gain.safetensors")]
-    assert cli(*given, f"run_dir={tmp_path / 'whole'}") == 0
-    killed = tmp_path / "killed"
+def rife_weights(path, seed=1):
+    tiny = {"rife.network.widths": [8, 8, 8], "rife.network.context": 2, "rife.network.timed": False}
+    (method,) = choose(PERCEPTIONS, ["rife"], tiny)
+    save_perceiver(path, method.build(seed=seed), method)
+    return f"rife.weights={path}"
+
+
+# Keys, the class whose weights are a file's, what writes that file, and what makes other weights of it.
+CASES = {
+    "toys": (PIXELS, "Gain", weights, {"gain": 0.8}),
+    "rife": (RIFE, "RIFE", rife_weights, {"seed": 2}),
+}
+
+
+def killed_at_its_first_checkpoint(folder, given):
+    """Begin a training in a process of its own, and end that by SIGKILL once step 40 is saved."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PRELUDE, *given, f"run_dir={killed}"]
+    command = [sys.executable, "-c", PRELUDE, *given, f"run_dir={folder}"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoints" / "40" / "manifest.json").exists():
+    deadline = time.monotonic() + 240
+    while not (folder / "checkpoints" / "40" / "manifest.json").exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    weights(tmp_path / "gain.safetensors", gain=0.8)
-    assert "other weights of Gain" in refused(capsys, f"resume={killed}")
-    weights(tmp_path / "moved.safetensors")
-    assert cli(f"resume={killed}", f"gain.weights={tmp_path / 'moved.safetensors'}") == 0
+    assert not (folder / "checkpoints" / "120").exists()
+
+
+@pytest.mark.parametrize("name", [pytest.param("toys", marks=pytest.mark.slow), "rife"])
+def test_a_killed_run_resumes_to_the_same_bytes_and_other_weights_are_refused(name, tmp_path, capsys):
+    pixels, kind, made, other = CASES[name]
+    names = pixels[-1].removeprefix("perception=").strip("[]").split(",")
+    path = tmp_path / "weights.safetensors"
+    given = [*TINY, *pixels, made(path)]
+    assert cli(*given, f"run_dir={tmp_path / 'whole'}") == 0
+    killed = tmp_path / "killed"
+    killed_at_its_first_checkpoint(killed, given)
+    made(path, **other)
+    assert f"other weights of {kind}" in refused(capsys, f"resume={killed}")
+    moved = made(tmp_path / "moved.safetensors")
+    assert cli(f"resume={killed}", moved) == 0
     assert digests(killed) == digests(tmp_path / "whole")
     kept = yaml.safe_load((killed / "config.yaml").read_text())
     assert kept["camera"]["every"] == 2
-    assert [entry["name"] for entry in kept["perception"]] == ["toy/gain", "toy/late"]
+    assert [entry["name"] for entry in kept["perception"]] == names
     assert "toy_perceivers" not in (killed / "config.yaml").read_text()  # names, no import paths
     capsys.readouterr()
     assert cli(killed, "episodes=2", "num_threads=1", main=evaluate_agent.main) == 0
