@@ -9,6 +9,7 @@ and ``info["final_obs"]``, always there and full-sized, is the true next observa
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -131,7 +132,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if tuple(tensor.shape) != expected:
             raise ValueError(f"action has shape {tuple(tensor.shape)}, expected {expected} = (num_envs, size)")
         # A finite sum proves that all entries are finite; only a suspicious one is looked at closely.
-        if not torch.isfinite(tensor.sum()):
+        if not math.isfinite(tensor.sum()):
             bad = torch.nonzero(~torch.isfinite(tensor).all(dim=1)).flatten()
             if len(bad):
                 index = int(bad[0])

@@ -29,6 +29,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.records.checkpoint import Checkpoint, latest_checkpoint, list_checkpoints, read_checkpoint
+from scripts.train_run import BEGUN
 
 TASKS = {
     "ace": "Hopper",
@@ -182,7 +183,7 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     while True:
         ended = process.poll() is not None
         said = os.pread(log.fileno(), 1 << 20, 0)  # the child writes where the file's position is: it stays
-        if b"run directory:" in said:
+        if BEGUN.encode() in said:
             return process
         if ended:
             last = said.decode(errors="replace").strip().splitlines()[-1:]

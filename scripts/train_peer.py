@@ -2,13 +2,14 @@
 
 The peer trains as its users run it: on Gymnasium's own environment, one at a time, with the library's default
 hyperparameters; TD3 and DDPG explore with the normal noise of standard deviation 0.1 of its documentation (without
-noise, the bare default, they hardly explore); TRPO is sb3-contrib's. Peers are evaluated as our agents are:
+noise, the bare default, they hardly explore); TRPO is sb3-contrib's. DQN takes Discrete actions, PPO and TRPO take
+those, too (env=gymnasium env.id=LunarLander-v3). Peers are evaluated as our agents are:
 deterministic policy, one episode in each of evaluate.episodes environments of ours, on the seeds train_agent.py uses.
 The run directory holds config.yaml and metrics.jsonl as ours do, so that plot_curves.py draws both. Evaluations do not
 count in its train_s.
 
-Keys: peer=ddpg|ppo|sac|td3|trpo, env=, env.<option>=, steps=, seed=, num_threads=, device=, run_dir=, evaluate.every=,
-evaluate.episodes= as in train_agent.py; train_on=gymnasium, or rlsuite for our simulation of the task;
+Keys: peer=ddpg|dqn|ppo|sac|td3|trpo, env=, env.<option>=, steps=, seed=, num_threads=, device=, run_dir=,
+evaluate.every=, evaluate.episodes= as in train_agent.py; train_on=gymnasium, or rlsuite for our simulation of the task;
 learning_starts=<steps> (default: the library's, 100; rl-baselines3-zoo uses 10000 on MuJoCo tasks; PPO and TRPO have
 none).
 """
@@ -40,8 +41,9 @@ from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.scoring import evaluate
 
-PEERS = ("ddpg", "ppo", "sac", "td3", "trpo")
+PEERS = ("ddpg", "dqn", "ppo", "sac", "td3", "trpo")
 ON_POLICY = ("ppo", "trpo")
+NOISY = ("ddpg", "td3")  # the others' policies explore by themselves
 SIMULATIONS = ("gymnasium", "rlsuite")
 NOISE_STD = 0.1
 OWN_KEYS = ("peer", "train_on", "learning_starts")
@@ -168,13 +170,26 @@ def make_peer(config: PeerConfig) -> Any:
         env = gymnasium.make(config.training_id, **options)
     except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
         raise UserError(f"{config.training_id}: {str(error).strip().splitlines()[0]}") from None
+    check_actions(config, env.action_space)
     arguments: dict[str, Any] = {"seed": run.seed, "device": choose_device(run.device)}
     if config.learning_starts is not None:
         arguments["learning_starts"] = config.learning_starts
-    if config.peer not in ("sac", *ON_POLICY):  # whose policies are stochastic by themselves
+    if config.peer in NOISY:
         size = env.action_space.shape[-1]  # type: ignore[index]
         arguments["action_noise"] = noise(np.zeros(size), NOISE_STD * np.ones(size))
     return getattr(peers, config.peer.upper())("MlpPolicy", env, **arguments)
+
+
+def check_actions(config: PeerConfig, space: gymnasium.Space) -> None:
+    """Refuse a peer that cannot act in this space.
+
+    Raises:
+        UserError: where it cannot.
+    """
+    vectors, one_choice = isinstance(space, gymnasium.spaces.Box), isinstance(space, gymnasium.spaces.Discrete)
+    able = one_choice if config.peer == "dqn" else vectors or config.peer in ON_POLICY
+    other = f"peer={'sac' if vectors else 'dqn' if one_choice else 'ppo'}"
+    require(able, f"peer={config.peer}: the actions of {config.training_id} are {space}; use {other}")
 
 
 def to_record(config: PeerConfig, model: Any) -> dict[str, Any]:
@@ -223,7 +238,8 @@ def make_callback(run: TrainConfig, env: envs.VectorEnv, monitor: Monitor, stop:
 
         def policy(self, observation: torch.Tensor) -> torch.Tensor:
             action, _ = self.model.predict(observation.cpu().numpy(), deterministic=True)
-            return torch.as_tensor(action, device=observation.device)
+            # Of Discrete actions the library gives (N,), one whole number for each environment.
+            return torch.as_tensor(action, device=observation.device).reshape(len(observation), -1)
 
         def measure(self) -> None:
             paused = time.perf_counter()

@@ -22,6 +22,7 @@ from rlsuite.running.signals import GracefulStop
 from rlsuite.running.training import Trainer
 
 AUTO = "auto"  # resume=auto
+BEGUN = "to watch: "  # how the line begins that says that all is set up and learning begins
 
 
 def dispatch(arguments: list[str], stop: GracefulStop, folder: Path | None = None) -> int:
@@ -138,7 +139,7 @@ def train(
         wandb=config.log.project if config.log.wandb else "",
     )
     stack.enter_context(monitor)
-    monitor.note(as_started(f"to watch: python scripts/watch_runs.py runs={shlex.quote(str(trainer.run_dir.parent))}"))
+    monitor.note(as_started(f"{BEGUN}python scripts/watch_runs.py runs={shlex.quote(str(trainer.run_dir.parent))}"))
     monitor.about_run(to_plain(config), command, trainer.commits, trainer.worker.steps)
     if config.steps < config.num_envs:
         monitor.note(f"num_envs={config.num_envs}: one step of all of them is more than steps={config.steps}")

@@ -13,7 +13,7 @@ from envs.adapters.foreign import ForeignVectorEnv, Stepped
 from envs.adapters.observations import observation_form
 from envs.adapters.pictures import as_picture, frame_rate
 from envs.adapters.preprocessing import PictureOptions
-from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, info_columns
+from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, info_columns, plain_steps
 from envs.vector import check_render_mode
 from rlsuite.errors import UserError, first_line
 
@@ -83,17 +83,27 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
 
     def step_envs(self, action: np.ndarray) -> Stepped:
         """Step all without resetting any."""
-        steps = []
+        returned = []
         for index, (env, one) in enumerate(zip(self._envs, action, strict=True)):
             try:
-                returned = env.step(one)
+                returned.append(env.step(one))
             except Exception as error:  # whatever a stranger's code raises
                 what = f"its step raised {first_line(error)}"
                 if "expected 5, got 4" in what:  # one of Gymnasium's wrappers met it first
                     what = f"its step returned a tuple of 4; {OLD_INTERFACE}"
                 raise self.broken(index, what, error) from None
+        steps = plain_steps(returned)
+        observation = None if steps is None else self.form.read_all(steps.observation)
+        if steps is not None and observation is not None:
+            return observation, steps.reward, steps.terminated, steps.truncated, info_columns(steps.info)
+        return self._read_one_by_one(returned)
+
+    def _read_one_by_one(self, returned: list[Any]) -> Stepped:
+        """Return what steps returned, with a look at each environment's."""
+        steps = []
+        for index, one in enumerate(returned):
             try:
-                steps.append(checked_step(returned, self.form.read))
+                steps.append(checked_step(one, self.form.read))
             except ValueError as error:
                 raise self.broken(index, str(error)) from None
         observation, reward, terminated, truncated, info = zip(*steps, strict=True)

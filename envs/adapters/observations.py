@@ -7,6 +7,7 @@ Shapes: D vector, C channels, H and W sides of a picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.adapters.values import described, observation_of
+from envs.adapters.values import described, observation_of, plain_observations
 from rlsuite.errors import UserError
 
 
@@ -59,6 +60,10 @@ class ObservationForm:
         if not isinstance(flat, np.ndarray) or flat.shape != self.shape or flat.dtype.kind not in "fiub":
             raise ValueError(f"its observation is {described(value)}; its observation space says {self.space}")
         return flat
+
+    def read_all(self, values: Sequence[Any]) -> np.ndarray | None:
+        """Return N observations as one array (N, *shape) at the price of one; None where each has to be read."""
+        return plain_observations(values, self.shape[0]) if self.kind == "vector" else None
 
     def _picture(self, value: Any) -> np.ndarray:
         array = np.asarray(value)

@@ -19,6 +19,11 @@ OLD_INTERFACE = (
 )
 
 
+# What nearly all environments return, by which whole columns are taken as they are; all else is looked at one by one.
+_NUMBERS = frozenset({float, int, bool, np.float64, np.float32, np.int64, np.int32, np.bool_})
+_FLAGS = frozenset({bool, np.bool_})
+
+
 class Step(NamedTuple):
     """One environment's step: observation, and numbers and flags as Python's own."""
 
@@ -59,6 +64,51 @@ def checked_step(returned: Any, read: Callable[[Any], np.ndarray]) -> Step:
     )
 
 
+class Steps(NamedTuple):
+    """N environments' steps, column by column: reward (N,) float64, flags (N,) bool."""
+
+    observation: tuple[Any, ...]
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: tuple[Mapping[Any, Any], ...]
+
+
+def plain_steps(returned: Sequence[Any]) -> Steps | None:
+    """Return what N calls of step() returned as columns, the observations unread; None where they need a closer look.
+
+    One look at the types of each column instead of one at each value of each environment: nearly all environments
+    return tuples of five with numbers, flags and dicts. Of what does not pass, `checked_step` says what is wrong with
+    it, or reads it.
+    """
+    if set(map(type, returned)) != {tuple} or set(map(len, returned)) != {5}:
+        return None
+    observation, reward, terminated, truncated, info = zip(*returned, strict=True)
+    if not (
+        _NUMBERS.issuperset(map(type, reward))
+        and _FLAGS.issuperset(map(type, terminated))
+        and _FLAGS.issuperset(map(type, truncated))
+        and set(map(type, info)) == {dict}
+    ):
+        return None
+    try:
+        rewards = np.array(reward, dtype=np.float64)
+    except OverflowError:  # a whole number that no float64 holds
+        return None
+    return Steps(observation, rewards, np.array(terminated, dtype=bool), np.array(truncated, dtype=bool), info)
+
+
+def plain_observations(values: Sequence[Any], size: int) -> np.ndarray | None:
+    """Return N observations as one array (N, D) of numbers; None where they need a closer look (`observation_of`)."""
+    if set(map(type, values)) != {np.ndarray}:
+        return None
+    try:
+        array = np.array(values)
+    except ValueError:  # of differing shapes
+        return None
+    return array if array.shape == (len(values), size) and array.dtype.kind in "fiub" else None
+
+
 def observation_of(value: Any, size: int) -> np.ndarray:
     """Return an observation as an array (D,) of numbers."""
     try:
@@ -93,14 +143,24 @@ def info_columns(infos: Sequence[Mapping[Any, Any]]) -> dict[str, np.ndarray]:
     Whatever is no finite real number, or an array of one, is left out.
     """
     columns: dict[str, np.ndarray] = {}
-    for place, info in enumerate(infos):
-        for name, value in info.items():
-            number = _info_number(value)
-            if number is not None and isinstance(name, str):
-                if name not in columns:
-                    columns[name] = np.full(len(infos), np.nan)
-                columns[name][place] = number
+    for name in dict.fromkeys(name for info in infos for name in info):
+        if isinstance(name, str):
+            column = _info_column([info.get(name) for info in infos])
+            if column is not None:
+                columns[name] = column
     return columns
+
+
+def _info_column(values: list[Any]) -> np.ndarray | None:
+    """Return the numbers among N values, NaN elsewhere; None where there is none."""
+    numbers, kinds = values, set(map(type, values))
+    if int in kinds or not kinds <= _NUMBERS:  # a whole number may be more than a float64 holds
+        numbers = [math.nan if number is None else number for number in map(_info_number, values)]
+    column = np.array(numbers, dtype=np.float64)
+    if math.isfinite(column.sum()):  # then each of them is
+        return column
+    finite = np.isfinite(column)
+    return np.where(finite, column, np.nan) if finite.any() else None
 
 
 def _info_number(value: Any) -> float | None:

@@ -87,7 +87,7 @@ class ActionBox(nn.Module):
         action = action.double()
         if self.whole:
             action = action.round()
-        return torch.minimum(torch.maximum(action, self.low), self.high).to(self.dtype)
+        return torch.clamp(action, self.low, self.high).to(self.dtype)
 
 
 class ActionChoices(nn.Module):

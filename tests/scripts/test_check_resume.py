@@ -8,7 +8,8 @@ import torch
 
 from rlsuite.cli import run_script
 from rlsuite.records.checkpoint import Checkpoint
-from scripts import check_resume
+from scripts import check_resume, train_agent
+from scripts.train_run import BEGUN
 
 
 def checkpoint(step=5, **worker):
@@ -34,6 +35,13 @@ def test_wrong_arguments_are_refused_in_one_line(argument, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: ")
+
+
+def test_a_run_says_when_it_begins_new_and_resumed(tmp_path, capfd):
+    tiny = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", "num_threads=1", "evaluate.every=0", "steps=24"]
+    for arguments in ([*tiny, f"run_dir={tmp_path / 'run'}"], [f"resume={tmp_path / 'run'}", "steps=32"]):
+        assert run_script(train_agent.main, arguments) == 0
+        assert capfd.readouterr().out.count(BEGUN) == 1
 
 
 @pytest.mark.slow

@@ -54,6 +54,29 @@ def test_peers_that_learn_from_rollouts(peer, tmp_path):
     assert run_script(train_peer.main, [f"peer={peer}", *TINY, "learning_starts=3", f"run_dir={tmp_path / 'x'}"]) == 2
 
 
+@pytest.mark.parametrize("peer", ["dqn", "ppo"])
+def test_peers_of_choices(peer, tmp_path):
+    choices = ["env=gymnasium", "env.id=CartPole-v1", *TINY[1:]]
+    folder = tmp_path / peer
+    assert run_script(train_peer.main, [f"peer={peer}", *choices, f"run_dir={folder}"]) == 0
+    rows = records(folder)
+    assert [row["step"] for row in rows] == ([60, 120, 152] if peer == "dqn" else [2048])
+    assert all(5 < row["mean"] <= 500 for row in rows)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["agent"]["action_noise_std"] is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "env_id", "instead"),
+    [("sac", "CartPole-v1", "dqn"), ("td3", "CartPole-v1", "dqn"), ("dqn", "Pendulum-v1", "sac")],
+)
+def test_a_peer_that_cannot_act_there_is_refused(peer, env_id, instead, tmp_path, capsys):
+    arguments = [f"peer={peer}", "env=gymnasium", f"env.id={env_id}", *TINY[1:], f"run_dir={tmp_path / peer}"]
+    assert run_script(train_peer.main, arguments) == 2
+    assert f"use peer={instead}" in capsys.readouterr().err
+    assert not (tmp_path / peer / "config.yaml").exists()
+
+
 def test_ours_and_the_peer_are_evaluated_alike_and_drawn_together(tmp_path, monkeypatch):
     asked = {}
 
