@@ -55,7 +55,10 @@ def kept(folder):
 
 
 def check(processes, name, tmp_path, moments):
-    """Kill a search at the moments, one after the other, let it end, and compare it with one that was left alone."""
+    """Kill a search at the moments, one after the other, let it end, and compare it with one that was left alone.
+
+    A moment's share is of how often its event passes in a whole run, 0 for the first time after the last kill.
+    """
     whole, code = run(processes, name, tmp_path / "whole")
     assert code == 0
     killed = tmp_path / "killed"
@@ -78,7 +81,7 @@ def test_resume_of_strategies_after_a_kill(processes, name, tmp_path):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_resume_of_searches_after_a_kill_in_a_trial_and_in_the_rebuild(processes, name, tmp_path):
-    whole = check(processes, name, tmp_path, [("step", 0.4), ("rebuild", 1.0)])
+    whole = check(processes, name, tmp_path, [("step", 0.4), ("rebuild", 0.0)])
     assert whole["counts"]["step"] > 10
 
 
