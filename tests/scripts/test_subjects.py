@@ -32,3 +32,26 @@ def test_whole_trainings_have_a_folder_of_their_own(tmp_path, monkeypatch):
     assert asked["folder"] == subjects.FOLDER
     assert "steps=100000" in asked["runs"]["half_cheetah_td3"]
     assert not any("preset" in word for word in asked["runs"]["half_cheetah_td3"])
+
+
+def test_a_pixel_clone_is_taught_once_by_its_teacher(tmp_path, monkeypatch):
+    ran = []
+
+    class Kept(Jobs):
+        def run(self, jobs):
+            ran.extend(jobs)
+
+    monkeypatch.setattr(subjects, "Jobs", Kept)
+    monkeypatch.setattr(subjects, "train_all", lambda runs, jobs: {name: tmp_path / name for name in runs})
+    (path,) = subjects.pixel_clones(["reacher_pixels"], Jobs(tmp_path, parallel=0)).values()
+    (job,) = ran
+    assert path == tmp_path / "reacher_pixels_teacher" / "pixels.safetensors"
+    assert job.words[1:3] == (str(subjects.CLONE), f"run={path.parent}")
+    assert job.words[-1] == f"output={path}"
+    assert subjects.CLONE.exists()
+    path.parent.mkdir()
+    path.touch()
+    assert list(subjects.pixel_clones(["reacher_pixels"], Jobs(tmp_path, parallel=0))) == ["reacher_pixels"]
+    assert len(ran) == 1
+    with pytest.raises(UserError, match="unknown subject 'reacher_pixel'"):
+        subjects.pixel_clones(["reacher_pixel"], Jobs(tmp_path, parallel=0))

@@ -86,7 +86,7 @@ def normalized():
     task = ClassifierTask(stripes(256, 1), stripes(100, 2), num_classes=2)
     base = network_base("conv", channels=1, size=8, outputs=2, config=config)
     module = ConvNet(1, 8, 2, config, 0).eval()
-    return Subject(module, task.source("test").tensors["input"][:1], task, base)
+    return Subject(module, task.source("test").examples(torch.arange(1))["input"], task, base)
 
 
 def in_levels():
