@@ -20,14 +20,7 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic_config import ActorCriticConfig, check_run
-from agents.actor_critic_networks import (
-    Seen,
-    Turn,
-    make_eye,
-    make_networks,
-    make_optimizers,
-    make_parameter_noise,
-)
+from agents.actor_critic_networks import Seen, Turn, make_eye, make_networks, make_optimizers, make_parameter_noise
 from agents.spaces import check_vectors
 from rlsuite.agent import Agent
 from rlsuite.distributed import ranks

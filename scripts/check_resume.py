@@ -134,30 +134,39 @@ def check(agent: str, kills: int, folder: Path, moments: random.Random, seed: in
 
 
 def check_ranks(agent: str, kills: int, folder: Path, moments: random.Random, config: CheckConfig) -> int:
-    """Kill random ranks of one agent's run so many times; return how many of the kills left no trace.
-
-    What a kill costs is printed: environment steps since the last checkpoint, at most checkpoint.every.
-    """
+    """Kill random ranks of one agent's runs so many times; return how many of the kills left no trace."""
     new = [f"agent={agent}", f"env={TASKS[agent]}", "preset=debug", "num_threads=1", f"seed={config.seed}"]
     whole, killed = folder / "whole", folder / "killed"
     began = time.perf_counter()
     status = start_ranks(config.ranks, 0, [*new, f"run_dir={whole}"]).wait()
     duration = time.perf_counter() - began
     require(status == 0, f"agent={agent}: its run on {config.ranks} ranks ended with status {status}")
-    process = start_ranks(config.ranks, kills, [*new, "resume=auto", f"run_dir={killed}"])
-    done = 0
-    while done < kills and process.poll() is None:
-        time.sleep(moments.uniform(0.0, duration))
-        found = [child for child in psutil.Process(process.pid).children() if process.poll() is None]
-        if len(found) == config.ranks:
-            moments.choice(found).kill()
-            done += 1
-            print(f"{agent}: kill {done}, at step {last_step(killed)} of the log", flush=True)
-    status = process.wait()
-    require(status == 0, f"agent={agent}: torchrun ended with status {status}; look at {killed}")
-    found = differences(read_checkpoint(latest_checkpoint(whole)), read_checkpoint(latest_checkpoint(killed)))
-    print(f"{agent}: {done} kills, " + (f"different: {', '.join(found[:5])}" if found else "identical"), flush=True)
-    return 0 if found else done
+    wanted = read_checkpoint(latest_checkpoint(whole))
+    identical = done = 0
+    while done < kills:  # a run that comes to its end before it is killed often enough is followed by another
+        shutil.rmtree(killed, ignore_errors=True)
+        process, since = start_ranks(config.ranks, kills, [*new, "resume=auto", f"run_dir={killed}"]), 0
+        while done + since < kills and process.poll() is None:
+            time.sleep(moments.uniform(0.0, 0.7 * duration))
+            if ranks := ranks_of(process):
+                moments.choice(ranks).kill()
+                since += 1
+                print(f"{agent}: kill {done + since}, at step {last_step(killed)} of the log", flush=True)
+        status = process.wait()
+        require(status == 0, f"agent={agent}: torchrun ended with status {status}; look at {killed}")
+        found = differences(wanted, read_checkpoint(latest_checkpoint(killed)))
+        identical, done = identical + (0 if found else since), done + since
+        print(
+            f"{agent}: {since} kills, " + (f"different: {', '.join(found[:5])}" if found else "identical"), flush=True
+        )
+    return identical
+
+
+def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Return the processes that torchrun has started and that run."""
+    if process.poll() is not None:
+        return []
+    return [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def last_step(folder: Path) -> int:
