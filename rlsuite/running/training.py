@@ -24,7 +24,7 @@ from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
 from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
-from rlsuite.running.cuda_graph import GraphedUpdate, record_cuda
+from rlsuite.running.cuda_graph import update_on
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
 from rlsuite.running.stored import misfit, read_counters, shape_keys, stored_config, unfit, unfit_optimizer
@@ -79,10 +79,7 @@ class Trainer:
         self.batch: Batch | None = None
         if checkpoint is not None:
             self._load(checkpoint)
-        on_cuda = self.worker.observation.is_cuda
-        self.update = GraphedUpdate(agent) if on_cuda and agent.recordable else agent.update
-        if on_cuda:
-            agent.record_pieces(record_cuda)
+        self.update = update_on(self.worker.observation.device, agent)
         self.resume_step = None if checkpoint is None else checkpoint.step
         self._continued_from = self.resume_step  # until the first checkpoint since
 
@@ -237,8 +234,7 @@ class Trainer:
         began, steps, step_seconds, act_seconds = self._interval
         taken = worker.steps - steps
         stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds
-        episodes = worker.episodes
-        values: dict[str, float | Tensor] = {"episodes": episodes, "updates": self.updates, **worker.drain()}
+        values: dict[str, float | Tensor] = {"episodes": worker.episodes, "updates": self.updates, **worker.drain()}
         values["steps_per_second"] = taken / max(stepping, 1e-9)
         values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
         values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)
