@@ -177,7 +177,7 @@ class FetchTask(GoalTask):
         if not self.has_object:
             return goal
         goal[:, 0] += self.target_offset
-        goal[:, 2] = facts.object_height
+        goal[:, 2].fill_(facts.object_height)
         if self.target_in_the_air:
             chance, height = random.uniform(env_ids, 2, [0.0, 0.0], [1.0, 0.45]).unbind(dim=1)
             goal[:, 2] += torch.where(chance < 0.5, height, 0.0)

@@ -169,6 +169,16 @@ class GraphedUpdate(GraphedPiece):
         return self.run(batch, self.agent.prepare_update())
 
 
+def update_on(device: torch.device, agent: Agent) -> Callable[[Any], dict[str, Tensor]]:
+    """Return the agent's update, on a GPU recorded as a whole, or in the pieces that can be."""
+    if device.type != "cuda":
+        return agent.update
+    if agent.recordable:
+        return GraphedUpdate(agent)
+    agent.record_pieces(record_cuda)
+    return agent.update
+
+
 def live_tensors(agent: Agent) -> dict[str, Tensor]:
     """Return parameters and buffers themselves; extra state is the host's and not touched by learn()."""
     return {name: value for name, value in agent.state_dict().items() if not name.endswith("_extra_state")}

@@ -24,7 +24,7 @@ from rlsuite.records.postmortem import save_postmortem
 from rlsuite.records.video import why_no_clip
 from rlsuite.replay.buffer import Batch, Transition
 from rlsuite.replay.sampler import Replay
-from rlsuite.running.cuda_graph import GraphedUpdate, record_cuda
+from rlsuite.running.cuda_graph import update_on
 from rlsuite.running.rollout import RolloutWorker
 from rlsuite.running.saving import load, save
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
@@ -81,10 +81,8 @@ class Trainer:
         self.saved_state: tuple[int, int] | None = None  # steps and updates that the newest checkpoint is of
         if checkpoint is not None:
             load(self, checkpoint)
-        graphed = self.worker.observation.is_cuda and self.ranks.alone
-        self.update = GraphedUpdate(agent) if graphed and agent.recordable else agent.update
-        if graphed:
-            agent.record_pieces(record_cuda)
+        # Of several ranks the gradients are exchanged on the way, which is not recorded.
+        self.update = update_on(self.worker.observation.device, agent) if self.ranks.alone else agent.update
         self.resume_step = None if checkpoint is None else checkpoint.step
         self.continued_from = self.resume_step  # until the first checkpoint since
 
@@ -256,8 +254,7 @@ class Trainer:
         began, steps, step_seconds, act_seconds = self._interval
         taken = worker.steps - steps
         stepping, acting = worker.step_seconds - step_seconds, worker.act_seconds - act_seconds
-        episodes = worker.episodes
-        values: dict[str, float | Tensor] = {"episodes": episodes, "updates": self.updates, **worker.drain()}
+        values: dict[str, float | Tensor] = {"episodes": worker.episodes, "updates": self.updates, **worker.drain()}
         values["steps_per_second"] = taken / max(stepping, 1e-9)
         values["steps_per_second_act"] = taken / max(stepping + acting, 1e-9)
         values["steps_per_second_update"] = taken / max(time.perf_counter() - began, 1e-9)

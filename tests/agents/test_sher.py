@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from host_waits import NoHostSync
 
 from agents.actor_critic import ActorCritic
 from agents.actor_critic_config import ActorCriticConfig
@@ -15,6 +16,7 @@ from rlsuite.nn.critics import CriticConfig
 from rlsuite.nn.exploration import ExplorationConfig
 from rlsuite.nn.normalizer import NormalizerConfig, RunningNormalizer
 from rlsuite.replay.buffer import Batch, Transition
+from rlsuite.running.cuda_graph import GraphedUpdate, stand_in
 from rlsuite.vector_env import EnvironmentFacts
 
 LOW, HIGH = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 3.0])
@@ -319,3 +321,20 @@ def test_wrong_values_are_refused_in_one_line(keys, message):
 def test_targets_stay_in_the_range_of_returns():
     assert ActorCriticConfig(clip_targets=True, discount=0.98).target_range == pytest.approx((-50.0, 0.0))
     assert ActorCriticConfig().target_range is None
+
+
+@pytest.mark.parametrize("value", ["state", "action"])
+def test_an_update_can_be_recorded(value):
+    keys = {"value": value, "policy_delay": 2, "temperature_learning_rate": 1e-3}
+    eager, graphed = (make(**keys) for _ in range(2))
+    update, variants = GraphedUpdate(graphed, record=stand_in), set()
+    for seed in range(5):
+        wanted, got = eager.update(batch_of(eager, seed)), update(batch_of(graphed, seed))
+        assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert all(torch.equal(tensor, graphed.state_dict()[name]) for name, tensor in eager.state_dict().items())
+    for seed in range(2):
+        batch, variant = batch_of(eager, seed), eager.prepare_update()
+        variants.add(variant)
+        with NoHostSync():
+            eager.learn(batch, variant)
+    assert len(variants) == 2
