@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint, unusable
 from rlsuite.running.seeding import derive_seed
 from rlsuite.running.stored import misfit, stored_config, unfit
+from rlsuite.running.threads import available_threads
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
 
 def prepare_torch(config: TrainConfig) -> None:
     """Set the threads, and what makes torch on CPU fast and steady."""
-    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.num_threads or available_threads())
     # Adam's second moments of idle units sink into denormals, which x86 computes a hundred times slower.
     torch.set_flush_denormal(True)
 
