@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-if "DISPLAY" not in os.environ:
-    # MuJoCo chooses its OpenGL back end when it is first imported; without a screen it needs this one.
+if sys.platform == "linux" and "DISPLAY" not in os.environ:
+    # MuJoCo chooses its OpenGL back end when it is first imported; without a screen it needs this one, which other
+    # systems do not have, and macOS never sets DISPLAY.
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 import gymnasium

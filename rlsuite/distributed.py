@@ -25,6 +25,7 @@ from torch import Tensor
 from torch import distributed as process_group
 
 from rlsuite.errors import UserError, require
+from rlsuite.running.threads import available_threads
 
 PATIENCE = datetime.timedelta(hours=2)  # longest wait for another rank: rank 0 evaluates and saves while others wait
 
@@ -141,7 +142,7 @@ def asked_for() -> Ranks:
 def threads_here() -> int:
     """Return how many of this machine's cores are this rank's: torchrun says how many ranks share them."""
     sharing = os.environ.get("LOCAL_WORLD_SIZE", "1") if not _current.alone else "1"
-    return max((os.cpu_count() or 1) // int(sharing), 1)
+    return max(available_threads() // int(sharing), 1)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import EvaluateConfig
 from rlsuite.errors import require
+from rlsuite.running.threads import available_threads
 from scripts.benchmarks.binary import measure_binary
 from scripts.benchmarks.characters import measure_characters
 from scripts.benchmarks.drawing import measure_cameras
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
     config, _ = compose_train(rest)
     if script.what == "stepping":
         require(not config.env.options, f"{next(iter(config.env.options), '')}: stepping compares the tasks' defaults")
-        threads = script.num_threads or os.cpu_count() or 1
+        threads = script.num_threads or available_threads()
         result = measure_stepping(config.env.name, script.num_envs, threads, script.rounds, script.seconds)
     elif script.what == "painting":
         require(config.agent_name == "painter", f"agent={config.agent_name}: what=painting measures agent=painter")

@@ -86,6 +86,10 @@ class EvaluateScriptConfig(PolicyConfig):
             not self.output or self.video or self.output.endswith(".onnx"),
             f"output={self.output}: only the video is written to a file; add video=true",
         )
+        require(
+            not (self.output and self.video) or self.output.lower().endswith(".mp4"),
+            f"output={self.output}: the video is an mp4; use a name such as output=film.mp4",
+        )
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
 
 

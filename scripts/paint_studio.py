@@ -7,7 +7,6 @@ this machine alone (127.0.0.1), needs no network and keeps nothing when it ends.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require
 from rlsuite.extras import require_extras
+from rlsuite.running.threads import available_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
             listener.bind(("127.0.0.1", config.port))
         except OSError as error:
             raise UserError(f"port={config.port}: {error.strerror}; use another port=, or 0 for any") from None
-        studio = Studio(Path(folder), config.num_threads or os.cpu_count() or 1)
+        studio = Studio(Path(folder), config.num_threads or available_threads())
         print(f"the studio is at http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
         server = uvicorn.Server(uvicorn.Config(make_app(studio), log_level="warning"))
         server.run(sockets=[listener])

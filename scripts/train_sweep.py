@@ -6,7 +6,6 @@ With ``hydra/launcher=`` the members go through Hydra's launcher, to a cluster; 
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from rlsuite.distributed import asked_for
 from rlsuite.errors import UserError, printable, require
 from rlsuite.records.progress import duration
 from rlsuite.running.signals import GracefulStop
+from rlsuite.running.threads import available_threads
 from rlsuite.statistics.curves import make_curves
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE
@@ -147,7 +147,7 @@ def count(done: int, number: int, total: int, began: float) -> str:
 
 def side_by_side(members: Sequence[Member], stop: GracefulStop, jobs: int) -> list[str]:
     """Run several members at a time, each in a process of its own that writes <folder>.log; return what went wrong."""
-    threads = max((os.cpu_count() or 1) // jobs, 1)
+    threads = max(available_threads() // jobs, 1)
     waiting = list(members)
     running: list[tuple[Member, subprocess.Popen]] = []
     failed: list[str] = []

@@ -9,7 +9,6 @@ Shapes: N simulations, n of them in a call, S numbers a state row.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from envs.simulation.base import Edit, Setup
 from envs.simulation.model import add_contact_sensor, load_model, model_facts
+from rlsuite.running.threads import available_threads
 
 if TYPE_CHECKING:
     from envs.task import Task
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 ContactForces = Literal["off", "sensor", "exact"]
 # mjWARN_BADQPOS, BADQVEL, BADQACC, BADCTRL are neighbours in the engine's table of warnings.
 _BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
-
-
-def available_threads() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share(array: np.ndarray) -> Tensor:

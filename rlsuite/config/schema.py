@@ -159,6 +159,8 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
         require(self.num_threads <= 4096, f"num_threads={self.num_threads}: use 0 (all cores) to 4096")
         require_finite("train_ratio", self.train_ratio, low=0.0)
+        for name in ("train_ratio", "updates_per_episode"):  # beyond this a run would not come to its second step
+            require(getattr(self, name) <= 1e6, f"{name}={getattr(self, name)}: use at most 1000000")
         require(
             not (self.overlap and self.updates_per_episode),
             f"overlap=true: updates_per_episode={self.updates_per_episode} come in long rounds that no step would hide;"

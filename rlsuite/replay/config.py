@@ -100,7 +100,8 @@ class ReplayConfig:
         n_step: rewards summed before the bootstrap.
         prioritized: sample in proportion to |TD error|^alpha (Schaul et al. 2016) instead of uniformly.
         priority_exponent: alpha.
-        importance_exponent: beta, correcting the bias of prioritized sampling.
+        importance_exponent: beta, correcting the bias of prioritized sampling; constant, where Schaul et al. 2016
+            (section 3.4) let it rise to 1 by the end of training, of which a replay knows nothing.
         priority_smallest_error: |TD errors| count as at least this (1 in DR.Q, arXiv:2605.11711).
         priority_age_decay: older transitions are sampled less, by the larger of priority_age_decay^age, age in
             transitions since they were added, and priority_age_floor; 1: all alike (0.9999 in DR.Q).

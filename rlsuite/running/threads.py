@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +13,11 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 FEW = 2**15  # numbers of an observation for which one thread acts fastest
+
+
+def available_threads() -> int:
+    """Return how many CPUs this process may use: what taskset or a container leaves it, not what the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

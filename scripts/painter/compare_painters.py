@@ -18,7 +18,6 @@ finest tiles would have, divided by the mean step elsewhere.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -52,6 +51,7 @@ from rlsuite.errors import UserError, require, require_choice
 from rlsuite.experiment import commit
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable, write_atomically
+from rlsuite.running.threads import available_threads
 
 Drawn = tuple[Tensor, int]
 PAINTERS = ("whole", "guessed", "policy", "refined", "gradient", "planned", "greedy")
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"data={config.data} holds no picture; name a folder of pictures")
     if config.output:
         require_writable(Path(config.output))
-    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.num_threads or available_threads())
     torch.set_flush_denormal(True)
     painters = make_painters(config, read_photo(paths[0], config.long_side))
     rows: list[dict[str, Any]] = []

@@ -88,6 +88,37 @@ def test_an_update_is_one_step_of_adam_on_the_weighted_huber_loss():
         torch.testing.assert_close(slow, 0.75 * old + 0.25 * theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_updates_are_those_of_stable_baselines3():
+    sb3 = pytest.importorskip("stable_baselines3")
+    agent = make(dueling=False, double=False, target_every=10, learning_rate=1e-3, gradient_norm=0.5)
+    env = gymnasium.make("CartPole-v1")
+    env.observation_space, env.action_space = FACTS.observation_space, FACTS.action_space
+    peer = sb3.DQN("MlpPolicy", env, learning_rate=1e-3, max_grad_norm=0.5, policy_kwargs={"net_arch": [8, 8]})
+    theirs = [module for module in peer.q_net.q_net if isinstance(module, torch.nn.Linear)]
+    for mine, other in zip(agent.network.layers, theirs, strict=True):
+        other.weight.data.copy_(mine.weight[0].T)
+        other.bias.data.copy_(mine.bias[0, 0])
+    peer.q_net_target.load_state_dict(peer.q_net.state_dict())
+    peer._logger = sb3.common.logger.configure(None, [])
+    for step in range(30):
+        batch = batch_of(seed=step)._replace(weight=torch.ones(6))
+        sample = sb3.common.buffers.ReplayBufferSamples(
+            observations=batch.observation,
+            actions=batch.action,
+            next_observations=batch.next_observation,
+            dones=(batch.discount == 0).float().unsqueeze(1),
+            rewards=batch.reward.unsqueeze(1),
+            discounts=torch.full((6, 1), 0.9),
+        )
+        peer.replay_buffer.sample = lambda *_, found=sample, **__: found
+        peer.train(gradient_steps=1, batch_size=6)
+        agent.update(batch)
+        if step % 10 == 9:
+            peer.q_net_target.load_state_dict(peer.q_net.state_dict())
+    seen = torch.randn(50, 3)
+    torch.testing.assert_close(agent.values(agent.network, seen), peer.q_net(seen), rtol=1e-4, atol=1e-5)
+
+
 def test_the_slow_copy_waits_for_its_time():
     agent = make(target_every=3)
     same = lambda: torch.equal(agent.network.layers[0].weight, agent.target_network.layers[0].weight)  # noqa: E731

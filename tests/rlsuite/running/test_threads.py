@@ -1,9 +1,11 @@
 """Torch's threads: how many act, and that pieces of work come back in order and leave the number as it was."""
 
+import os
+
 import pytest
 import torch
 
-from rlsuite.running.threads import FEW, few_threads_for, in_threads, one_torch_thread
+from rlsuite.running.threads import FEW, available_threads, few_threads_for, in_threads, one_torch_thread
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,11 @@ def test_pieces_of_work_come_back_in_order(number):
     found = in_threads(lambda index: torch.tensor([index, torch.get_num_threads()]), number)
     assert [piece.tolist() for piece in found] == [[index, 1] for index in range(number)]
     assert torch.get_num_threads() == 2
+
+
+def test_as_many_as_the_process_may_use_where_the_system_tells(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)  # taskset -c 3
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert available_threads() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_threads() == 8
