@@ -48,7 +48,7 @@ def make_env(config: TrainConfig, num_envs: int, **overrides: Any) -> envs.Vecto
     agent_class(config.agent_name).check_task(config)
     arguments = {
         "device": choose_device(config.device),
-        "num_threads": config.num_threads,
+        "num_threads": config.num_threads or (0 if ranks().alone else threads_here()),
         "flat": True,
         "camera": config.camera,
         "perception": config.perception,

@@ -6,6 +6,7 @@ With ``hydra/launcher=`` the members go through Hydra's launcher, to a cluster; 
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
