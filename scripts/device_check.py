@@ -1,10 +1,11 @@
 """Check the suite on one GPU in at most eight minutes: ``python scripts/device_check.py``.
 
 Parts, the most valuable first, each in a process of its own and with its own limit: versions; graph, the update as
-CUDA graphs against the eager one; humanoid, flash_sac trained by the clock; overlap, updates beside steps; cameras.
-What they find goes into one JSON file that is rewritten with every row, so that a cut leaves what was done. A package
-that is missing is said in the part that wants it, and the others go on. ``device=cpu scale=tiny`` runs every part in
-two minutes and measures nothing. It needs a checkout and packages on PYTHONPATH alone (docs/device.md).
+CUDA graphs against the eager one; humanoid, flash_sac trained by the clock; engines, MuJoCo Warp; overlap, updates
+beside steps; cameras. What they find goes into one JSON file that is rewritten with every row, so that a cut leaves
+what was done. A package that is missing is said in the part that wants it, and the others go on. ``device=cpu
+scale=tiny`` runs every part in two minutes and measures nothing. It needs a checkout and packages on PYTHONPATH alone
+(docs/device.md).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rlsuite.experiment.kinds import FunctionJob, last_line, log_of
 from rlsuite.experiment.processes import start
 from rlsuite.experiment.results import commit, write_whole
 from rlsuite.records.files import require_writable
+from scripts.device.engines import measure_engines
 from scripts.device.graphs import measure_graphs
 from scripts.device.humanoid import measure_humanoid
 from scripts.device.machine import measure_machine
@@ -39,10 +41,11 @@ FOLDER = Path("runs/device_check")
 # Part -> what measures it, and its seconds on a GPU; eight minutes in all.
 PARTS: dict[str, tuple[Callable[..., None], float]] = {
     "versions": (measure_machine, 30.0),
-    "graph": (measure_graphs, 120.0),
-    "humanoid": (measure_humanoid, 240.0),
-    "overlap": (measure_overlaps, 40.0),
-    "cameras": (measure_pictures, 50.0),
+    "graph": (measure_graphs, 100.0),
+    "humanoid": (measure_humanoid, 190.0),
+    "engines": (measure_engines, 100.0),
+    "overlap": (measure_overlaps, 30.0),
+    "cameras": (measure_pictures, 30.0),
 }
 TINY_SECONDS = 60.0  # of a part: a slow machine's start alone takes ten
 ATTEMPTS = 6  # a part whose process dies goes on in another one as long as that brings rows
@@ -53,7 +56,7 @@ class DeviceConfig:
     """What is checked, where, and how long.
 
     Attributes:
-        parts: of versions, graph, humanoid, overlap and cameras, in the order they run.
+        parts: of versions, graph, humanoid, engines, overlap and cameras, in the order they run.
         device: auto, cpu or cuda.
         scale: full, or tiny: every line in seconds, no figure of worth.
         minutes: of all parts together; what has not begun by then is said to be left out.
