@@ -50,7 +50,7 @@ from rlsuite.running.seeding import derive_seed
 from scripts.clone_policy import CloneConfig, pixel_task, taught
 
 BATCH_SIZE = 64
-PLAIN, ATTACKED = "conv", "conv, attacked"
+PLAIN, ATTACKED = "conv", "conv+attacked"
 ENCODERS = (PLAIN, ATTACKED, "cars", "bnas", "abandit_nas", "cp_nas", "autonl", "atomnas")
 ACTORS = ("actor", "atomnas actor")
 EPS = 8.0 / 255.0
