@@ -165,7 +165,9 @@ def joined() -> Iterator[Ranks]:
         require(place < count, f"--nproc-per-node: this machine has {count} GPUs; start as many processes, or fewer")
         torch.cuda.set_device(place)
         backend = "cpu:gloo,cuda:nccl"
-    process_group.init_process_group(backend, timeout=PATIENCE)
+    process_group.init_process_group(
+        backend, store=_meeting_point(found), rank=found.rank, world_size=found.size, timeout=PATIENCE
+    )
     _current = found
     try:
         yield found
@@ -177,6 +179,23 @@ def joined() -> Iterator[Ranks]:
     finally:
         _current = Ranks()
         process_group.destroy_process_group()
+
+
+def _meeting_point(found: Ranks) -> process_group.Store:
+    """Return where ranks find each other, under a name of this start of torchrun's workers.
+
+    torchrun keeps its store when it starts the workers again, so that a rank that is quick would read where ranks that
+    are dead listened.
+    """
+    where, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    require(
+        bool(where) and port.isdecimal(), "MASTER_ADDR, MASTER_PORT: torchrun sets both; unset WORLD_SIZE, or set them"
+    )
+    held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = process_group.TCPStore(
+        where, int(port), world_size=found.size, is_master=found.leads and not held, timeout=PATIENCE
+    )
+    return process_group.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def rank_seed(seed: int) -> int:
