@@ -128,7 +128,7 @@ def judged(config: JudgeSearchesConfig, jobs: Jobs) -> list[dict[str, Any]]:
     )["sweeping"]
     own = actors["actor"][0]
     rows = [row("actor", "the teacher's layers", own, own)]
-    rows += [row("actor", "`atomnas`", actors["atomnas actor"][0], own)]
+    rows += [row("actor", "`atomnas`", actors["atomnas"][0], own)]
     rows += [row("encoder", arm if arm.startswith("conv") else f"`{arm}`", encoders[arm][0], own) for arm in ENCODERS]
     others = {name: each for name, each in critics["critics"].items() if name != "own"}  # the teacher has its own
     runs = {f"critic-{name}": [*training(config), *each["arguments"]] for name, each in others.items()}

@@ -52,7 +52,7 @@ from scripts.clone_policy import CloneConfig, pixel_task, taught
 BATCH_SIZE = 64
 PLAIN, ATTACKED = "conv", "conv+attacked"
 ENCODERS = (PLAIN, ATTACKED, "cars", "bnas", "abandit_nas", "cp_nas", "autonl", "atomnas")
-ACTORS = ("actor", "atomnas actor")
+ACTORS = ("actor", "atomnas")
 EPS = 8.0 / 255.0
 
 
