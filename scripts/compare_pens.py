@@ -93,7 +93,7 @@ class PenConfig:
     def __post_init__(self) -> None:
         require(self.drawings >= 1, f"drawings={self.drawings}: use 1 or more")
         require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
-        assert self.teaching("")  # wrong numbers are refused before anything is read
+        self.teaching("")  # refuses wrong numbers before anything is read
 
     def teaching(self, data: str) -> TeachingConfig:
         """Return how an extractor is taught."""

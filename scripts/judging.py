@@ -205,15 +205,19 @@ def notes(subject: Subject) -> tuple[str, ...]:
     """Return sentences that belong under every table."""
     shares = "kept: (return - random actions') / (before's - random actions')."
     spent = ", ".join(f"{count:,} {kind}" for kind, count in itemize_bytes(subject).items())
-    there = find_spec("onnxruntime") is not None and find_spec("onnxscript") is not None
-    lacking = () if there else ("no row of onnxruntime, which is not installed: pip install 'rlsuite[export]'.",)
     return (
         shares,
         "control: the same learning, nothing else done.",
         f"bytes of the last row's file: {spent}.",
         f"one example, one thread: {backend()}.",
-        *lacking,
+        *lacking(),
     )
+
+
+def lacking() -> tuple[str, ...]:
+    """Return a sentence about the packages without which a report has fewer columns, if they are absent."""
+    there = find_spec("onnxruntime") is not None and find_spec("onnxscript") is not None
+    return () if there else ("no row of onnxruntime, which is not installed: pip install 'rlsuite[export]'.",)
 
 
 def backend() -> str:

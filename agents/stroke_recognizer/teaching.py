@@ -74,7 +74,13 @@ class TeachingConfig:
         require_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
         for noise in self.noises:
             parse_noise(noise)
-        assert self.extractor  # wrong sizes are refused before anything is read
+        # Wrong sizes and rates are refused before anything is read.
+        _ = self.extractor, self.optimizer
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """What the extractor learns by."""
+        return OptimizerConfig(learning_rate=self.learning_rate)
 
     @property
     def extractor(self) -> ExtractorConfig:
@@ -101,7 +107,7 @@ def teach_strokes(
     fit = FitConfig(
         steps=config.steps,
         order="random",
-        optimizer=OptimizerConfig(learning_rate=config.learning_rate),
+        optimizer=config.optimizer,
         schedule=ScheduleConfig(kind=config.schedule),
         check_every=config.check_every,
         save_every=config.save_every,

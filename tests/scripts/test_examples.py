@@ -1,4 +1,4 @@
-"""The examples run as they stand; the one of exported policies is run with their test."""
+"""The examples run as they stand; those of exported policies and of minatar_tasks are run with their own tests."""
 
 import re
 import runpy
