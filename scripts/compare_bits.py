@@ -27,7 +27,8 @@ from rlsuite.cli import command
 from rlsuite.config.compose import plain_values, script_config
 from rlsuite.errors import UserError, require
 from rlsuite.experiment.results import commit
-from rlsuite.records.files import require_file, write_atomically
+from rlsuite.records.files import write_atomically
+from rlsuite.records.pages import put_between
 from scripts import judging
 from scripts.bit_peers import peers_at_hand
 
@@ -146,12 +147,7 @@ def shown(found: Mapping[str, Any], page: str) -> int:
     """
     print(table(found))
     if page:
-        require_file(Path(page))
-        text = Path(page).read_text()
-        before, begin, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        require(bool(begin and end), f"{page}: there are no lines {MARKS[0]} and {MARKS[1]}; put them where it belongs")
-        write_atomically(Path(page), f"{before}{begin}\n{table(found)}\n{end}{after}".encode())
+        put_between(Path(page), MARKS, table(found))
     return 0
 
 

@@ -24,6 +24,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
+from rlsuite.records.pages import put_between
 from rlsuite.statistics.means import mean_interval
 from scripts.experiments.searched_critics import judge_run, search_critics
 from scripts.experiments.searched_encoders import ACTORS, ENCODERS, EPS, judge_actor, judge_encoder, mean
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> int:
     lines = table(found["rows"])
     print("\n".join(lines))
     if config.document:
-        replace_table(Path(config.page), lines)
+        put_between(Path(config.page), MARKS, "\n".join(["", *lines, ""]))
     print(json.dumps({"output": config.output, "rows": len(found["rows"])}))
     return 0
 
@@ -191,19 +192,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         lines.append(line(cells))
     return lines
-
-
-def replace_table(path: Path, lines: Sequence[str], marks: tuple[str, str] = MARKS) -> None:
-    """Write the table between the page's two marks.
-
-    Raises:
-        UserError: if they are not there.
-    """
-    text, (begin, end) = path.read_text(), marks
-    good = text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)
-    require(good, f"page={path}: it has not the lines '{begin}' and '{end}'; add them where the table belongs")
-    before, rest = text.split(begin)
-    write_whole(path, "\n".join([before + begin, "", *lines, "", end + rest.split(end)[1]]))
 
 
 def line(cells: Sequence[str]) -> str:

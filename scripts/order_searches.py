@@ -22,8 +22,9 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
+from rlsuite.records.pages import put_between
 from scripts.experiments.inherited import SEARCHES, order
-from scripts.judge_searches import line, replace_table
+from scripts.judge_searches import line
 
 MARKS = ("<!-- orders, by scripts/order_searches.py -->", "<!-- end of orders -->")
 
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
     lines = table(rows)
     print("\n".join(lines))
     if config.document:
-        replace_table(Path(config.page), lines, MARKS)
+        put_between(Path(config.page), MARKS, "\n".join(["", *lines, ""]))
     print(json.dumps({"output": config.output, "tau": {name: row["tau"] for name, row in rows.items()}}))
     return 0
 

@@ -53,7 +53,7 @@ def test_rows_are_what_evaluate_agent_gives(run, tmp_path, capsys, monkeypatch):
     assert page.read_text() == "\n".join(["# Page", MARKS[0], *lines, MARKS[1], "rest", ""])
     page.write_text("# Page\n")
     assert run_script(compare_bits.main, [f"table={file}", f"page={page}"]) == 2
-    assert "there are no lines" in capsys.readouterr().err
+    assert "it has not the lines" in capsys.readouterr().err
     before = policy["rows"]["before"]
     low, high, _ = mean_interval(before["scores"])
     assert f"| Reacher | 32 x 32 | as it was | {before['score']:,.0f} [{low:,.0f}, {high:,.0f}] | 1.000 |" in lines[2]

@@ -9,10 +9,11 @@ import torch
 
 from envs.evaluation.search.spaces.code import CriticSpace
 from rlsuite.errors import UserError
+from rlsuite.records.pages import put_between
 from scripts import judge_searches
 from scripts.experiments import searched_critics, sweeping
 from scripts.experiments.nas_count import SIDE, Disc, Scene
-from scripts.judge_searches import MARKS, JudgeSearchesConfig, judged, replace_table, table
+from scripts.judge_searches import MARKS, JudgeSearchesConfig, judged, table
 
 BEGIN, END = MARKS
 COSTS = {"macs": 10.0, "bytes": 40.0, "milliseconds/torch": 0.1, "seconds": 1.0}
@@ -69,12 +70,12 @@ def test_every_use_has_a_row(monkeypatch, tmp_path):
 def test_the_table_is_written_between_its_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
-    replace_table(page, ["| new |"])
-    replace_table(page, ["| newer |"])
+    put_between(page, MARKS, "\n| new |\n")
+    put_between(page, MARKS, "\n| newer |\n")
     assert page.read_text() == f"before\n{BEGIN}\n\n| newer |\n\n{END}\nbehind\n"
     page.write_text("nothing")
     with pytest.raises(UserError, match="it has not the lines"):
-        replace_table(page, [])
+        put_between(page, MARKS, "")
     text = (Path(__file__).parents[2] / JudgeSearchesConfig().page).read_text()
     assert text.count(BEGIN) == text.count(END) == 1
 
