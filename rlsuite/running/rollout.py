@@ -19,6 +19,7 @@ from rlsuite.replay.buffer import Transition
 from rlsuite.running.threads import few_threads_for
 from rlsuite.vector_env import VectorEnv
 
+_TERMS_AT_ONCE = 64  # steps whose terms of the reward are added together
 Stepped = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]  # what an environment's step returns
 
 
@@ -52,6 +53,7 @@ class RolloutWorker:
         # The reward's terms that the infos tell, since the last drain: number of steps, then each term's sum over them.
         self.terms: tuple[str, ...] | None = None  # their names; None: not met yet
         self.term_sums: Tensor | None = None
+        self.terms_to_add: list[Tensor] = []  # of the last steps, each (terms, N)
         self.limits = ActionLimits(env.single_action_space, device)
         self.steps = 0
         self.episodes_before = 0
@@ -112,12 +114,14 @@ class RolloutWorker:
     def _count_episodes(self, reward: Tensor, ended: Tensor, failed: Tensor, success: Tensor | None) -> None:
         self.episode_return += reward
         self.episode_length += 1
+        self.tells_success |= success is not None
+        if ended.device.type == "cpu" and not ended.any():  # most steps; on a GPU asking would wait for it
+            return
         whole = ended & ~failed  # a failed one is censored: it counts apart, and in no mean
         self.ended[0] += ended.sum()
         self.ended[1] += self.episode_return.dot(whole.to(self.episode_return))
         self.ended[2] += (self.episode_length * whole).sum()
         if success is not None:
-            self.tells_success = True
             # NaN: an environment that does not tell; an episode whose last info does not has not succeeded.
             self.ended[3] += success.nan_to_num().dot(whole.to(success))
         self.ended[4] += (ended & failed).sum()
@@ -125,7 +129,7 @@ class RolloutWorker:
         self.episode_length.masked_fill_(ended, 0)
 
     def _count_terms(self, info: dict[str, Any]) -> None:
-        """Add a step's terms of the reward; what another library's infos leave out at times counts as nothing."""
+        """Note a step's terms of the reward; what another library's infos leave out at times counts as nothing."""
         if self.terms is None:
             self.terms = tuple(
                 name
@@ -134,10 +138,18 @@ class RolloutWorker:
             )
             if self.term_sums is None or len(self.term_sums) != 1 + len(self.terms):  # else it was loaded
                 self.term_sums = torch.zeros(1 + len(self.terms), dtype=torch.float64, device=self.observation.device)
-        if self.terms and self.term_sums is not None and all(name in info for name in self.terms):
-            values = torch.stack([info[name] for name in self.terms])
-            self.term_sums[0] += 1
-            self.term_sums[1:] += values.nan_to_num_(0.0, 0.0, 0.0).mean(dim=1)
+        if self.terms and all(name in info for name in self.terms):
+            self.terms_to_add.append(torch.stack([info[name] for name in self.terms]))  # a copy: theirs may be reused
+            if len(self.terms_to_add) == _TERMS_AT_ONCE:
+                self._add_terms()
+
+    def _add_terms(self) -> None:
+        """Add what was noted, in the order of the steps: when it is added changes no bit on a CPU."""
+        if self.terms_to_add and self.term_sums is not None:
+            means = torch.stack(self.terms_to_add).nan_to_num_(0.0, 0.0, 0.0).mean(dim=2)
+            self.term_sums[0] += len(means)
+            self.term_sums[1:] = torch.cat([self.term_sums[None, 1:], means.double()]).cumsum(dim=0)[-1]
+            self.terms_to_add.clear()
 
     @property
     def episodes(self) -> int:
@@ -163,6 +175,7 @@ class RolloutWorker:
         return means | {"success_rate": successes / whole} if self.tells_success else means
 
     def _drain_terms(self) -> dict[str, float]:
+        self._add_terms()
         names = ",".join(self.terms or ()) if self.term_sums is not None else ""
         if not self.ranks.same(names) or not self.terms or self.term_sums is None:
             return {}
@@ -172,6 +185,7 @@ class RolloutWorker:
 
     def state(self) -> dict[str, Tensor]:
         """Return what continuing bit for bit needs, the environments' own state apart."""
+        self._add_terms()
         state = {
             "generator": self.generator.get_state(),
             "observation": self.observation,
@@ -191,6 +205,7 @@ class RolloutWorker:
         self.step_seconds, self.act_seconds = tensors["seconds"].tolist()
         self.ended[: len(tensors["ended"])] = tensors["ended"]  # it did not count failed episodes apart once
         self.tells_success = bool(tensors.get("tells_success", self.tells_success))  # older checkpoints lack it
+        self.terms_to_add.clear()
         if "term_sums" in tensors and tensors["term_sums"].dim() == 1:  # checkpoints had none once
             self.term_sums = tensors["term_sums"].to(self.ended, copy=True)
         if self.env.exact_resume:

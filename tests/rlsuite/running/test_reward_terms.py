@@ -60,3 +60,16 @@ def test_what_infos_leave_out_or_do_not_know_is_no_number_that_spoils_the_mean()
     worker._count_terms({})
     worker._count_terms({"reward_a": torch.tensor([3.0, math.inf])})
     assert worker._drain_terms() == {"reward_a": 1.0}
+
+
+@pytest.mark.parametrize("num_envs", [1, 7, 8, 100])
+def test_adding_many_steps_at_once_gives_the_bits_of_adding_each(num_envs):
+    worker, generator = made("Hopper", num_envs), torch.Generator().manual_seed(num_envs)
+    sums = torch.zeros(2, dtype=torch.float64)
+    for step in range(150):
+        terms = torch.randn(2, num_envs, generator=generator)
+        worker._count_terms({"reward_a": terms[0], "reward_b": terms[1]})
+        sums += terms.mean(dim=1)
+        terms.zero_()  # an environment may use its memory again
+        if step in (3, 99, 149):  # a checkpoint; the last one after some that were added together
+            assert worker.state()["term_sums"].tolist() == [step + 1, *sums.tolist()]
