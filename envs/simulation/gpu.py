@@ -35,6 +35,8 @@ _STATE = (
 _WANTED_BY = "env.engine=warp"
 _PROBED, _PROBE_STEPS = 16, 40  # simulations and random environment steps that buffers are sized by
 _LARGEST = 1e10  # mjMAXVAL: beyond it MuJoCo calls a state unstable
+# What follows from a field of the model, so that every simulation must have it for itself, too.
+_FOLLOWING = {"geom_size": ("geom_rbound", "geom_aabb")}
 _ADVICE = {
     "NEFC": "env.njmax",
     "NJMAX_NNZ": "env.njmax",
@@ -89,11 +91,10 @@ class WarpSimulation:
         self.facts: ModelFacts = probe.facts.moved(self.device, self.dtype)
         self.everyone = torch.arange(num_envs, device=self.device)
         self._contact_forces = task.contact_mode != "off"
+        own = [name for field in task.model_fields for name in (field, *_FOLLOWING.get(field, ()))]
         with on_device(self._warp, self.device):
             try:
-                self._model = self._mujoco_warp.put_model(
-                    self.model, batch_sizes=dict.fromkeys(task.model_fields, num_envs)
-                )
+                self._model = self._mujoco_warp.put_model(self.model, batch_sizes=dict.fromkeys(own, num_envs))
             except (NotImplementedError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{_WANTED_BY}: it cannot hold {task.name} ({reason}); use env.engine=mujoco") from None
@@ -107,7 +108,7 @@ class WarpSimulation:
                 njmax=njmax or max(2 * rows, guess.njmax),
             )
         self._fields: dict[str, Tensor] = {}
-        self._own_model = {name: self._view(getattr(self._model, name)) for name in task.model_fields}
+        self._own_model = {name: self._view(getattr(self._model, name)) for name in own}
         self.memory: dict[str, Tensor] = {}
         self._graphs: dict[Hashable, Any] = {}
         self._state = [self.field(name) for name in _STATE]
@@ -150,9 +151,13 @@ class WarpSimulation:
         return self._own_model[name]
 
     def set_constants(self, env_ids: Tensor) -> None:
-        """Compute what follows from model fields, of all simulations."""
-        with on_device(self._warp, self.device):
-            self._mujoco_warp.set_const(self._model, self._data)
+        """Compute how far geoms reach, of all simulations.
+
+        What else MuJoCo computes of a model, such as inverse weights at its default pose, stays as it was compiled: a
+        task whose model fields change that would need more here.
+        """
+        groups = self._mujoco_warp.SetConstGroup.FIXED
+        self._run("constants", lambda: self._mujoco_warp.set_const(self._model, self._data, groups, restore=False))
 
     # -- physics ----------------------------------------------------------------------------------------------
 
@@ -172,6 +177,10 @@ class WarpSimulation:
         self._run(("step", substeps), work)
         self.overflow |= self._overflow
         return {}
+
+    def chosen(self, mask: Tensor) -> Tensor | None:
+        """Return None: the host does not know, and all are stepped."""
+        return None
 
     def forward(self, env_ids: Tensor | None, *, positions_only: bool = False) -> None:
         """Compute the derived fields of some simulations (n,), or of all; see `Simulation.forward`."""
