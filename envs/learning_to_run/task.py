@@ -253,7 +253,7 @@ class LearningToRun(Task):
 
     def _set_model(self, simulation: Simulation, env_ids: Tensor) -> None:
         """Write the model fields that an episode begins with, whatever was in them."""
-        simulation.model_field("dof_damping")[env_ids] = 0.0
+        simulation.model_field("dof_damping").index_fill_(0, env_ids, 0.0)
         facts = dynamics.runner_facts(simulation)
         # From the same tibiae always, so that the engine's constants are the same whenever they are computed.
         dynamics.hang_tibiae(simulation, facts.start_tibia.expand(2, 2, len(env_ids)), env_ids)
@@ -267,12 +267,12 @@ class LearningToRun(Task):
         fields = SelectedFields(simulation, env_ids)
         if self.ball_count:
             balls = fields.field("balls").unflatten(1, (-1, 3))
-            places = simulation.field("mocap_pos")
-            places[env_ids, :, 0], places[env_ids, :, 1], places[env_ids, :, 2] = balls[:, :, 0], 0.0, balls[:, :, 1]
-        simulation.field("activation")[env_ids] = START
+            x, height, _ = balls.unbind(2)
+            simulation.field("mocap_pos")[env_ids] = torch.stack([x, torch.zeros_like(x), height], dim=2)
+        simulation.field("activation").index_fill_(0, env_ids, START)
         raw = self._raw(fields)[0]
         for name in ("excitation", "foot_force", "paid", "fallen"):
-            simulation.field(name)[env_ids] = 0.0
+            simulation.field(name).index_fill_(0, env_ids, 0.0)
         for name in ("raw", "seen") if self.stale_bodies else ("raw",):
             simulation.field(name)[env_ids] = raw
         simulation.field("features")[env_ids] = self.feature_map.start(raw)
