@@ -35,6 +35,7 @@ _STATE = (
 _WANTED_BY = "env.engine=warp"
 _PROBED, _PROBE_STEPS = 16, 40  # simulations and random environment steps that buffers are sized by
 _LARGEST = 1e10  # mjMAXVAL: beyond it MuJoCo calls a state unstable
+_TIES = (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)
 # What follows from a field of the model, so that every simulation must have it for itself, too.
 _FOLLOWING = {"geom_size": ("geom_rbound", "geom_aabb")}
 _ADVICE = {
@@ -90,6 +91,7 @@ class WarpSimulation:
         self.model = for_warp(probe.model)
         self.facts: ModelFacts = probe.facts.moved(self.device, self.dtype)
         self.everyone = torch.arange(num_envs, device=self.device)
+        self._ties = bool(set(self.model.eq_type.tolist()) & {int(kind) for kind in _TIES})
         self._contact_forces = task.contact_mode != "off"
         own = [name for field in task.model_fields for name in (field, *_FOLLOWING.get(field, ()))]
         with on_device(self._warp, self.device):
@@ -162,21 +164,31 @@ class WarpSimulation:
     # -- physics ----------------------------------------------------------------------------------------------
 
     def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
-        """Advance all simulations by `substeps` physics steps; nothing is refused, `unhealthy` says what went wrong.
+        """Advance some simulations (n,), or all, by `substeps` physics steps.
 
-        Raises:
-            ValueError: If only some are to be stepped.
+        All are stepped, and those that were not meant are put back. Nothing is refused, `unhealthy` says what went
+        wrong.
         """
-        if env_ids is not None and len(env_ids) != self.num_envs:
-            raise ValueError("this engine steps all simulations; a task that steps some is one of the CPU engine")
+        chosen, before = self._before(env_ids)
 
         def work() -> None:
             for _ in range(substeps):
+                self._body_velocities()
                 self._mujoco_warp.step(self._model, self._data)
 
         self._run(("step", substeps), work)
-        self.overflow |= self._overflow
+        if chosen is None:
+            self.overflow |= self._overflow
+        else:
+            self.overflow |= torch.where(chosen, self._overflow, 0)
+            self.keep(chosen, before)
         return {}
+
+    def _before(self, env_ids: Tensor | None) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Return the mask (N,) of simulations (n,) and a snapshot to put the others back to; None if it is all."""
+        if env_ids is None or len(env_ids) == self.num_envs:
+            return None, {}
+        return torch.zeros_like(self.everyone).index_fill_(0, env_ids, 1) > 0, self.snapshot()
 
     def chosen(self, mask: Tensor) -> Tensor | None:
         """Return None: the host does not know, and all are stepped."""
@@ -184,13 +196,26 @@ class WarpSimulation:
 
     def forward(self, env_ids: Tensor | None, *, positions_only: bool = False) -> None:
         """Compute the derived fields of some simulations (n,), or of all; see `Simulation.forward`."""
-        some = env_ids is not None and len(env_ids) != self.num_envs
-        before = self.snapshot() if some else {}
+        chosen, before = self._before(env_ids)
         compute = self._mujoco_warp.fwd_position if positions_only else self._mujoco_warp.forward
-        self._run(("forward", positions_only), lambda: compute(self._model, self._data))
-        if some:
-            assert env_ids is not None
-            self.keep(torch.zeros_like(self.everyone).index_fill_(0, env_ids, 1) > 0, before)
+
+        def work() -> None:
+            self._body_velocities()
+            compute(self._model, self._data)
+
+        self._run(("forward", positions_only), work)
+        if chosen is not None:
+            self.keep(chosen, before)
+
+    def _body_velocities(self) -> None:
+        """Compute bodies' velocities ahead, where welds or connects ask for them.
+
+        The rate of such a constraint's Jacobian is part of its aim. MuJoCo Warp makes constraints before it computes
+        the velocities that this rate follows from, and would take those of the step before.
+        """
+        if self._ties:
+            for compute in (self._mujoco_warp.kinematics, self._mujoco_warp.com_pos, self._mujoco_warp.com_vel):
+                compute(self._model, self._data)
 
     def _run(self, name: Hashable, work: Callable[[], None]) -> None:
         """Do a piece of physics: as part of what torch is recording, or by a recording of its own."""
@@ -302,8 +327,6 @@ def refuse_task(task: Task) -> None:
     """Raise UserError, with the reason, if a task needs what this engine does not do."""
     exact = task.contact_mode == "exact"
     require(not exact, f"{_WANTED_BY} computes no env.contact_forces=exact; use sensor, or env.engine=mujoco")
-    reason = task.needs_cpu
-    require(not reason, f"{_WANTED_BY}: {task.name} needs the CPU engine: {reason}; use env.engine=mujoco")
 
 
 def _union(bits: Tensor) -> int:

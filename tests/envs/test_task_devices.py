@@ -16,7 +16,7 @@ from envs.task import Task
 TASKS = [
     name
     for name in envs.task_names()
-    if not name.endswith("Dense") and issubclass(task_class(name), Task) and not build(name).needs_cpu
+    if not name.endswith("Dense") and issubclass(task_class(name), Task) and not build(name).starts_by_physics
 ]
 META = torch.device("meta")
 
