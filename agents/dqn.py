@@ -75,6 +75,7 @@ class DQN(Agent):
     """
 
     Config: ClassVar[type[DQNConfig]] = DQNConfig
+    recordable = True
     config: DQNConfig
 
     def __init__(
@@ -156,21 +157,30 @@ class DQN(Agent):
 
     # -- update -------------------------------------------------------------------------------------------
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one gradient step on a minibatch of B, and let the slow copy follow.
+    def prepare_update(self) -> bool:
+        """Count an update; return whether the slow copy moves with it. This is the update's work on the host."""
+        self.num_updates += 1
+        return self.config.target_every == 0 or self.num_updates % self.config.target_every == 0
+
+    def learn(self, batch: Batch, follows: bool) -> dict[str, Tensor]:
+        """Do one gradient step on a minibatch of B, and let the slow copy follow when its time has come.
+
+        Args:
+            batch: B transitions.
+            follows: whether it has; a CUDA graph can record either.
 
         Returns:
             0-d tensors (loss, mean value, epsilon), and under "td_error" the errors (B,) for priorities.
         """
         config = self.config
-        self.num_updates += 1
         observation = self.normalize(batch.observation)
         value = self.values(self.network, observation).gather(1, batch.action).squeeze(1)
         error = value - self.target(batch)
         loss = (batch.weight * functional.huber_loss(error, torch.zeros_like(error), reduction="none")).mean()
         gradients = torch.autograd.grad(loss, self.parameters_learned)
         take_step(self.optimizers["values"], self.parameters_learned, gradients, config.gradient_norm)
-        self.follow()
+        if follows:
+            self.follow()
         error = error.detach()
         return {
             "loss": loss.detach(),
@@ -192,11 +202,10 @@ class DQN(Agent):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let the slow copy become the network when its time has come, or move toward it."""
-        config = self.config
-        if config.target_every == 0:
-            torch._foreach_lerp_(self.parameters_followed, self.parameters_learned, config.target_rate)
-        elif self.num_updates % config.target_every == 0:
+        """Let the slow copy become the network, or move toward it."""
+        if self.config.target_every == 0:
+            torch._foreach_lerp_(self.parameters_followed, self.parameters_learned, self.config.target_rate)
+        else:
             torch._foreach_copy_(self.parameters_followed, self.parameters_learned)
 
     # -- state --------------------------------------------------------------------------------------------

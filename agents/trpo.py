@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from rlsuite.nn.action_heads import ActionLaw
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
 from rlsuite.replay.buffer import Transition
+from rlsuite.running.cuda_graph import GraphedPiece, Recorder
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -71,6 +72,23 @@ class TRPOConfig(OnPolicyConfig):
         return divided(self, size, "minibatch_size", "curvature_rows")
 
 
+class _Local(NamedTuple):
+    """What the natural gradient follows from: standardized advantages (R,), and the rows of the curvature (R', D)."""
+
+    observation: Tensor
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    rows: Tensor
+
+
+class _Fit(NamedTuple):
+    """What the value is fitted to: observations (M, ...) and their targets (M,)."""
+
+    observation: Tensor
+    value_target: Tensor
+
+
 class TRPO(OnPolicyAgent):
     """An actor, stepped within a trust region, and a value network.
 
@@ -84,6 +102,8 @@ class TRPO(OnPolicyAgent):
         self, facts: EnvironmentFacts, config: TRPOConfig, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(facts, config, seed=seed, device=device)
+        self._recorded_gradient: GraphedPiece | None = None
+        self._recorded_fit: GraphedPiece | None = None
         self.critic_parameters: list[Tensor] = list(self.critic.parameters())
         self.optimizers = {"value": adam(self.critic_parameters, config.learning_rate, epsilon=config.adam_epsilon)}
 
@@ -98,25 +118,43 @@ class TRPO(OnPolicyAgent):
         """
         prepared, usable = self.prepare(batch)
         used = Minibatch(*(tensor.index_select(0, usable) for tensor in prepared))
-        metrics = self._step_policy(used) | self._learn_values(prepared, usable)
+        metrics = self._step_policy(used, whole=len(usable) == len(prepared.advantage))
+        metrics |= self._learn_values(prepared, usable)
         self.learn_statistics(batch)
         return metrics if self.log_std is None else metrics | {"std": self.log_std.detach().exp().mean()}
 
+    def record_pieces(self, record: Recorder) -> None:
+        """Let natural gradients of whole rollouts be recorded, and the value's steps on whole minibatches.
+
+        The line search asks after each step length whether to go on, and stays eager.
+        """
+        self._recorded_gradient = GraphedPiece(self, lambda given, _: self._natural_step(given), record=record)
+        self._recorded_fit = GraphedPiece(self, lambda minibatch, _: self._fit(minibatch), record=record)
+
     # -- the policy ---------------------------------------------------------------------------------------
 
-    def _step_policy(self, rollout: Minibatch) -> dict[str, Tensor]:
-        """Take a natural gradient's step as long as the trust region lets it."""
-        config = self.config
-        advantage = standardized(rollout.advantage) if config.standardize_advantages else rollout.advantage
+    def _step_policy(self, rollout: Minibatch, *, whole: bool) -> dict[str, Tensor]:
+        """Take a natural gradient's step as long as the trust region lets it; `whole`: no row was left out."""
+        advantage = standardized(rollout.advantage) if self.config.standardize_advantages else rollout.advantage
         rows = self._curvature_rows(rollout.observation)
+        given = _Local(rollout.observation, rollout.action, rollout.log_prob, advantage, rows)
+        recorded = self._recorded_gradient if whole else None
+        found = self._natural_step(given) if recorded is None else recorded.run(given)
         with torch.no_grad():
-            old, old_rows = self._law(rollout.observation).kept(), self._law(rows).kept()
+            old = self._law(rollout.observation).kept()
+        return self._search(found["step"], found["objective"], lambda: self._objective(given), rollout.observation, old)
 
-        def objective() -> Tensor:
-            ratio = (self._law(rollout.observation).log_prob(rollout.action) - rollout.log_prob).exp()
-            return (ratio * advantage).mean()
+    def _objective(self, given: _Local) -> Tensor:
+        """Return what the policy is to make large, 0-d: the mean of density ratios times advantages."""
+        ratio = (self._law(given.observation).log_prob(given.action) - given.log_prob).exp()
+        return (ratio * given.advantage).mean()
 
-        before = objective()
+    def _natural_step(self, given: _Local) -> dict[str, Tensor]:
+        """Return the step (P,) that would use up the trust region, and the objective before it."""
+        config, rows = self.config, given.rows
+        with torch.no_grad():
+            old_rows = self._law(rows).kept()
+        before = self._objective(given)
         gradient = ranks().mean(flat(torch.autograd.grad(before, self.actor_parameters)))
         slope = torch.autograd.grad(
             self._law(rows).divergence_from(old_rows).mean(), self.actor_parameters, create_graph=True
@@ -129,7 +167,7 @@ class TRPO(OnPolicyAgent):
 
         direction = conjugate_gradients(curvature, gradient, config.gradient_steps)
         length = (2.0 * config.max_divergence / (direction @ curvature(direction)).clamp_min(1e-12)).sqrt()
-        return self._search(direction * length, before.detach(), objective, rollout.observation, old)
+        return {"step": direction * length, "objective": before.detach()}
 
     @torch.no_grad()
     def _search(
@@ -169,15 +207,22 @@ class TRPO(OnPolicyAgent):
 
     def _learn_values(self, prepared: Minibatch, usable: Tensor) -> dict[str, Tensor]:
         config, losses = self.config, []
+        data = _Fit(prepared.observation, prepared.value_target)
         for _ in range(config.passes):
             losses = []
             for part in self.shuffled(usable):
-                value = self.value(prepared.observation.index_select(0, part))
-                loss = (value - prepared.value_target.index_select(0, part)).square().mean()
-                gradients = torch.autograd.grad(loss, self.critic_parameters)
-                take_step(self.optimizers["value"], self.critic_parameters, gradients, config.gradient_norm)
-                losses.append(loss.detach())
+                minibatch = _Fit(*(tensor.index_select(0, part) for tensor in data))
+                recorded = self._recorded_fit if len(part) == config.minibatch_size else None
+                found = self._fit(minibatch) if recorded is None else recorded.run(minibatch)
+                losses.append(found["value_loss"])
         return {"value_loss": torch.stack(losses).mean()}  # of the last pass
+
+    def _fit(self, minibatch: _Fit) -> dict[str, Tensor]:
+        """Do one gradient step of the value on a minibatch."""
+        loss = (self.value(minibatch.observation) - minibatch.value_target).square().mean()
+        gradients = torch.autograd.grad(loss, self.critic_parameters)
+        take_step(self.optimizers["value"], self.critic_parameters, gradients, self.config.gradient_norm)
+        return {"value_loss": loss.detach()}
 
 
 @torch.no_grad()

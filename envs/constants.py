@@ -17,8 +17,13 @@ def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     return _made(values, like.dtype, like.device)
 
 
+def indices(values: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return (k,) int64 indices where a tensor is: a list of numbers in brackets is a copy from the host, too."""
+    return _made(values, torch.int64, like.device)
+
+
 @functools.cache
-def _made(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _made(values: tuple[float, ...] | tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     # What is first wanted in inference mode must be of use outside of it.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

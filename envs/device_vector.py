@@ -44,7 +44,8 @@ class DeviceVectorEnv(TaskVectorEnv):
         room: nconmax, njmax and deterministic, as `WarpSimulation` takes them.
 
     Attributes:
-        graphed: What records and replays the whole step; None where it is made eagerly, as on a CPU.
+        graphed: What records and replays the whole step; None where it is made eagerly, as on a CPU, or by a task whose
+            episodes start by physics.
 
     Raises:
         UserError: If the task needs another engine, or MuJoCo Warp is missing.
@@ -70,7 +71,8 @@ class DeviceVectorEnv(TaskVectorEnv):
             task, simulation, device=device, dtype=dtype, max_episode_steps=max_episode_steps, render_mode=None
         )
         self._slot = _Slot(self)
-        self.graphed = GraphedStep(self._whole_step, self._undo) if simulation.device.type == "cuda" else None
+        recordable = simulation.device.type == "cuda" and not task.starts_by_physics
+        self.graphed = GraphedStep(self._whole_step, self._undo) if recordable else None
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once; see `VectorEnv.step`. On a GPU the step is recorded once, and then replayed."""
@@ -126,7 +128,15 @@ class DeviceVectorEnv(TaskVectorEnv):
         return self._observation.clone(), transition.reward, transition.terminated, truncated, transition.info
 
     def _begin_where(self, mask: Tensor) -> None:
-        """Begin an episode in the environments of a mask (N,) bool: in all of them, and the others are put back."""
+        """Begin an episode in the environments of a mask (N,) bool: in all of them, and the others are put back.
+
+        A start that takes physics of its own would cost more than the step: there the host looks who ends.
+        """
+        if self.task.starts_by_physics:
+            env_ids = mask.nonzero().flatten()
+            if len(env_ids):
+                self._begin_episodes(env_ids)
+            return
         before = self.simulation.snapshot()
         own = {name: value.clone() for name, value in self._episodes().items()}
         with self.random.only(mask):

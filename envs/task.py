@@ -63,6 +63,7 @@ class Task:
         other_fields: Derived fields that the task reads outside of `observation`, `tracked` and `outcome`.
         model_fields: Fields of the model that every simulation has for itself, since the task writes them; see
             `Simulation.model_field`.
+        starts_by_physics: An episode's start takes physics of some simulations alone, as often as it needs.
         xml_file: Model: a path, or the name of one of Gymnasium's model files.
         frame_skip: Physics steps an environment step.
         default_camera_config: Attributes of the rendering camera (distance, lookat, ...).
@@ -77,6 +78,7 @@ class Task:
     pixel_view: ClassVar[ViewConfig] = None
     other_fields: ClassVar[tuple[str, ...]] = ()
     model_fields: ClassVar[tuple[str, ...]] = ()
+    starts_by_physics: ClassVar[bool] = False
 
     xml_file: str = ""
     frame_skip: int = 1
@@ -86,11 +88,6 @@ class Task:
     def contact_mode(self) -> str:
         """How contact forces are computed: "off", "sensor" or "exact"; the option of the tasks that use them."""
         return getattr(self, "contact_forces", "off")
-
-    @property
-    def needs_cpu(self) -> str:
-        """Why only the CPU engine can hold the task; "" for a task that every engine holds."""
-        return ""
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):

@@ -23,7 +23,7 @@ A action.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from agents.pombu.config import POMBUConfig
 from agents.pombu.dynamics import Dynamics
 from agents.pombu.imagination import Imagined, imagine
-from agents.pombu.passes import Rows, conservative, optimistic
+from agents.pombu.passes import Rows, conservative, conservative_step, optimistic
 from agents.pombu.policies import Policies
 from agents.pombu.policy_step import scaled_advantage_and_sigma, targets
 from agents.pombu.values import Values
@@ -44,6 +44,7 @@ from rlsuite.nn.normalizer import RunningNormalizer
 from rlsuite.nn.reward_scaler import ReturnScaler
 from rlsuite.optim.state import adam, set_learning_rate
 from rlsuite.replay.buffer import Transition
+from rlsuite.running.cuda_graph import GraphedPiece, Recorder
 from rlsuite.running.seeding import derive_seed
 from rlsuite.vector_env import EnvironmentFacts
 
@@ -113,6 +114,7 @@ class POMBU(Agent):
             self.register_buffer(name, tensor)
         self.to(device)
         self.stream = RandomStream(derive_seed(seed, "policy"), device)
+        self._recorded: GraphedPiece | None = None
         self.optimizers = {
             "policy": self._adam(self.policy),
             "values": self._adam(self.values),
@@ -175,6 +177,19 @@ class POMBU(Agent):
         """Learn how large returns are."""
         bound = math.inf if self.config.clip_to_seen_rewards else self.config.largest_reward
         self.return_scaler.update(transition.reward.clamp(-bound, bound), transition.terminated | transition.truncated)
+
+    def record_pieces(self, record: Recorder) -> None:
+        """Let the models' steps, and the policy's conservative ones, be recorded where minibatches are whole.
+
+        Imagination is eager, which makes the models' weights ready anew each time, and so are exploration policies,
+        whose optimizer is new each time.
+        """
+
+        def step(part: Rows, _: Any) -> dict[str, Tensor]:
+            return conservative_step(self.policy, self.values, part, self.optimizers, self.config, self.alpha)
+
+        self._recorded = GraphedPiece(self, step, record=record)
+        self.dynamics.recorded = GraphedPiece(self, lambda given, _: self.dynamics.fit(*given), record=record)
 
     # -- an iteration -------------------------------------------------------------------------------------
 
@@ -300,7 +315,14 @@ class POMBU(Agent):
         found = self.imagined(self.policy, 1)
         rows = self._rows(found, self.policy, beta=0.0)
         metrics = conservative(
-            self.policy, self.values, rows, self.optimizers, self.config, self.alpha, self.stream.generator
+            self.policy,
+            self.values,
+            rows,
+            self.optimizers,
+            self.config,
+            self.alpha,
+            self.stream.generator,
+            self._recorded,
         )
         metrics |= {
             "imagined_return": self.return_scaler.unscaled(found.reward).sum(dim=0).mean(),

@@ -13,6 +13,7 @@ Shapes: K members, C capacity, B batch, D observation, A action.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,17 @@ from rlsuite.nn.exploration import RandomStream
 from rlsuite.nn.precision import update_dtype
 from rlsuite.optim.state import adam
 from rlsuite.optim.step import take_step
+from rlsuite.running.cuda_graph import GraphedPiece
 from rlsuite.running.seeding import derive_seed
 
 _SMALLEST_STD = 1e-6
 _LARGEST_LOSS = torch.finfo(torch.float32).max  # finite: what is not finite in an agent is a failure
+
+
+class _Given(NamedTuple):
+    """What a member's step is told: its rows (K, B) of what is stored."""
+
+    rows: Tensor
 
 
 class Dynamics(nn.Module):
@@ -97,6 +105,7 @@ class Dynamics(nn.Module):
         self.register_buffer("angles", places, persistent=False)  # the task's, and no part of what was learned
         # The schedule counts on the host: asking a device for a number would wait for it.
         self.count, self.passes, self.trained = 0, 0, True
+        self.recorded: GraphedPiece | None = None
         self.parameter_list: list[Tensor] = list(self.network.parameters())
         self.optimizer = adam(self.parameter_list, config.learning_rate, weight_decay=config.weight_decay)
 
@@ -152,7 +161,7 @@ class Dynamics(nn.Module):
         every = self.config.reset_every
         if every and iteration % every == 0:
             self.network.load_state_dict(self._fresh_network().state_dict())
-        self.optimizer.state.clear()
+        self._begin_moments()
         inputs = self.seen(self.observation[: self.count], self.action[: self.count])
         for name, rows in (("input", inputs), ("change", self.change[: self.count])):
             std, mean = torch.std_mean(rows, dim=0, correction=0)
@@ -197,10 +206,24 @@ class Dynamics(nn.Module):
         order = torch.rand(rows.shape, generator=self.stream.generator, device=rows.device).argsort(dim=1)
         loss = torch.zeros((), device=rows.device)
         for part in rows.gather(1, order).split(self.config.batch_size, dim=1):
-            losses = self._losses(part)
-            self._step(losses.sum())
-            loss = losses.detach().mean()
+            recorded = self.recorded if part.shape[1] == self.config.batch_size else None
+            loss = (self.fit(part) if recorded is None else recorded.run(_Given(part)))["loss"]
         return loss
+
+    def fit(self, rows: Tensor) -> dict[str, Tensor]:
+        """Do one gradient step of every member on its rows (K, B) of what is stored; return the mean "loss", 0-d."""
+        losses = self._losses(rows)
+        self._step(losses.sum())
+        return {"loss": losses.detach().mean()}
+
+    def _begin_moments(self) -> None:
+        """Forget the optimizer's moments: in place where a recording holds their addresses."""
+        if self.recorded is None:
+            self.optimizer.state.clear()
+            return
+        for state in self.optimizer.state.values():
+            for tensor in state.values():
+                tensor.zero_()
 
     def _losses(self, rows: Tensor) -> Tensor:
         """Return each member's mean squared error (K,) of standardized changes at its rows (K, B)."""

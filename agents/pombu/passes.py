@@ -16,6 +16,7 @@ from agents.pombu.policies import Policies
 from agents.pombu.policy_step import objective
 from agents.pombu.values import Values
 from rlsuite.optim.step import take_step
+from rlsuite.running.cuda_graph import GraphedPiece
 
 
 class Rows(NamedTuple):
@@ -62,35 +63,32 @@ def conservative(
     config: POMBUConfig,
     alpha: Tensor,
     generator: torch.Generator,
+    recorded: GraphedPiece | None = None,
 ) -> dict[str, Tensor]:
     """Make the passes of a policy update: the policy's objective, and the losses of V and U.
+
+    Args:
+        policy: one.
+        values: V and U.
+        rows: of the policy's imagined trajectories.
+        optimizers: "policy" and "values".
+        config: the agent's.
+        alpha: 0-d, the penalty's weight.
+        generator: of the minibatches' order.
+        recorded: does `conservative_step` on whole minibatches in its stead.
 
     Returns:
         0-d means over the minibatches: objective, value_loss, and the alpha in force; over all rows after the last of
         them: policy_change E|D|, and the approximate divergence E[(log pi - log pi_old)^2] / 2 that an adaptive alpha
         follows.
     """
-    of_policy: list[Tensor] = list(policy.parameters())
-    of_values: list[Tensor] = list(values.parameters())
     sums, steps = torch.zeros(3, device=rows.advantage.device), 0
     for part in minibatches(rows, config.passes, config.minibatch_size, generator):
-        change = torch.expm1(policy.log_prob(part.observation, part.action) - part.old)
-        gains, in_force = objective(
-            change,
-            part.advantage,
-            part.sigma,
-            clip=config.clip,
-            alpha=alpha,
-            kind=config.objective,
-            alpha_range=config.alpha_range,
-        )
-        gain = gains.sum()
-        gradients = torch.autograd.grad(-gain, of_policy)
-        take_step(optimizers["policy"], of_policy, gradients, config.gradient_norm, by_member=True)
-        targets = torch.cat([part.value, part.uncertainty])
-        loss = values.loss(part.observation[0], part.left[0], targets, config.uncertainty_weight)
-        take_step(optimizers["values"], of_values, torch.autograd.grad(loss, of_values), config.gradient_norm)
-        sums += torch.stack([gain.detach(), loss.detach(), in_force.mean()])
+        if recorded is not None and part.advantage.shape[1] == config.minibatch_size:
+            found = recorded.run(part)
+        else:
+            found = conservative_step(policy, values, part, optimizers, config, alpha)
+        sums += found["measured"]
         steps += 1
     with torch.no_grad():
         log_ratio = policy.log_prob(rows.observation, rows.action) - rows.old
@@ -101,6 +99,36 @@ def conservative(
         "policy_change": torch.expm1(log_ratio).abs().mean(),
         "divergence": 0.5 * log_ratio.square().mean(),
     }
+
+
+def conservative_step(
+    policy: Policies,
+    values: Values,
+    part: Rows,
+    optimizers: dict[str, torch.optim.Optimizer],
+    config: POMBUConfig,
+    alpha: Tensor,
+) -> dict[str, Tensor]:
+    """Step the policy, V and U on a minibatch; return "measured", (3,): objective, value loss, alpha in force."""
+    of_policy: list[Tensor] = list(policy.parameters())
+    of_values: list[Tensor] = list(values.parameters())
+    change = torch.expm1(policy.log_prob(part.observation, part.action) - part.old)
+    gains, in_force = objective(
+        change,
+        part.advantage,
+        part.sigma,
+        clip=config.clip,
+        alpha=alpha,
+        kind=config.objective,
+        alpha_range=config.alpha_range,
+    )
+    gain = gains.sum()
+    gradients = torch.autograd.grad(-gain, of_policy)
+    take_step(optimizers["policy"], of_policy, gradients, config.gradient_norm, by_member=True)
+    targets = torch.cat([part.value, part.uncertainty])
+    loss = values.loss(part.observation[0], part.left[0], targets, config.uncertainty_weight)
+    take_step(optimizers["values"], of_values, torch.autograd.grad(loss, of_values), config.gradient_norm)
+    return {"measured": torch.stack([gain.detach(), loss.detach(), in_force.mean()])}
 
 
 def optimistic(

@@ -76,6 +76,7 @@ class ManipulateTask(HandTask):
     max_episode_steps: ClassVar[int] = 100
     goal_size: ClassVar[int] = 7
     other_fields: ClassVar[tuple[str, ...]] = ("site_xpos",)
+    starts_by_physics: ClassVar[bool] = True
 
     target_position: str = "random"
     target_rotation: str = "xyz"
@@ -92,11 +93,6 @@ class ManipulateTask(HandTask):
         require_finite("env.rotation_threshold", self.rotation_threshold, above=0.0)
         both = self.target_position == self.target_rotation == "ignore"
         require(not both, "env.target_position=ignore and env.target_rotation=ignore leave no goal; change one")
-
-    @property
-    def needs_cpu(self) -> str:
-        """An episode's start is physics of some simulations alone, repeated as often as it takes."""
-        return "the object is dropped on the palm again and again until it lies there"
 
     def setup(self, model: Any, facts: ModelFacts) -> ManipulateFacts:
         """Look up where hand and object are."""
@@ -120,7 +116,8 @@ class ManipulateTask(HandTask):
         while len(pending):
             simulation.reset(pending, *self.initial_state(simulation.facts, random, pending))
             simulation.field("ctrl")[pending] = set_points
-            simulation.step(_SETTLING_STEPS * self.frame_skip, pending)
+            for _ in range(_SETTLING_STEPS):
+                simulation.step(self.frame_skip, pending)
             simulation.forward(pending)
             height = _facts(simulation).center.place(SelectedFields(simulation, pending))[:, 2]
             pending = pending[~(height > _ON_PALM)]  # so that a height of NaN is tried again, too

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.learning_to_run.skeleton import Pair, Pose, Skeleton
 
 RADIUS = 0.05  # of every sphere of the feet, m
@@ -35,8 +36,10 @@ def contact_forces(skeleton: Skeleton, pose: Pose, pelvis: Pair, balls: Tensor |
         balls: (B, 3, N) x, y and radius, or None.
     """
     cos, sin = (part.unsqueeze(1) for part in pose.foot)
-    arms_x = cos.new_tensor([[skeleton.calcn[0] + PLACE[0]], [skeleton.toes[0] + PLACE[0]]])
-    arms_y = cos.new_tensor([[skeleton.calcn[1] + PLACE[1]], [skeleton.toes[1] + PLACE[1]]])
+    arms_x, arms_y = (
+        constant((skeleton.calcn[axis] + PLACE[axis], skeleton.toes[axis] + PLACE[axis]), cos).view(2, 1)
+        for axis in (0, 1)
+    )
     arm_x, arm_y = cos * arms_x - sin * arms_y, sin * arms_x + cos * arms_y  # (2, 2, N): leg, sphere
     x, y = pose.ankle[0].unsqueeze(1) + arm_x, pose.ankle[1].unsqueeze(1) + arm_y
     rate = pose.foot_rate.unsqueeze(1)
@@ -75,7 +78,7 @@ def _ball_forces(
     radius = balls[:, 2].unsqueeze(1).unsqueeze(1)  # (B, 1, 1, N)
     away_x = x - balls[:, 0].unsqueeze(1).unsqueeze(1)
     away_y = y - balls[:, 1].unsqueeze(1).unsqueeze(1)
-    sides = x.new_tensor(SIDE).view(2, 1)
+    sides = constant(SIDE, x).view(2, 1)
     distance = (away_x * away_x + away_y * away_y + sides * sides).sqrt()
     depth = (RADIUS + radius - distance).clamp(min=0.0)
     curvature = RADIUS * radius / (RADIUS + radius)

@@ -5,12 +5,12 @@ Shapes: N environments; legs right, left; nine muscles a leg.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from envs.constants import indices
 from envs.learning_to_run.contact import contact_forces
 from envs.learning_to_run.ligaments import stop_torque
 from envs.learning_to_run.muscles import Muscles, activated
@@ -20,8 +20,8 @@ from envs.simulation.base import Fields, ModelFacts, Simulation
 
 _ILIOPSOAS, _GLUT_MAX = ORDER.index("iliopsoas"), ORDER.index("glut_max")
 # Of muscles of both legs in the order of `ORDER`, which action each is; and the other way round.
-_ACTIONS = [leg * len(ORDER) + place for leg in (0, 1) for place in PLACES]
-_MUSCLES = [_ACTIONS.index(action) for action in range(2 * len(ORDER))]
+_ACTIONS = tuple(leg * len(ORDER) + place for leg in (0, 1) for place in PLACES)
+_MUSCLES = tuple(_ACTIONS.index(action) for action in range(2 * len(ORDER)))
 _ANKLES = slice(5, None, 3)  # among the degrees of freedom
 # What a free foot resists the ankle with, kg m^2. A force of damping D a step of h seconds is stable up to 2 I / h.
 _FOOT_INERTIA = 0.012
@@ -37,8 +37,8 @@ class RunnerFacts(ModelFacts):
         skeleton: The bodies.
         tibiae: Indices of the two tibiae, right and left.
         start_tibia: (2, 2, 1): of each leg x and y of the tibia's origin in the femur, the knee being straight.
-        balls: Indices of the balls' geoms.
-        feet: Addresses of the four touch sensors.
+        balls: (B,) int64, indices of the balls' geoms.
+        feet: (4,) int64, addresses of the touch sensors.
     """
 
     paths: MusclePaths
@@ -46,8 +46,8 @@ class RunnerFacts(ModelFacts):
     skeleton: Skeleton
     tibiae: tuple[int, int]
     start_tibia: Tensor
-    balls: Sequence[int]
-    feet: Sequence[int]
+    balls: Tensor
+    feet: Tensor
 
 
 def runner_facts(fields: Fields) -> RunnerFacts:
@@ -63,7 +63,7 @@ def strengths(psoas: Tensor, *, bug: bool) -> Tensor:
         psoas: (N, 2).
         bug: Give the left one's to the left gluteus maximus, as osim-rl 1.5 does by a wrong index.
     """
-    factor = torch.ones(2, len(ORDER), len(psoas), dtype=torch.float64)
+    factor = psoas.new_ones(2, len(ORDER), len(psoas))
     factor[0, _ILIOPSOAS] = psoas[:, 0]
     factor[1, _GLUT_MAX if bug else _ILIOPSOAS] = psoas[:, 1]
     return factor
@@ -111,7 +111,13 @@ def joint_torques(
 
 @torch.inference_mode()
 def advance(
-    simulation: Simulation, substeps: int, *, analytic: bool, psoas_bug: bool, moving: Tensor | None
+    simulation: Simulation,
+    substeps: int,
+    *,
+    analytic: bool,
+    psoas_bug: bool,
+    moving: Tensor | None,
+    env_ids: Tensor | None,
 ) -> dict[int, str]:
     """Make some physics steps under constant excitations; return the engine's message by failed simulation.
 
@@ -122,15 +128,16 @@ def advance(
         analytic: Whether contacts follow the original's law, instead of being the engine's.
         psoas_bug: See `strengths`.
         moving: (N,) bool, the simulations that move; None for all.
+        env_ids: (n,) the same as indices, where the simulation can step some alone.
     """
     facts = runner_facts(simulation)
     count, step = simulation.num_envs, facts.timestep
-    env_ids = None if moving is None else torch.nonzero(moving).flatten()
     position, velocity = simulation.field("qpos"), simulation.field("qvel")
     applied, damping = simulation.field("qfrc_applied"), simulation.model_field("dof_damping")
     remembered = simulation.field("activation")
     excitation, activation = (
-        field.t()[_ACTIONS].view(2, len(ORDER), count) for field in (simulation.field("excitation"), remembered)
+        field.t()[indices(_ACTIONS, field)].view(2, len(ORDER), count)
+        for field in (simulation.field("excitation"), remembered)
     )
     strength = strengths(simulation.field("strength"), bug=psoas_bug)
     balls = simulation.field("balls").t().contiguous().view(-1, 3, count) if analytic else None
@@ -159,7 +166,8 @@ def advance(
         after = activated(activation, excitation, step)
         activation = after if moving is None else torch.where(moving, after, activation)
         refused |= simulation.step(1, env_ids)
-    remembered.copy_(activation.flatten(0, 1)[_MUSCLES].t())
-    feet = normal.t() if normal is not None else simulation.field("sensordata")[:, list(facts.feet)]
-    simulation.field("foot_force").copy_(feet)
+    remembered.copy_(activation.flatten(0, 1)[indices(_MUSCLES, activation)].t())
+    feet = normal.t() if normal is not None else simulation.field("sensordata")[:, facts.feet]
+    force = simulation.field("foot_force")
+    force.copy_(feet if moving is None else torch.where(moving.unsqueeze(1), feet, force))
     return refused

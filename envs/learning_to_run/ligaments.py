@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
+
+from envs.constants import constant
 
 _LIMITS = ((-30.0, 120.0), (-140.0, 10.0), (-40.0, 20.0))  # degrees: hip, knee, ankle
 _WIDTH = math.radians(10.0)
 STIFFNESS = math.degrees(20.0)  # 20 N m a degree, in N m/rad
 DAMPING = math.degrees(0.25)  # N m s/rad
-_MIDDLE = torch.tensor([[math.radians((low + high) / 2.0)] for low, high in _LIMITS], dtype=torch.float64)
-_HALF = torch.tensor([[math.radians((high - low) / 2.0)] for low, high in _LIMITS], dtype=torch.float64)
+_MIDDLE = tuple(math.radians((low + high) / 2.0) for low, high in _LIMITS)
+_HALF = tuple(math.radians((high - low) / 2.0) for low, high in _LIMITS)
 
 
 def stop_torque(angle: Tensor, velocity: Tensor) -> Tensor:
     """Return the torques (2, 3, N) in N m at angles and velocities (2, 3, N); positive ones turn with the angle."""
-    place = angle - _MIDDLE
-    excess = (place.abs() - _HALF).clamp_(min=0.0)
+    place = angle - constant(_MIDDLE, angle).view(3, 1)
+    excess = (place.abs() - constant(_HALF, angle).view(3, 1)).clamp_(min=0.0)
     share = (excess * (1.0 / _WIDTH)).clamp_(max=1.0)
     step = share * share * share * ((share * 6.0 - 15.0) * share + 10.0)
     return step * (-STIFFNESS * excess * place.sign() - DAMPING * velocity)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.learning_to_run.paths import ORDER
+from envs.simulation.base import Movable
 
 CURVES = ("mujoco", "source")
 START = 0.05  # of every activation, when an episode begins
@@ -40,7 +42,7 @@ _FASTEST, _ECCENTRIC = 10.0, 1.4
 _WIDTH, _FASTEST_SOURCE, _SHAPE, _LEAST = 0.45, 15.0, 0.25, 0.01
 
 
-class Muscles:
+class Muscles(Movable):
     """The nine muscles of both legs.
 
     Args:
@@ -98,6 +100,9 @@ class Muscles:
         return active * by_speed + passive, active * half_slope * (2.0 / _FASTEST)
 
     def _source(self, along: Tensor, rate: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
+        def number(value: float) -> Tensor:
+            return constant((value,), along)
+
         # The muscle leans on the tendon: its height stays, its length and the angle's cosine follow.
         along = along.clamp(min=0.01)
         length = (along * along + self._width * self._width).sqrt()
@@ -110,11 +115,9 @@ class Muscles:
         shortens = share <= 0.0
         steepness = (2.0 + 2.0 / _SHAPE) / (_ECCENTRIC - 1.0)
         # Of a hyperbola (1 + p s) / (1 + q s) the slope is (p - q) / (1 + q s)^2; which one depends on the sign.
-        below = 1.0 + share * torch.where(shortens, share.new_tensor(-1.0 / _SHAPE), share.new_tensor(steepness))
-        above = 1.0 + share * torch.where(shortens, share.new_tensor(1.0), share.new_tensor(steepness * _ECCENTRIC))
-        rise = torch.where(
-            shortens, share.new_tensor(1.0 + 1.0 / _SHAPE), share.new_tensor(steepness * (_ECCENTRIC - 1.0))
-        )
+        below = 1.0 + share * torch.where(shortens, number(-1.0 / _SHAPE), number(steepness))
+        above = 1.0 + share * torch.where(shortens, number(1.0), number(steepness * _ECCENTRIC))
+        rise = torch.where(shortens, number(1.0 + 1.0 / _SHAPE), number(steepness * (_ECCENTRIC - 1.0)))
         slope = torch.where(share > -1.0, rise / (below * below * fastest), 0.0)
         passive = ((excess.clamp(min=0.0) * self._passive_rate).exp() - 1.0) * self._passive_scale
         # A passive force has a bound here, of four times the strongest; the curve's exponential has none.

@@ -18,11 +18,13 @@ import mujoco
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.random import EnvironmentRandom
 
 MOST = 20  # balls; more are not drawn
 _NEAR = 3  # drawn between 1 and 5 m; further ones follow at distances of their own
 _SMALLEST, _SPREAD = 0.05, 0.05  # m: a radius is the first plus an exponential number of that mean
+_LEAST = 2.0**-53  # of 1 - u, which float32 may round to zero
 _NONE = (100.0, 0.0, 0.0)  # what is seen where no ball is ahead
 # 14 times stiffer than the ground, as the original's balls are at a radius of 0.1 m.
 _SOLREF = (0.008, 1.0)
@@ -59,7 +61,8 @@ def draw_balls(random: EnvironmentRandom, env_ids: Tensor, count: int) -> Tensor
     near = min(_NEAR, count)
 
     def radii(number: int) -> Tensor:
-        return _SMALLEST - _SPREAD * torch.log(1.0 - random.uniform(env_ids, number))
+        rest = (1.0 - random.uniform(env_ids, number)).clamp_(min=_LEAST)
+        return _SMALLEST - _SPREAD * torch.log(rest)
 
     x = random.uniform(env_ids, near, 1.0, 5.0)
     height = random.uniform(env_ids, near, -0.25, 0.25)
@@ -85,11 +88,11 @@ def next_ball(balls: Tensor, pelvis_x: Tensor) -> Tensor:
 
     Its x is the distance to the pelvis, and may be negative by its radius; where there is none, (100, 0, 0).
     """
-    none = balls.new_tensor(_NONE).expand(len(pelvis_x), 3)
+    none = constant(_NONE, balls).expand(len(pelvis_x), 3)
     if balls.shape[1] == 0:
         return none.clone()
     ahead = balls[:, :, 0] + balls[:, :, 2] >= pelvis_x.unsqueeze(1)
     first = ahead.to(torch.uint8).argmax(dim=1)  # the first of those that are ahead
-    chosen = balls[torch.arange(len(balls)), first]
+    chosen = balls.gather(1, first.view(-1, 1, 1).expand(-1, 1, 3)).squeeze(1)
     chosen = torch.cat([chosen[:, :1] - pelvis_x.unsqueeze(1), chosen[:, 1:]], dim=1)
     return torch.where(ahead.any(dim=1, keepdim=True), chosen, none)

@@ -31,6 +31,7 @@ from envs.learning_to_run.path_points import (
     PATHS,
 )
 from envs.learning_to_run.splines import sampled_cubics, spline_cubics
+from envs.simulation.base import Movable
 
 # The muscles by the joints that they cross, so that those of a joint are neighbours.
 ORDER = ("glut_max", "iliopsoas", "hamstrings", "rect_fem", "bifemsh", "vasti", "gastroc", "soleus", "tib_ant")
@@ -65,7 +66,7 @@ class PathState(NamedTuple):
     tibia_rate: Tensor
 
 
-class MusclePaths:
+class MusclePaths(Movable):
     """The paths of both legs; all of its tensors are constants of the model."""
 
     def __init__(self) -> None:
@@ -109,15 +110,13 @@ class MusclePaths:
         per_length = length.reciprocal()
         by_knee = (x * vector_rate[:, 0:3] + y * vector_rate[:, 3:6]) * per_length
         by_other = (y * arm_x - x * arm_y) * per_length * self._sign
-        # A flexed rectus femoris bends around the femur: two segments, of one angle each. Most often nobody's does.
+        # A flexed rectus femoris bends around the femur: two segments, of one angle each.
         knee, (low, high) = joints[:, 1], self._flexed
-        flexed = knee <= high
+        flexed = (knee <= high) & (knee >= low)
         hip, hip_rate = value[:, 0], rate[:, 0]
-        if flexed.any():
-            flexed &= knee >= low
-            length[:, 1] = torch.where(flexed, hip[:, 2] + rest[:, 2], length[:, 1])
-            by_knee[:, 1] = torch.where(flexed, rest_rate[:, 2], by_knee[:, 1])
-            by_other[:, 1] = torch.where(flexed, hip_rate[:, 2], by_other[:, 1])
+        length[:, 1] = torch.where(flexed, hip[:, 2] + rest[:, 2], length[:, 1])
+        by_knee[:, 1] = torch.where(flexed, rest_rate[:, 2], by_knee[:, 1])
+        by_other[:, 1] = torch.where(flexed, hip_rate[:, 2], by_other[:, 1])
         length[:, 0::2] += vector[:, 6:8]
         ankle, ankle_rate = value[:, 3], rate[:, 3]
         return PathState(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.simulation.base import Movable
+
 Knots = tuple[Sequence[float], Sequence[float]]
 _APART = 20.0  # rad between the slots' angles, where all slots' breaks stand in one row
 _LARGEST = 9.0  # rad; larger angles count as this
@@ -59,7 +61,7 @@ def spline_slopes(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.linalg.solve(matrix, right)
 
 
-class PiecewiseCubics:
+class PiecewiseCubics(Movable):
     """Functions of S angles, F of each.
 
     Args:
@@ -79,7 +81,7 @@ class PiecewiseCubics:
         self._shift = torch.arange(count, dtype=torch.float64).view(count, 1) * _APART
 
     def __call__(self, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and derivatives, (A, S, F, N) each, at angles (A, S, N) float64."""
+        """Return values and derivatives, (A, S, F, N) each, at angles (A, S, N) in the tables' dtype."""
         legs, slots, count = angle.shape
         angle = angle.clamp(-_LARGEST, _LARGEST)
         cell = torch.bucketize(angle.detach() + self._shift, self._breaks, right=True).flatten()

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.learning_to_run import dynamics, obstacles, skeleton
 from envs.learning_to_run.features import FEATURES, make_features
 from envs.learning_to_run.features.protocol import Features
@@ -126,11 +127,6 @@ class LearningToRun(Task):
     # -- the model --------------------------------------------------------------------------------------------
 
     @property
-    def needs_cpu(self) -> str:
-        """Muscles are tables in float64 between physics steps, of which some runners make fewer than others."""
-        return "its muscles, and the radii of its balls, are computed there alone"
-
-    @property
     def ball_count(self) -> int:
         """Balls of every episode."""
         return obstacles.ball_count(self.difficulty, self.max_obstacles)
@@ -174,8 +170,10 @@ class LearningToRun(Task):
             skeleton=skeleton.Skeleton(model),
             tibiae=(int(model.body("tibia_r").id), int(model.body("tibia_l").id)),
             start_tibia=straight,
-            balls=tuple(int(model.geom(f"ball{index}").id) for index in range(self.ball_count)),
-            feet=tuple(int(model.sensor(name).adr[0]) for name in _FEET),
+            balls=torch.tensor(
+                [int(model.geom(f"ball{index}").id) for index in range(self.ball_count)], dtype=torch.int64
+            ),
+            feet=torch.tensor([int(model.sensor(name).adr[0]) for name in _FEET]),
         )
 
     def memory(self, facts: ModelFacts) -> dict[str, int]:
@@ -237,9 +235,8 @@ class LearningToRun(Task):
         """Draw balls and strengths, and stand the runner up."""
         balls = obstacles.draw_balls(random, env_ids, self.ball_count)
         simulation.field("balls")[env_ids] = balls.flatten(1)
-        strength = torch.ones(len(env_ids), 2, dtype=torch.float64)
         simulation.field("strength")[env_ids] = (
-            obstacles.draw_strength(random, env_ids) if self.difficulty == 2 else strength
+            obstacles.draw_strength(random, env_ids) if self.difficulty == 2 else balls.new_ones(len(env_ids), 2)
         )
         self._set_model(simulation, env_ids)
         super().begin(simulation, random, env_ids)
@@ -247,22 +244,22 @@ class LearningToRun(Task):
     def initial_state(self, facts: ModelFacts, random: EnvironmentRandom, env_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the one start there is."""
         qpos = facts.initial_qpos.repeat(len(env_ids), 1)
-        qpos[:, :3] = torch.tensor(_START, dtype=torch.float64)
+        qpos[:, :3] = constant(_START, qpos)
         return qpos, facts.initial_qvel.repeat(len(env_ids), 1)
 
     def restore(self, simulation: Simulation) -> None:
         """Give the balls the radii that are remembered."""
-        self._set_model(simulation, torch.arange(simulation.num_envs))
+        self._set_model(simulation, torch.arange(simulation.num_envs, device=simulation.device))
 
     def _set_model(self, simulation: Simulation, env_ids: Tensor) -> None:
         """Write the model fields that an episode begins with, whatever was in them."""
-        simulation.model_field("dof_damping")[env_ids] = 0.0
+        simulation.model_field("dof_damping").index_fill_(0, env_ids, 0.0)
         facts = dynamics.runner_facts(simulation)
         # From the same tibiae always, so that the engine's constants are the same whenever they are computed.
         dynamics.hang_tibiae(simulation, facts.start_tibia.expand(2, 2, len(env_ids)), env_ids)
-        if facts.balls:
+        if len(facts.balls):
             radii = simulation.field("balls")[env_ids].unflatten(1, (-1, 3))[:, :, 2]
-            simulation.model_field("geom_size")[env_ids.unsqueeze(1), list(facts.balls), 0] = radii
+            simulation.model_field("geom_size")[env_ids.unsqueeze(1), facts.balls, 0] = radii
             simulation.set_constants(env_ids)
 
     def after_reset(self, simulation: Simulation, env_ids: Tensor) -> None:
@@ -270,12 +267,12 @@ class LearningToRun(Task):
         fields = SelectedFields(simulation, env_ids)
         if self.ball_count:
             balls = fields.field("balls").unflatten(1, (-1, 3))
-            places = simulation.field("mocap_pos")
-            places[env_ids, :, 0], places[env_ids, :, 1], places[env_ids, :, 2] = balls[:, :, 0], 0.0, balls[:, :, 1]
-        simulation.field("activation")[env_ids] = START
+            x, height, _ = balls.unbind(2)
+            simulation.field("mocap_pos")[env_ids] = torch.stack([x, torch.zeros_like(x), height], dim=2)
+        simulation.field("activation").index_fill_(0, env_ids, START)
         raw = self._raw(fields)[0]
         for name in ("excitation", "foot_force", "paid", "fallen"):
-            simulation.field(name)[env_ids] = 0.0
+            simulation.field(name).index_fill_(0, env_ids, 0.0)
         for name in ("raw", "seen") if self.stale_bodies else ("raw",):
             simulation.field(name)[env_ids] = raw
         simulation.field("features")[env_ids] = self.feature_map.start(raw)
@@ -295,7 +292,7 @@ class LearningToRun(Task):
         excitation = action.clamp(0.0, 1.0)
         simulation.field("excitation").copy_((action >= 0.5).to(action) if self.binary_actions else excitation)
         if self.stale_bodies:
-            everyone = torch.arange(len(action))
+            everyone = torch.arange(len(action), device=action.device)
             simulation.field("stale").copy_(random.uniform(everyone, self.action_repeat) < _STALE)
 
     @torch.inference_mode()
@@ -304,13 +301,22 @@ class LearningToRun(Task):
         fallen, paid = simulation.field("fallen").zero_(), simulation.field("paid").zero_()
         refused: dict[int, str] = {}
         moving: Tensor | None = None  # everyone
+        env_ids: Tensor | None = None
         for repetition in range(self.action_repeat):
             if repetition:
-                moving = None if not fallen.any() else fallen[:, 0] == 0.0
-            if moving is not None and not moving.any():
+                moving = fallen[:, 0] == 0.0
+                env_ids = simulation.chosen(moving)
+            if env_ids is not None and len(env_ids) == simulation.num_envs:
+                moving = env_ids = None
+            if env_ids is not None and not len(env_ids):
                 break
             refused |= dynamics.advance(
-                simulation, self.frame_skip, analytic=self.analytic, psoas_bug=self.psoas_bug, moving=moving
+                simulation,
+                self.frame_skip,
+                analytic=self.analytic,
+                psoas_bug=self.psoas_bug,
+                moving=moving,
+                env_ids=env_ids,
             )
             raw, effort = self._raw(simulation)
             before = simulation.field("raw")

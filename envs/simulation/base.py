@@ -5,6 +5,7 @@ Tasks read `Fields` (of all simulations, or of some) and never know which backen
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,11 +61,19 @@ class ModelFacts:
         return len(self.initial_qvel)
 
 
+class Movable:
+    """Base of what holds a model's constants in its attributes: `moved` goes into them."""
+
+
 def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a value with all tensors in it on a device, real numbers in a dtype.
 
-    It goes into tuples and dataclasses; other objects stay as they are.
+    It goes into tuples, dataclasses and what is `Movable`; other objects stay as they are.
     """
+    if isinstance(value, Movable):
+        found = copy.copy(value)
+        vars(found).update({name: moved(entry, device, dtype) for name, entry in vars(value).items()})
+        return found
     if isinstance(value, Tensor):
         return value.to(device, dtype if value.is_floating_point() else value.dtype)
     if isinstance(value, tuple):
@@ -147,6 +156,13 @@ class Simulation(Fields, Protocol):
 
     def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
         """Advance all, or some, by `substeps` physics steps; return the engine's message by failed simulation."""
+        ...
+
+    def chosen(self, mask: Tensor) -> Tensor | None:
+        """Return which simulations (n,) a mask (N,) bool chooses, for `step`; None where only all can be stepped.
+
+        Who is stepped without having been chosen is nobody's concern: its task keeps what it remembers.
+        """
         ...
 
     def reset(self, env_ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:

@@ -165,6 +165,10 @@ class CpuSimulation:
             self._compute_contact_forces()
         return refused
 
+    def chosen(self, mask: Tensor) -> Tensor | None:
+        """Return which simulations (n,) a mask (N,) bool chooses."""
+        return torch.nonzero(mask).flatten()
+
     def _compute_contact_forces(self) -> None:
         """Fill ``cfrc_ext`` from each simulation's own data after the step."""
         assert self._contact_forces is not None

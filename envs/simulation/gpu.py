@@ -35,6 +35,9 @@ _STATE = (
 _WANTED_BY = "env.engine=warp"
 _PROBED, _PROBE_STEPS = 16, 40  # simulations and random environment steps that buffers are sized by
 _LARGEST = 1e10  # mjMAXVAL: beyond it MuJoCo calls a state unstable
+_TIES = (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)
+# What follows from a field of the model, so that every simulation must have it for itself, too.
+_FOLLOWING = {"geom_size": ("geom_rbound", "geom_aabb")}
 _ADVICE = {
     "NEFC": "env.njmax",
     "NJMAX_NNZ": "env.njmax",
@@ -88,12 +91,12 @@ class WarpSimulation:
         self.model = for_warp(probe.model)
         self.facts: ModelFacts = probe.facts.moved(self.device, self.dtype)
         self.everyone = torch.arange(num_envs, device=self.device)
+        self._ties = bool(set(self.model.eq_type.tolist()) & {int(kind) for kind in _TIES})
         self._contact_forces = task.contact_mode != "off"
+        own = [name for field in task.model_fields for name in (field, *_FOLLOWING.get(field, ()))]
         with on_device(self._warp, self.device):
             try:
-                self._model = self._mujoco_warp.put_model(
-                    self.model, batch_sizes=dict.fromkeys(task.model_fields, num_envs)
-                )
+                self._model = self._mujoco_warp.put_model(self.model, batch_sizes=dict.fromkeys(own, num_envs))
             except (NotImplementedError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{_WANTED_BY}: it cannot hold {task.name} ({reason}); use env.engine=mujoco") from None
@@ -107,7 +110,7 @@ class WarpSimulation:
                 njmax=njmax or max(2 * rows, guess.njmax),
             )
         self._fields: dict[str, Tensor] = {}
-        self._own_model = {name: self._view(getattr(self._model, name)) for name in task.model_fields}
+        self._own_model = {name: self._view(getattr(self._model, name)) for name in own}
         self.memory: dict[str, Tensor] = {}
         self._graphs: dict[Hashable, Any] = {}
         self._state = [self.field(name) for name in _STATE]
@@ -150,38 +153,69 @@ class WarpSimulation:
         return self._own_model[name]
 
     def set_constants(self, env_ids: Tensor) -> None:
-        """Compute what follows from model fields, of all simulations."""
-        with on_device(self._warp, self.device):
-            self._mujoco_warp.set_const(self._model, self._data)
+        """Compute how far geoms reach, of all simulations.
+
+        What else MuJoCo computes of a model, such as inverse weights at its default pose, stays as it was compiled: a
+        task whose model fields change that would need more here.
+        """
+        groups = self._mujoco_warp.SetConstGroup.FIXED
+        self._run("constants", lambda: self._mujoco_warp.set_const(self._model, self._data, groups, restore=False))
 
     # -- physics ----------------------------------------------------------------------------------------------
 
     def step(self, substeps: int, env_ids: Tensor | None = None) -> dict[int, str]:
-        """Advance all simulations by `substeps` physics steps; nothing is refused, `unhealthy` says what went wrong.
+        """Advance some simulations (n,), or all, by `substeps` physics steps.
 
-        Raises:
-            ValueError: If only some are to be stepped.
+        All are stepped, and those that were not meant are put back. Nothing is refused, `unhealthy` says what went
+        wrong.
         """
-        if env_ids is not None and len(env_ids) != self.num_envs:
-            raise ValueError("this engine steps all simulations; a task that steps some is one of the CPU engine")
+        chosen, before = self._before(env_ids)
 
         def work() -> None:
             for _ in range(substeps):
+                self._body_velocities()
                 self._mujoco_warp.step(self._model, self._data)
 
         self._run(("step", substeps), work)
-        self.overflow |= self._overflow
+        if chosen is None:
+            self.overflow |= self._overflow
+        else:
+            self.overflow |= torch.where(chosen, self._overflow, 0)
+            self.keep(chosen, before)
         return {}
+
+    def _before(self, env_ids: Tensor | None) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Return the mask (N,) of simulations (n,) and a snapshot to put the others back to; None if it is all."""
+        if env_ids is None or len(env_ids) == self.num_envs:
+            return None, {}
+        return torch.zeros_like(self.everyone).index_fill_(0, env_ids, 1) > 0, self.snapshot()
+
+    def chosen(self, mask: Tensor) -> Tensor | None:
+        """Return None: the host does not know, and all are stepped."""
+        return None
 
     def forward(self, env_ids: Tensor | None, *, positions_only: bool = False) -> None:
         """Compute the derived fields of some simulations (n,), or of all; see `Simulation.forward`."""
-        some = env_ids is not None and len(env_ids) != self.num_envs
-        before = self.snapshot() if some else {}
+        chosen, before = self._before(env_ids)
         compute = self._mujoco_warp.fwd_position if positions_only else self._mujoco_warp.forward
-        self._run(("forward", positions_only), lambda: compute(self._model, self._data))
-        if some:
-            assert env_ids is not None
-            self.keep(torch.zeros_like(self.everyone).index_fill_(0, env_ids, 1) > 0, before)
+
+        def work() -> None:
+            self._body_velocities()
+            compute(self._model, self._data)
+
+        self._run(("forward", positions_only), work)
+        if chosen is not None:
+            self.keep(chosen, before)
+
+    def _body_velocities(self) -> None:
+        """Compute bodies' velocities ahead, where welds or connects ask for them.
+
+        The rate of such a constraint's Jacobian is part of its aim. MuJoCo Warp makes constraints before it computes
+        the velocities that this rate follows from, and would take those of the step before.
+        """
+        if self._ties:
+            for compute in (self._mujoco_warp.kinematics, self._mujoco_warp.com_pos, self._mujoco_warp.com_vel):
+                compute(self._model, self._data)
 
     def _run(self, name: Hashable, work: Callable[[], None]) -> None:
         """Do a piece of physics: as part of what torch is recording, or by a recording of its own."""
@@ -293,8 +327,6 @@ def refuse_task(task: Task) -> None:
     """Raise UserError, with the reason, if a task needs what this engine does not do."""
     exact = task.contact_mode == "exact"
     require(not exact, f"{_WANTED_BY} computes no env.contact_forces=exact; use sensor, or env.engine=mujoco")
-    reason = task.needs_cpu
-    require(not reason, f"{_WANTED_BY}: {task.name} needs the CPU engine: {reason}; use env.engine=mujoco")
 
 
 def _union(bits: Tensor) -> int:

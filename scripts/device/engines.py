@@ -13,7 +13,15 @@ from scripts.device.graphs import synchronize
 from scripts.device.rows import Rows
 
 # Task, environments whose rates are measured; the most valuable first.
-FULL = {"Humanoid": (1024, 4096), "HalfCheetah": (4096,), "Hopper": (4096,), "Ant": (4096,), "FetchPush": (1024,)}
+FULL = {
+    "Humanoid": (1024, 4096),
+    "HalfCheetah": (4096,),
+    "Hopper": (4096,),
+    "Ant": (4096,),
+    "FetchPush": (1024,),
+    "LearningToRun": (1024,),
+    "HandReach": (1024,),
+}
 TINY = {"Reacher": (2,)}
 PARITY_ENVS, PARITY_STEPS = 8, 2  # environment steps: contacts part the engines for good soon after
 

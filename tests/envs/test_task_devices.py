@@ -7,6 +7,7 @@ from host_waits import NoHostSync
 import envs
 from envs.catalogue import build, task_class
 from envs.constants import constant
+from envs.learning_to_run.shaping import TERMS
 from envs.random import EnvironmentRandom
 from envs.simulation.base import SelectedFields, moved
 from envs.simulation.cpu import CpuSimulation
@@ -15,7 +16,7 @@ from envs.task import Task
 TASKS = [
     name
     for name in envs.task_names()
-    if not name.endswith("Dense") and issubclass(task_class(name), Task) and not build(name).needs_cpu
+    if not name.endswith("Dense") and issubclass(task_class(name), Task) and not build(name).starts_by_physics
 ]
 META = torch.device("meta")
 
@@ -40,6 +41,9 @@ class ShapesOnly:
     def model_field(self, name):
         return moved(self._real.model_field(name), META, torch.float32)
 
+    def chosen(self, mask):
+        return None
+
     def reset(self, env_ids, qpos, qvel):
         assert (qpos.shape, qvel.shape) == (self.field("qpos").shape, self.field("qvel").shape)
         assert qpos.dtype == qvel.dtype == torch.float32
@@ -55,9 +59,19 @@ class ShapesOnly:
         return {}
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_task_makes_no_tensor_where_its_fields_are_not(name):
-    task = build(name)
+RUNNERS = [
+    {"features": "ace", "max_obstacles": 20},
+    {"features": "nnaisense"},
+    {"features": "sj", "contact": "analytic", "muscles": "source", "shaping": tuple(TERMS)},
+    {"features": "reason8", "difficulty": 0, "action_repeat": 4, "stale_bodies": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in TASKS), *(("LearningToRun", options) for options in RUNNERS)]
+)
+def test_a_task_makes_no_tensor_where_its_fields_are_not(name, options):
+    task = build(name, **options)
     simulation = ShapesOnly(task, 3)
     random = EnvironmentRandom(3, 0, device=META, dtype=torch.float32)
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.constants import constant
 from envs.learning_to_run.mirror import BODIES as BODY_NAMES
 from envs.learning_to_run.mirror import RAW_NAMES, mirrored
 from envs.learning_to_run.skeleton import BALL, BODIES, PELVIS_VX, PELVIS_X, PELVIS_Y
 
 _NO_BALL = (-1000.0, 0.0, 0.0)  # so far behind that it is seen where balls behind are cut off
 _SECONDS = 0.01
-_SCALES = torch.ones(41, dtype=torch.float64)
-_SCALES[[0, 3, 4]] = torch.tensor([2.0, 4.0, 8.0], dtype=torch.float64)
-_SCALES[6:18] = 4.0
+_SCALES = (2.0, 1.0, 1.0, 4.0, 8.0, 1.0, *[4.0] * 12, *[1.0] * 23)
 _FEET = slice(29, 36, 2)  # heights of toes and tali
 _TOUCH = (0.0, 0.1)  # m, where the two indicators of contact of each are one half
 _NAMES = (
@@ -39,7 +38,7 @@ class Map:
 
     def start(self, raw: Tensor) -> Tensor:
         """Return the memory (n, 34) of episodes that begin; their first observation's ball is not noted."""
-        balls = raw.new_tensor(_NO_BALL * 2).expand(len(raw), 6)
+        balls = constant(_NO_BALL * 2, raw).expand(len(raw), 6)
         return torch.cat([raw[:, BODIES], raw[:, BODIES], balls], dim=1)
 
     def update(self, memory: Tensor, raw: Tensor, excitation: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ class Map:
     def observe(self, memory: Tensor, raw: Tensor) -> Tensor:
         """Return the features (n, 76)."""
         pelvis, pelvis_velocity = raw[:, PELVIS_X : PELVIS_Y + 1], raw[:, PELVIS_VX : PELVIS_VX + 2]
-        own = raw / _SCALES
+        own = raw / constant(_SCALES, raw)
         own[:, 1] = 0.0
         own[:, 2] -= 0.9
         own[:, 18:20] -= pelvis
@@ -67,7 +66,7 @@ class Map:
         velocity = velocity - velocity[:, 2:4].repeat(1, 7)
         velocity[:, 0::2] /= 8.0
         feet = raw[:, _FEET].unsqueeze(2)
-        touch = (5.0 * (raw.new_tensor(_TOUCH) - feet) + 0.5).clamp(0.0, 1.0).flatten(1)
+        touch = (5.0 * (constant(_TOUCH, raw) - feet) + 0.5).clamp(0.0, 1.0).flatten(1)
         features = torch.cat([own, heights, velocity, _balls(memory, raw), touch], dim=1)
         size = features.abs()
         return torch.where(size > 1.0, features.sign() * size.sqrt(), features)
@@ -78,7 +77,7 @@ def _balls(memory: Tensor, raw: Tensor) -> Tensor:
     balls = memory[:, 28:].unflatten(1, (2, 3))
     x = (balls[:, :, 0] - raw[:, PELVIS_X].unsqueeze(1)).clamp(-3.0, 8.0) / 7.0
     seen = torch.cat([x.unsqueeze(2), 5.0 * balls[:, :, 1:]], dim=2)  # (n, 2, 3): latest, before
-    none = raw.new_tensor([8.0 / 7.0, 0.0, 0.0]).expand(len(raw), 3)
+    none = constant((8.0 / 7.0, 0.0, 0.0), raw).expand(len(raw), 3)
     after_last = torch.stack([none, seen[:, 1]], dim=1)
     ahead = (raw[:, BALL.start] < 100.0).view(-1, 1, 1)
     return torch.where(ahead, seen.flip(1), after_last).flatten(1)

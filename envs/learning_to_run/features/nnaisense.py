@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.constants import constant, indices
 from envs.learning_to_run.mirror import RAW_NAMES, mirrored
 from envs.learning_to_run.muscles import START, activated
 from envs.learning_to_run.obstacles import MOST
@@ -56,7 +57,7 @@ class Map:
         """Return the memory (n, M) of episodes that begin."""
         count = len(raw)
         activation = raw.new_full((count, _ACTIVE), START)
-        balls = raw.new_tensor([_NEVER, 0.0, 0.0]).repeat(MOST).expand(count, -1)
+        balls = constant((_NEVER, 0.0, 0.0), raw).repeat(MOST).expand(count, -1)
         memory = torch.cat([raw.repeat(1, _STEPS), activation, balls, raw.new_zeros(count, 1)], dim=1)
         return _noted(memory, raw)
 
@@ -74,7 +75,7 @@ class Map:
         history = memory[:, :_HISTORY].unflatten(1, (_STEPS, SIZE))
         none = (raw[:, BALL.start] >= 100.0).unsqueeze(1)
         ball = torch.cat([torch.where(none, _FAR, raw[:, BALL.start : BALL.start + 1]), raw[:, BALL.start + 1 :]], 1)
-        chosen = history[:, :, [*_PLAIN, *_RELATIVE]].transpose(1, 2)  # (n, 33, 8)
+        chosen = history[:, :, indices((*_PLAIN, *_RELATIVE), raw)].transpose(1, 2)  # (n, 33, 8)
         now = chosen[:, :, :1].clone()
         now[:, len(_PLAIN) :] -= raw[:, PELVIS_X].view(-1, 1, 1)
         changes = torch.cat([now, chosen[:, :, :-1] - chosen[:, :, 1:]], dim=2).flatten(1)
@@ -103,7 +104,7 @@ def _noted(memory: Tensor, raw: Tensor) -> Tensor:
     ahead = ball[:, 0] < 100.0
     ball[:, 0] += raw[:, PELVIS_X]
     balls = memory[:, start:-1].unflatten(1, (MOST, 3))
-    rows = torch.arange(len(memory))
+    rows = torch.arange(len(memory), device=memory.device)
     last = balls[rows, (count - 1).clamp(min=0)]
     new = ahead & (count < MOST) & ((count == 0) | ((ball - last).abs() > 1e-4).any(dim=1))
     place = count.clamp(max=MOST - 1)

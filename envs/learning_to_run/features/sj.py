@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from envs.constants import constant, indices
 from envs.learning_to_run.mirror import RAW_NAMES, mirrored
 from envs.learning_to_run.skeleton import BALL, PELVIS_VX, PELVIS_X, PELVIS_Y
 
-_OWN = [index for index in range(36) if index not in (24, 25)]  # without the pelvis's second place
+_OWN = tuple(index for index in range(36) if index not in (24, 25))  # without the pelvis's second place
 _PLACES = slice(22, 34)  # of head, torso, toes and tali, among the 34
 _SECONDS = 0.01
 _FIRST = (-2.0, 0.0, 0.1, 2.0, 0.0, 0.1)  # balls before any was seen: the last and the next
@@ -48,7 +49,7 @@ class Map:
         own = _relative(raw)
         empty = raw.new_zeros(len(raw), 12)
         velocity, acceleration = _changes(own, own, empty)
-        balls = raw.new_tensor(_FIRST).expand(len(raw), 6)
+        balls = constant(_FIRST, raw).expand(len(raw), 6)
         return torch.cat([own, velocity, acceleration, balls, raw.new_zeros(len(raw), 1)], dim=1)
 
     def update(self, memory: Tensor, raw: Tensor, excitation: Tensor) -> Tensor:
@@ -62,17 +63,17 @@ class Map:
     def observe(self, memory: Tensor, raw: Tensor) -> Tensor:
         """Return the features (n, 82)."""
         own, velocity, acceleration = memory[:, :34].clone(), memory[:, 34:46].clone(), memory[:, 46:69].clone()
-        touch = (1.0 - 20.0 * (own[:, _FEET] + own[:, 2:3])).clamp(min=-1.0)
+        touch = (1.0 - 20.0 * (own[:, indices(_FEET, own)] + own[:, 2:3])).clamp(min=-1.0)
         beyond = own[:, 1:2] - _CLEAR
         clear = beyond / (1.0 + beyond.abs())
         own[:, 1] /= 100.0
         own[:, 2] = (own[:, 2] - 0.9) / 0.1
-        own[:, 3:6] = _root(own[:, 3:6] - own.new_tensor([0.3, 1.0, 0.3]))
+        own[:, 3:6] = _root(own[:, 3:6] - constant((0.3, 1.0, 0.3), own))
         own[:, 6:12] = _root(own[:, 6:12])
         own[:, 12:18] = _root(own[:, 12:18] / 5.0)
-        centers = own.new_tensor([-0.14, 0.07, -0.15, 0.61, -0.10, 0.08])
-        spreads = own.new_tensor([0.05, 0.03, 0.25, 0.02, 0.02, 0.02])
-        fixed = [18, 19, 22, 23, 24, 25]
+        centers = constant((-0.14, 0.07, -0.15, 0.61, -0.10, 0.08), own)
+        spreads = constant((0.05, 0.03, 0.25, 0.02, 0.02, 0.02), own)
+        fixed = indices((18, 19, 22, 23, 24, 25), own)
         own[:, 20:22] = _root(own[:, 20:22])
         own[:, fixed] = (own[:, fixed] - centers) / spreads
         own[:, 26:34:2] += 0.1
@@ -94,7 +95,7 @@ class Map:
 
 def _relative(raw: Tensor) -> Tensor:
     """Return 34 numbers (n, 34): angles less the tilt, rates less its rate, places and velocities less the pelvis's."""
-    own = raw[:, _OWN]
+    own = raw[:, indices(_OWN, raw)]
     own[:, 6:12] -= raw[:, 0:1]
     own[:, 12:18] -= raw[:, 3:4]
     own[:, 18:20] -= raw[:, PELVIS_X : PELVIS_Y + 1]

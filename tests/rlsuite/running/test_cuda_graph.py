@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gymnasium
 import pytest
 import torch
 from host_waits import NoHostSync
@@ -10,6 +11,8 @@ import envs  # noqa: F401  (its tasks make themselves known)
 from agents.ace import ACE, ACEConfig
 from agents.actor_critic import ActorCritic
 from agents.actor_critic_config import ActorCriticConfig
+from agents.dqn import DQN
+from agents.dqn_config import DQNConfig
 from rlsuite.agent_registry import agent_class
 from rlsuite.config.compose import compose_train
 from rlsuite.nn.actors import ActorConfig
@@ -75,6 +78,31 @@ def test_graphed_updates_leave_what_eager_ones_leave(config, device):
         assert wanted.keys() == got.keys()
         for name, value in wanted.items():
             torch.testing.assert_close(got[name], value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
+
+
+@pytest.mark.parametrize("every", [0, 3])
+def test_a_graphed_dqn_leaves_what_an_eager_one_leaves(every):
+    facts = EnvironmentFacts.of_vectors(5, [-1, -1], [1, 1])
+    facts = dataclasses.replace(facts, action_space=gymnasium.spaces.Discrete(3))
+    eager, graphed = (DQN(facts, DQNConfig(hidden_sizes=(16,), batch_size=8, target_every=every)) for _ in range(2))
+    update, generator = GraphedUpdate(graphed, record=guarded), torch.Generator().manual_seed(0)
+    for _ in range(7):
+        chosen = torch.randint(3, (8, 1), generator=generator)
+        batch = random_batch(8, "cpu", generator)._replace(action=chosen)
+        wanted, got = eager.update(batch), update(batch)
+        assert all(torch.equal(got[name], value) for name, value in wanted.items())
+    assert all(torch.equal(value, graphed.state_dict()[name]) for name, value in eager.state_dict().items())
+    assert len(update.recorded) == (2 if every else 1)
+
+
+def guarded(learn, generators):
+    """Replay by running again, refusing what a capture would refuse."""
+
+    def replay():
+        with NoHostSync():
+            return learn()
+
+    return replay
 
 
 def test_recording_does_not_draw_from_the_streams_and_outputs_are_fresh():
