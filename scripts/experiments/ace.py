@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from agents.assembly import make_env, prepare_torch
+from agents.assembly import make_evaluation_env, prepare_torch
 from agents.loading import PolicyConfig, load_policy
 from agents.members import member_checkpoints
 from envs import VectorEnv
@@ -50,7 +50,7 @@ class Numbers:
         episodes: of each evaluation.
         hidden_sizes: of actor and critic.
         bar: the ensemble's mean return over its members', at least.
-        early_step: an episode that ends before this step has ended early.
+        early_step: an episode that ends before this step of where agents are judged has ended early.
         overrides: further arguments for train_agent.py, such as 'overrides=["train_ratio=0.5"]'.
     """
 
@@ -121,9 +121,9 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
         claims=claims(repeats, numbers),
         figures={"repeats": repeats},
         full_scale=(
-            "python scripts/reproduce.py paper=ace steps=2500000 pairs=10 episodes=100 hidden_sizes=[800,400] "
-            "'overrides=[\"preset=paper\"]' "
-            "(the paper's task, Learning to Run, is not in the suite yet; on it: task=<its name>)"
+            "python scripts/reproduce.py paper=ace task=LearningToRun steps=2500000 pairs=10 episodes=100 "
+            "early_step=1000 hidden_sizes=[800,400] "
+            '\'overrides=["preset=l2r_ace","env.evaluation_obstacles=10"]\''
         ),
     )
 
@@ -192,9 +192,9 @@ def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers, thr
 
 
 def evaluation_env(config: TrainConfig, numbers: Numbers, threads: int) -> VectorEnv:
-    """Return environments for the evaluations, one an episode."""
+    """Return environments for the evaluations, one an episode, as the task has them where agents are judged."""
     prepare_torch(dataclasses.replace(config, num_threads=threads))
-    env = make_env(config, numbers.episodes, num_threads=threads)
+    env = make_evaluation_env(config, numbers.episodes, num_threads=threads)
     limit = env.max_episode_steps
     require(
         limit is None or numbers.early_step <= limit,

@@ -95,9 +95,24 @@ def test_the_seeds_are_disjoint_and_the_full_scale_command_composes(monkeypatch,
     assert result.claims[0].figures == (2.0, 2.0, 2.0)
     values = plain_values(shlex.split(result.full_scale.partition(" (")[0])[2:])
     assert values.pop("paper") == "ace"
-    config, _ = compose_train(numbers(**values).arguments(7))
+    full = numbers(**values)
+    config, _ = compose_train(full.arguments(7))
     assert (config.steps, config.seed, config.agent.actor.hidden_sizes) == (2_500_000, 7, (800, 400))
-    assert config.updates_per_episode == 100  # of preset=paper
+    assert config.updates_per_episode == 100  # of preset=l2r_ace
+
+
+def test_ensembles_are_judged_where_the_task_says():
+    """The runner trains on a shaped reward, holding its actions, and is judged on the raw one, deciding every 10 ms."""
+    presets = ("preset=l2r_ace", "env.evaluation_obstacles=10", "num_envs=2")
+    runner = numbers(task="LearningToRun", episodes=2, early_step=1000, overrides=presets)
+    config, _ = compose_train(runner.arguments(0))
+    assert config.env.options["action_repeat"] == 4
+    env = ace.evaluation_env(config, runner, 1)
+    assert env.max_episode_steps == 1000
+    assert (env.task.action_repeat, env.task.shaping, env.task.max_obstacles) == (1, (), 10)
+    env.close()
+    with pytest.raises(UserError, match="LearningToRun has a time limit of 1000 steps"):
+        ace.evaluation_env(config, dataclasses.replace(runner, early_step=1001), 1)
 
 
 def test_bad_numbers_are_one_line(tmp_path, capsys):

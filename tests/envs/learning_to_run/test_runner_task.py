@@ -101,9 +101,11 @@ def test_a_moved_ball_is_touched_where_it_is(contact):
     assert pushed["behind"] > pushed["far"] + 1e-3
 
 
-@pytest.mark.parametrize("features", FEATURES)
-def test_mirror_image_of_a_step_is_the_step_of_the_mirror_image(features):
-    env, twin = make(3, difficulty=0, features=features), make(3, difficulty=0, features=features)
+@pytest.mark.parametrize(
+    "options", [*({"features": name} for name in FEATURES), {"contact": "analytic"}, {"muscles": "source"}]
+)
+def test_mirror_image_of_a_step_is_the_step_of_the_mirror_image(options):
+    env, twin = make(3, difficulty=0, **options), make(3, difficulty=0, **options)
     mirror = env.mirror
     observation = env.observation()
     assert torch.equal(mirror.observations(mirror.observations(observation)), observation)
