@@ -2,9 +2,8 @@
 
 Three places where gradient descent, or value iteration, is the plain scheme and its last images are mixed instead:
 quadratics of curvatures 0.01 to 1; a network 64-64-10 of tanh that learns scikit-learn's digits, whole batches and
-minibatches of 64, each optimizer at the best of its own rates; and tables of values
-(mixed_values.py), where a Bellman sweep takes the step's place, with and without rejecting mixtures that the next
-sweep would lower somewhere.
+minibatches of 64, each optimizer at the best of its own rates; and tables of values (mixed_values.py), where a Bellman
+sweep takes the step's place, with and without rejecting mixtures that a sweep would lower somewhere.
 
 Claims: on quadratics two taps stand rates of 2.5 and 3.5, at which descent diverges, and Anderson's weights converge
 where descent has hardly begun. On digits in whole batches Anderson's weights end at a fifth of the loss of momentum and
