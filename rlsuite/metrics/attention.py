@@ -41,8 +41,13 @@ def attention_similarity(maps: Sequence[Tensor], threshold: float = 0.9) -> tupl
 
 
 def similar_blocks(shares: Tensor, bar: float = 0.9) -> Tensor:
-    """Return how many blocks () are copies of the one before: those that share (L, L) more than the bar with it."""
-    return (torch.diagonal(shares, offset=1) > bar).sum()
+    """Return how many blocks () are copies of the one before, of which they share (L - 1,) more than the bar.
+
+    Args:
+        shares: of neighbours, such as the second diagonal of what attention_similarity returns.
+        bar: the paper's 0.9.
+    """
+    return (shares > bar).sum()
 
 
 def head_cosine(maps: Sequence[Tensor], pairs: int) -> Tensor:

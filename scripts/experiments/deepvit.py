@@ -16,6 +16,7 @@ reach here. The bars were set before the first run.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.fit import FitConfig, fit
-from rlsuite.metrics.attention import attention_similarity, similar_blocks
+from rlsuite.metrics.attention import attention_cosines, similar_blocks
 from rlsuite.nn.vision.deep_vit import DeepViT, DeepViTConfig
 from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
@@ -161,10 +162,11 @@ def judged(network: DeepViT, held: Arrays) -> dict[str, float]:
     outputs, softmax, used = network.with_maps(held.tensors["picture"])
     found = {"accuracy": 100.0 * float((outputs.argmax(dim=1) == held.tensors["label"]).double().mean())}
     for name, maps in (("softmax", softmax), ("used", used)):
+        cosines = [attention_cosines(one, other) for one, other in itertools.pairwise(maps)]
+        found[f"{name} cosine"] = float(torch.stack([each.mean() for each in cosines]).mean())
         for threshold in THRESHOLDS:
-            means, shares = attention_similarity(maps, threshold)
-            found[f"{name} cosine"] = float(torch.diagonal(means, offset=1).mean())
-            found[f"{name} above {threshold}"] = float(torch.diagonal(shares, offset=1).mean())
+            shares = torch.stack([(each > threshold).float().mean() for each in cosines])
+            found[f"{name} above {threshold}"] = float(shares.mean())
             found[f"{name} copies {threshold}"] = float(similar_blocks(shares))
     return found
 

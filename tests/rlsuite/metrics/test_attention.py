@@ -21,8 +21,8 @@ def test_cosines_compare_what_outputs_take_from_one_token():
 def test_copies_are_blocks_that_hardly_differ_from_the_one_before(generator):
     one, other = torch.randn(2, 2, 3, 8, 8, generator=generator).softmax(dim=-1)
     _, shares = attention_similarity([one, 2.0 * one, other, other, other])
-    assert int(similar_blocks(shares)) == 3
-    assert int(similar_blocks(torch.full((4, 4), 0.9))) == 0
+    assert int(similar_blocks(shares.diagonal(offset=1))) == 3
+    assert int(similar_blocks(torch.tensor([0.5, 0.75, 1.0]), bar=0.75)) == 1
 
 
 def test_similarity_is_the_loop_over_heads_and_tokens(generator):
