@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.optim.mixing import MixingConfig, mix_steps
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "linear", "step")
@@ -52,6 +53,7 @@ class OptimizerConfig:
         beta2: of adam and adamw, the square's memory; of rmsprop, too.
         epsilon: added to the root of the square, not used by sgd.
         groups: weights with numbers of their own.
+        mixing: whether weights become mixtures of where the last steps led.
     """
 
     name: str = "adam"
@@ -62,6 +64,7 @@ class OptimizerConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     groups: tuple[GroupConfig, ...] = ()
+    mixing: MixingConfig = field(default_factory=MixingConfig)
 
     def __post_init__(self) -> None:
         require_choice("optimizer", self.name, OPTIMIZERS)
@@ -160,12 +163,14 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimizerConf
     betas, epsilon = (config.beta1, config.beta2), config.epsilon
     match config.name:
         case "sgd":
-            return torch.optim.SGD(groups, momentum=config.momentum, fused=True, **shared)
+            made = torch.optim.SGD(groups, momentum=config.momentum, fused=True, **shared)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, momentum=config.momentum, alpha=config.beta2, eps=epsilon, **shared)
+            made = torch.optim.RMSprop(groups, momentum=config.momentum, alpha=config.beta2, eps=epsilon, **shared)
         case "adamw":
-            return torch.optim.AdamW(groups, betas=betas, eps=epsilon, fused=True, **shared)
-    return torch.optim.Adam(groups, betas=betas, eps=epsilon, fused=True, **shared)
+            made = torch.optim.AdamW(groups, betas=betas, eps=epsilon, fused=True, **shared)
+        case _:
+            made = torch.optim.Adam(groups, betas=betas, eps=epsilon, fused=True, **shared)
+    return mix_steps(made, config.mixing)
 
 
 def set_factor(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -16,6 +16,7 @@ from rlsuite.data.source import split
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig, NonFiniteLossError, Turn, fit, held_out_loss
 from rlsuite.optim.choice import GroupConfig, OptimizerConfig, ScheduleConfig
+from rlsuite.optim.mixing import MixingConfig
 from rlsuite.records.checkpoint import save_checkpoint
 from rlsuite.running.seeding import derive_seed
 
@@ -64,14 +65,26 @@ def test_it_is_the_plain_loop_bit_for_bit():
     assert ours.training  # the mode it had
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
-def test_a_fit_cut_in_two_ends_in_the_same_bits(name, tmp_path):
-    """With dropout, a schedule, groups and weights kept of the best measurement."""
+MIXINGS = {
+    "none": MixingConfig(),
+    "interpolatron": MixingConfig(kind="interpolatron"),
+    "anderson": MixingConfig(kind="anderson", every=3, averaged=True, ridge=0.1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "mixing"),
+    [("sgd", "interpolatron"), ("adam", "anderson"), *((name, "none") for name in ("sgd", "adam", "adamw", "rmsprop"))],
+)
+def test_a_fit_cut_in_two_ends_in_the_same_bits(name, mixing, tmp_path):
+    """With dropout, a schedule, groups, mixtures and weights kept of the best measurement."""
     groups = (GroupConfig(names=("0.*",), learning_rate=0.02),)
     config = FitConfig(
         steps=40,
         batch_size=7,
-        optimizer=OptimizerConfig(name=name, learning_rate=0.01, weight_decay=0.01, groups=groups),
+        optimizer=OptimizerConfig(
+            name=name, learning_rate=0.01, weight_decay=0.01, groups=groups, mixing=MIXINGS[mixing]
+        ),
         schedule=ScheduleConfig(kind="cosine", warmup=5),
         clip_norm=1.0,
         held_out=0.2,

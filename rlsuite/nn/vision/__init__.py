@@ -9,4 +9,5 @@ NETWORKS = {
     "resnet20": "rlsuite.nn.vision.resnet:ResNet20",
     "u_net": "rlsuite.nn.vision.u_net:UNet",
     "edsr": "rlsuite.nn.vision.edsr:EDSR",
+    "deep_vit": "rlsuite.nn.vision.deep_vit:DeepViT",
 }

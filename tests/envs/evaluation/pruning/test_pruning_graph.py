@@ -27,7 +27,10 @@ SMALL = {
     "edsr": ({"width": 5, "blocks": 2}, 1),
 }
 
-UNTRACED = {"bi_real": "getitem"}  # networks that cannot be traced, and the operation that says so
+UNTRACED = {
+    "bi_real": "getitem",
+    "deep_vit": "flatten",
+}  # networks that cannot be traced, and the operation that says so
 PRUNED = [name for name in NETWORKS if name not in UNTRACED]
 
 
