@@ -34,6 +34,7 @@ def of(prefix, numbers):
 
 
 NUMBERS = {
+    "defences/gred": {"clean": 40, "attacked": 20, "steps": 5, "repair": "learned", "width": 4},
     "pruning/cogd": {"learn.rounds": 1, "learn.fit.steps": 20, "learn.fit.batch_size": 32, "mask_every": 2},
     "quantization/adabits": {"bits": [4, 2], "recalibration": 2},
     "quantization/addernet": {"layers": ["body.3.0"], "teach.fit.optimizer.learning_rate": 0.1},
