@@ -1,7 +1,8 @@
 """PGD in a Euclidean ball: steps along the gradient itself, the change as a whole no longer than eps.
 
 Madry et al. 2018 (arXiv:1706.06083, section 2.1) with the l2 norm in place of the largest entry. Other attacks here
-bound every entry; this one is for defences whose claims are about Euclidean changes, and noise of the same length beside it.
+bound every entry; this one is for defences that claim something about Euclidean changes. `noise` is as long a change in
+any direction.
 
 Shapes: B batch, (...) one input.
 """
