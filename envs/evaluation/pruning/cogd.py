@@ -69,7 +69,8 @@ class CoGDConfig(PruningConfig):
                 batch_size=128,
                 optimizer=OptimizerConfig(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=2e-4),
                 schedule=ScheduleConfig(kind="step", milestones=(6000, 12_000, 18_000), factors=(0.1, 0.01, 0.001)),
-            )
+            ),
+            rounds=1,
         )
     )
     seed: int = 0
