@@ -63,6 +63,7 @@ class Numbers:
         inner: steps of ADMM in each update.
         epochs: of the networks' first learning, and of learning beside masks, which go a step an epoch.
         taught_epochs: of learning behind the cut.
+        clip_norm: of gradients while masks learn; with 0 two of three networks died in a first run.
         ratio: share of every layer's channels that goes.
         worst_bar: PSNR of "text" minus that of "plain" in dB, the least of all seeds and shares missing.
         mean_bar: the same, the mean over the shares missing above 0.
@@ -77,6 +78,7 @@ class Numbers:
     inner: int = 5
     epochs: int = 20
     taught_epochs: int = 5
+    clip_norm: float = 1.0
     ratio: float = 0.5
     worst_bar: float = -0.05
     mean_bar: float = 0.0
@@ -86,6 +88,7 @@ class Numbers:
     def __post_init__(self) -> None:
         for name in ("seeds", "crops", "kernels", "rounds", "inner", "epochs", "taught_epochs"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(self.clip_norm >= 0.0, f"clip_norm={self.clip_norm}: use 0 (none) or more")
         require(0.0 < self.ratio < 1.0, f"ratio={self.ratio}: use a share above 0 and below 1")
 
 
@@ -96,7 +99,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Code, prune, and test the claims."""
     seeds = tuple(range(numbers.seeds))
     of_coding = {name: getattr(numbers, name) for name in ("crops", "kernels", "rounds", "inner")}
-    of_pruning = {name: getattr(numbers, name) for name in ("epochs", "taught_epochs", "ratio")}
+    of_pruning = {name: getattr(numbers, name) for name in ("epochs", "taught_epochs", "clip_norm", "ratio")}
     (coded,) = jobs.grid(code_pictures, arms=("pictures",), seeds=seeds, **of_coding).values()
     (pruned,) = jobs.grid(prune_digits, arms=("digits",), seeds=seeds, **of_pruning).values()
     for missing in coded[0]:
@@ -197,7 +200,7 @@ def scaled(pictures: Tensor) -> Tensor:
 
 
 def prune_digits(
-    arm: str, seed: int, folder: Path, *, epochs: int, taught_epochs: int, ratio: float
+    arm: str, seed: int, folder: Path, *, epochs: int, taught_epochs: int, clip_norm: float, ratio: float
 ) -> dict[str, dict[str, float]]:
     """Train one network and prune it in every way: arm -> figures."""
     subject = digit_subject(seed)
@@ -210,7 +213,7 @@ def prune_digits(
     masks: dict[str, Any] = {
         "choose": "share",
         "mask_every": epoch,
-        "learn": teaching(epochs * epoch, SGD),
+        "learn": teaching(epochs * epoch, SGD, clip_norm),
         "teach": teaching(taught_epochs * epoch, SGD),
         "seed": seed,
     }
@@ -243,9 +246,10 @@ def digit_subject(seed: int) -> Subject:
     return Subject(module, sources["test"].tensors["input"][:1].clone(), task, base)
 
 
-def teaching(steps: int, optimizer: OptimizerConfig) -> TeachConfig:
+def teaching(steps: int, optimizer: OptimizerConfig, clip_norm: float = 0.0) -> TeachConfig:
     """Return how networks learn here."""
-    return TeachConfig(fit=FitConfig(steps=steps, batch_size=BATCH_SIZE, optimizer=optimizer), rounds=1)
+    fit = FitConfig(steps=steps, batch_size=BATCH_SIZE, optimizer=optimizer, clip_norm=clip_norm)
+    return TeachConfig(fit=fit, rounds=1)
 
 
 def figures(subject: Subject) -> dict[str, float]:

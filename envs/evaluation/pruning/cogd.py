@@ -50,7 +50,8 @@ class CoGDConfig(PruningConfig):
         mask_every: minibatches between two steps of them.
         accelerate: FISTA; false leaves its extrapolation out.
         cogradient: when and how far masks are sent back; kind "off" is the base method.
-        learn: how weights learn beside the masks. Its schedule also scales the masks' rate.
+        learn: how weights learn beside the masks. Its schedule also scales the masks' rate. Gradients are clipped (our
+            own): random masks make large ones, of which networks without normalization die.
         seed: of minibatches and of the discriminator.
     """
 
@@ -67,6 +68,7 @@ class CoGDConfig(PruningConfig):
             fit=FitConfig(
                 steps=20_000,
                 batch_size=128,
+                clip_norm=1.0,
                 optimizer=OptimizerConfig(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=2e-4),
                 schedule=ScheduleConfig(kind="step", milestones=(6000, 12_000, 18_000), factors=(0.1, 0.01, 0.001)),
             ),

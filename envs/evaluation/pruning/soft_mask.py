@@ -10,9 +10,9 @@ student to be taken for the teacher,
 Weights go by SGD at every minibatch, masks by FISTA at every `mask_every`-th. The discriminator is, as in their code,
 three linear layers of 128, 256 and 128 numbers with nothing between them. Labels are not used.
 
-Masks begin normally distributed, as in that code: half of them, the negative ones, are zero after the first step, and
-the draw decides much of what is left. Or all begin at 1, and the student as its teacher; then nothing but gradients
-tells channels apart, and as weights grow where masks shrink all may fall to zero together.
+Masks begin normally distributed, as in that code, but not below zero: there half of them, the negative ones, become
+zero with the first step, and the draw decides much of what is left. Or all begin at 1, and the student as its teacher;
+then nothing but gradients tells channels apart, and as weights grow where masks shrink all may fall to zero together.
 
 Departures: the masks' l1 norm acts through FISTA's threshold alone, where the code also adds its gradient; the teacher
 is in evaluation mode.
@@ -40,7 +40,7 @@ from rlsuite.running.seeding import derive_seed
 LARGEST = 4096  # numbers that a discriminator looks at
 WIDTHS = (128, 256, 128)
 STARTS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
-    "normal": lambda size, generator: torch.randn(size, generator=generator),
+    "normal": lambda size, generator: torch.randn(size, generator=generator).clamp_min(0.0),
     "ones": lambda size, generator: torch.ones(size),
 }
 
