@@ -9,6 +9,8 @@ EVALUATIONS: dict[str, str] = {
     "attacks/mi_fgsm": "envs.evaluation.attacks.momentum:MIFGSM",
     "attacks/noise": "envs.evaluation.attacks.noise:Noise",
     "attacks/pgd": "envs.evaluation.attacks.gradient:PGD",
+    "defences/gred": "envs.evaluation.defences.gred:GRED",
+    "pruning/cogd": "envs.evaluation.pruning.cogd:CoGD",
     "pruning/hrank": "envs.evaluation.pruning.hrank:HRank",
     "pruning/l1": "envs.evaluation.pruning.l1:L1",
     "pruning/random": "envs.evaluation.pruning.random:Random",

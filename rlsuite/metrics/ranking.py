@@ -34,3 +34,13 @@ def ranks(scores: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, scores)
     up_to = torch.searchsorted(ordered, scores, right=True)
     return (below + up_to + 1).double() / 2
+
+
+def separation(negative: Tensor, positive: Tensor) -> Tensor:
+    """Return how often a positive's score (m,) is above a negative's (n,), ties counting half: the area under the ROC.
+
+    0-d float64; 0.5 where scores say nothing, NaN where there are none of either.
+    """
+    together = ranks(torch.cat([negative, positive]).double().unsqueeze(0)).squeeze(0)[len(negative) :]
+    above = together.sum() - len(positive) * (len(positive) + 1) / 2
+    return above / (len(positive) * len(negative)) if len(positive) and len(negative) else above * torch.nan

@@ -107,9 +107,12 @@ class Pruner(Transform):
         scores = self.scores(subject, coupling, {name: groups[name] for name, ratio in ratios.items() if ratio})
         if (not scores and any(ratios.values())) or not groups:
             raise UserError(self.nothing(coupling))
-        remove = getattr(self.config, "remove", "lowest")
-        kept = {name: kept_channels(found, ratios[name], remove=remove) for name, found in scores.items()}
+        kept = {name: self.keep(found, ratios[name]) for name, found in scores.items()}
         return {"kept": {name: chosen for name, chosen in kept.items() if len(chosen) < groups[name].size}}
+
+    def keep(self, scores: list[Tensor], ratio: float) -> list[int]:
+        """Return the channels of a group that stay, rising, of what `scores` says of it."""
+        return kept_channels(scores, ratio, remove=getattr(self.config, "remove", "lowest"))
 
     def nothing(self, coupling: Coupling) -> str:
         """Return what to say where no channel can be cut."""

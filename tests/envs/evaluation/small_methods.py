@@ -7,13 +7,15 @@ from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.recipe import network_base
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask
-from envs.evaluation.transform import apply
+from envs.evaluation.transform import TeachConfig, apply, teach
 from envs.perception.counting.density import density_map
 from envs.perception.counting.losses import SPPLoss
 from envs.perception.counting.task import CountTask
 from rlsuite.data.arrays import Arrays
+from rlsuite.fit import FitConfig
 from rlsuite.methods import choose, short_name
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
+from rlsuite.optim.choice import OptimizerConfig
 
 TEACH = {
     "teach.rounds": 1,
@@ -34,6 +36,8 @@ def of(prefix, numbers):
 
 
 NUMBERS = {
+    "defences/gred": {"clean": 40, "attacked": 20, "steps": 5, "repair": "learned", "width": 4},
+    "pruning/cogd": {"learn.rounds": 1, "learn.fit.steps": 20, "learn.fit.batch_size": 32, "mask_every": 2},
     "quantization/adabits": {"bits": [4, 2], "recalibration": 2},
     "quantization/addernet": {"layers": ["body.3.0"], "teach.fit.optimizer.learning_rate": 0.1},
     "quantization/brelu": {
@@ -113,7 +117,16 @@ def counter():
     return Subject(subject.module, torch.zeros(1, 1, 16, 16), task, subject.base)
 
 
+def taught():
+    """A classifier that can tell its classes apart, and so can be attacked."""
+    subject = classifier()
+    fit = FitConfig(steps=60, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-2))
+    teach(subject, TeachConfig(fit=fit, rounds=1), 0)
+    return subject
+
+
 SUBJECTS = {
+    "defences/gred": taught,
     "quantization/addernet": normalized,
     "quantization/bn_fixed_point": in_levels,
     "search/nas_count": counter,

@@ -23,7 +23,11 @@ NAMES = [name for name in EVALUATIONS if name.startswith("pruning/")]
 
 def method(name, **numbers):
     short = name.rpartition("/")[2]
-    numbers = {"teach": QUICK, **({"smallest_map": 2} if short == "hrank" else {}), **numbers}
+    own = {
+        "hrank": {"smallest_map": 2},
+        "cogd": {"choose": "share", "start": "ones", "learn": QUICK, "mask_every": 10},
+    }
+    numbers = {"teach": QUICK, **own.get(short, {}), **numbers}
     (found,) = choose(EVALUATIONS, [name], {f"{short}.{key}": value for key, value in numbers.items()})
     return found
 
