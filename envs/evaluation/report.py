@@ -90,8 +90,9 @@ class Report:
             cells = [row.name, f"{row.scores.mean():.4g} [{low:.4g}, {high:.4g}]", f"{self.kept(row):.3f}"]
             for name in names:
                 first, own = self.rows[0].costs.get(name), row.costs.get(name)
-                compared = own is not None and first and row is not self.rows[0] and own < MOST * first
-                share = f" ({own / first:.2f} x)" if compared else ""
+                share = ""
+                if own is not None and first and row is not self.rows[0] and own < MOST * first:
+                    share = f" ({own / first:.2f} x)"
                 cells.append("" if own is None else f"{_number(own)}{share}")
             lines.append(_line(cells))
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes, ""])
