@@ -88,7 +88,8 @@ def judge(
     control = control_of(subject, [method.config.teach for method in methods], branch)
     after = applied(methods, subject, branch, history)
     rows = tuple(
-        row_of(name, one, seed) for name, one in {"before": subject, "control": control, "after": after}.items()
+        row_of(name, one, seed, methods)
+        for name, one in {"before": subject, "control": control, "after": after}.items()
     )
     own, said = agents_own(subject, seed)
     out = own_folder(folder / "evaluations", "+".join(method.short_name for method in methods))
@@ -127,9 +128,11 @@ def applied(methods: Sequence[Method], subject: Subject, branch: int, history: s
     return subject
 
 
-def row_of(name: str, subject: Subject, seed: int) -> Row:
-    """Return a subject's row in a report: scores, size, milliseconds."""
+def row_of(name: str, subject: Subject, seed: int, methods: Sequence[Method] = ()) -> Row:
+    """Return a subject's row in a report: scores, size, milliseconds, and what these methods ask of it."""
     costs = {**measure_size(subject), **measure_latency(subject.module, subject.example)}
+    for method in methods:
+        costs |= method.build().figures(subject)
     return Row(name, subject.task.score(subject.module, seed), costs)
 
 

@@ -24,6 +24,8 @@ EVALUATIONS: dict[str, str] = {
     "quantization/quantization_networks": "envs.evaluation.quantization.quantization_networks:QuantizationNetworks",
     "quantization/rbnn": "envs.evaluation.quantization.rbnn:RBNN",
     "quantization/sat": "envs.evaluation.quantization.sat:SAT",
+    "regularization/disout": "envs.evaluation.regularization.disout:Disout",
+    "regularization/itid": "envs.evaluation.regularization.itid:ITID",
     "search/abandit_nas": "envs.evaluation.search.abandit_nas:ABanditNAS",
     "search/assessor": "envs.evaluation.search.assessor_search:AssessorSearch",
     "search/atomnas": "envs.evaluation.search.atomnas:AtomNAS",

@@ -18,6 +18,7 @@ from envs.evaluation.board import show
 from envs.evaluation.subject import Subject
 from rlsuite.statistics.means import mean_interval
 
+MOST = 1000  # of the first row's; more is of a figure that was nearly 0, and says nothing
 COLUMNS = ("score", "kept", "parameters", "bytes", "macs", "bit_operations")
 
 
@@ -89,7 +90,9 @@ class Report:
             cells = [row.name, f"{row.scores.mean():.4g} [{low:.4g}, {high:.4g}]", f"{self.kept(row):.3f}"]
             for name in names:
                 first, own = self.rows[0].costs.get(name), row.costs.get(name)
-                share = f" ({own / first:.2f} x)" if own is not None and first and row is not self.rows[0] else ""
+                share = ""
+                if own is not None and first and row is not self.rows[0] and own < MOST * first:
+                    share = f" ({own / first:.2f} x)"
                 cells.append("" if own is None else f"{_number(own)}{share}")
             lines.append(_line(cells))
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes, ""])

@@ -87,6 +87,10 @@ class Transform:
         """Return the network as it is kept, such as with codes for float weights."""
         return module
 
+    def figures(self, subject: Subject) -> dict[str, float]:
+        """Return what a report says of every network, before and after, where this is applied: columns of its own."""
+        return {}
+
 
 def apply(method: Method, subject: Subject, seed: int, folder: Path | None = None) -> Subject:
     """Return a new subject with one transform applied; the old one is left as it is.

@@ -51,6 +51,7 @@ NUMBERS = {
     "quantization/pams": {"calibration": 2},
     "quantization/quantization_networks": {"epochs": 2, "renormalize": 2, "teach.fit.optimizer.learning_rate": 0.05},
     "quantization/rbnn": ADAM | {"epochs": 2, "cycles": 1, "teach.fit.schedule.warmup": 0},
+    "regularization/itid": {"factors": ["tint"], "rounds": 2, "states": 16},
     "search/abandit_nas": CELLS
     | {"space.reductions": ["reduction"], "space.operations": ["skip_connect", "conv_3x3"]}
     | {"tries": 1, "eps": 0.1},

@@ -156,13 +156,14 @@ def test_joined_sources_keep_their_rows():
 
 def test_a_report_counts_from_the_floor():
     rows = (
-        Row("before", np.array([10.0, 14.0]), {"bytes": 4000.0}),
-        Row("after", np.array([8.0, 8.0]), {"bytes": 1000.0}),
+        Row("before", np.array([10.0, 14.0]), {"bytes": 4000.0, "train_error": 1e-9}),
+        Row("after", np.array([8.0, 8.0]), {"bytes": 1000.0, "train_error": 0.25}),
     )
     report = Report("toy", "return", -8.0, rows, notes=("a note",))
     assert report.kept(rows[1]) == pytest.approx(16 / 20)
     text = report.markdown()
     assert "1,000 (0.25 x)" in text
+    assert "| 0.25 |" in text  # no share of what was nearly nothing
     assert text.endswith("a note\n")
     assert report.plain()["rows"]["before"]["score"] == 12.0
 
