@@ -1,0 +1,1 @@
+"""Networks that make examples, taught by others that judge them."""
