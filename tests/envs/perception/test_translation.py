@@ -18,7 +18,8 @@ def test_ids_have_colors_of_their_own():
 
 @torch.no_grad()
 def test_an_agent_sees_what_the_generator_in_a_file_makes(tmp_path, generator):
-    ids, colors = torch.randint(-1, 9, (2, 1, 16, 16), generator=generator), torch.rand(2, 3, 16, 16)
+    ids = torch.randint(-1, 9, (2, 1, 16, 16), generator=generator)
+    colors = torch.rand(2, 3, 16, 16, generator=generator)
     for name, seen, entering in (
         ("from_ids", {"ids": ids}, id_colors(ids)),
         ("from_colors", {"rgb": colors}, 2 * colors - 1),
