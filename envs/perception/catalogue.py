@@ -8,4 +8,6 @@ PERCEPTIONS: dict[str, str] = {
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",
     "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
+    "translation/from_colors": "envs.perception.translation:FromColors",
+    "translation/from_ids": "envs.perception.translation:FromIds",
 }
