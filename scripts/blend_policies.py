@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,9 +26,10 @@ from agents.blending import BlendConfig, blend, check_teachers
 from agents.on_policy import OnPolicyAgent
 from agents.training import make_trainer, refuse_used, write_config
 from rlsuite.agent import Agent
-from rlsuite.cli import as_started, command, positional
+from rlsuite.cli import as_started, command, positional, typed
 from rlsuite.config.build import build
 from rlsuite.config.compose import merge, plain_values
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain, train_config
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import resolve_checkpoint
@@ -79,8 +79,8 @@ def main(arguments: list[str]) -> int:
     teachers, config = load_teachers(script, student)
     prepare_torch(config)
     differences = write_student(teachers, config, script, folder)
-    path = shlex.quote(str(folder))
-    print(as_started(f"written to {path}; train it further with: python scripts/train_agent.py resume={path}"))
+    path = typed(folder) + trusted_arguments(config)
+    print(as_started(f"written to {folder}; train it further with: python scripts/train_agent.py resume={path}"))
     seconds = round(time.monotonic() - began, 1)
     print(json.dumps({"differences": differences, "seconds": seconds, "run_dir": str(folder)}))
     return 0

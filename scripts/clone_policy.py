@@ -31,11 +31,12 @@ from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, teach
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.weights import choose_perceivers
-from rlsuite.cli import command, positional
+from rlsuite.cli import as_started, command, positional, typed
 from rlsuite.config.build import build, nested
 from rlsuite.config.camera import CameraConfig
 from rlsuite.config.compose import plain_values
 from rlsuite.config.help import describe
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require
 from rlsuite.fit import FitConfig
@@ -118,7 +119,8 @@ def main(arguments: list[str]) -> int:
     found = scores(subject, run_config, script)
     about = {"clone": {"teacher": checkpoint.name, "network": network.name, **found}}
     save_policy(path, subject.module, subject.base, (), config, about)
-    print(f"written to {path}; evaluate it with: python scripts/evaluate_agent.py run={path}")
+    said = typed(path) + trusted_arguments(config)
+    print(as_started(f"written to {path}; evaluate it with: python scripts/evaluate_agent.py run={said}"))
     print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1), "output": str(path)}))
     return 0
 

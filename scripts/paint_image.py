@@ -9,7 +9,7 @@ first Ctrl-C ends the painting and writes what is there.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import re
 import sys
@@ -40,7 +40,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite
 from rlsuite.metrics.pictures import decibels
-from rlsuite.records.files import require_writable
+from rlsuite.records.files import claimed, require_writable
 from scripts.painter.writing import progress_bar, write, write_preview
 
 PREVIEW = "preview.png"
@@ -196,11 +196,21 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(config.num_threads)
     torch.set_flush_denormal(True)
     picture = read_photo(image, config.long_side, enlarge=True)
-    folder = Path(config.output) if config.output else unused(Path("painted") / image.stem)
+    with claimed(Path("painted") / image.stem, "output") if not config.output else made(Path(config.output)) as folder:
+        return paint_into(folder, picture, config, began)
+
+
+def made(folder: Path) -> contextlib.AbstractContextManager[Path]:
+    """Give the folder that output= names, made where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
+    return contextlib.nullcontext(folder)
+
+
+def paint_into(folder: Path, picture: Tensor, config: PaintConfig, began: float) -> int:
+    """Paint the picture, write what it becomes, and print how good it is; `began` is when the command did."""
     for name in config.names:
         require_writable(folder / name)
     require_memory(picture, config)
@@ -218,12 +228,6 @@ def main(arguments: list[str]) -> int:
     print(f"{folder}: {', '.join(config.names)}")
     print(json.dumps({**figures, "seconds": round(seconds, 2)}))
     return 0
-
-
-def unused(folder: Path) -> Path:
-    """Return a folder without a painting: this one, or it with the first number from 2 on."""
-    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
-    return next(path for path in map(folder.with_name, names) if not (path / "painting.png").exists())
 
 
 def _is_option(argument: str) -> bool:
