@@ -109,11 +109,11 @@ def write_student(
     with contextlib.ExitStack() as stack:
         trainer = make_trainer(config, folder, stack)
         check_teachers(teachers, trainer.agent)
+        stack.enter_context(RunLock(folder))  # before the work, so that a folder of no use costs none
         assert isinstance(trainer.agent, OnPolicyAgent)
         env = make_env(config, script.num_envs)
         stack.callback(env.close)
         differences = blend(trainer.agent, teachers, env, script)
-        stack.enter_context(RunLock(folder))
         refuse_used(folder)
         write_config(config, folder)
         monitor = stack.enter_context(Monitor(folder, total_steps=config.steps, console=False))

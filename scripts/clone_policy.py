@@ -44,6 +44,7 @@ from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.picture_policy import PicturePolicy, PicturePolicyConfig, build_picture_policy
 from rlsuite.nn.vision import NETWORKS
+from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 # A policy needs to know where things are, which pooling away would lose: few channels, and all places kept.
@@ -112,6 +113,7 @@ def main(arguments: list[str]) -> int:
     require(agent.facts.picture_shape is None, f"run={script.run[0]}: its agent sees pictures itself")
     path = Path(script.output) if script.output else checkpoint.parent.parent / f"pixels{SUFFIX}"
     require(script.overwrite or not path.exists(), f"output={path} is there; add overwrite=true, or choose another")
+    require_writable(path)
     prepare_torch(dataclasses.replace(run_config, num_threads=script.num_threads))
     config = dataclasses.replace(run_config, camera=script.camera, perception=perception)
     task = pixel_task(config, Teacher(agent), script)

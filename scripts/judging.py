@@ -40,7 +40,7 @@ from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
 from rlsuite.extras import require_extras
 from rlsuite.methods import Method, choose, split_numbers
-from rlsuite.records.files import new_folder
+from rlsuite.records.files import new_folder, require_writable
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 KEY = "evaluation"
@@ -86,6 +86,7 @@ def judge(
         whole = "integer" in methods[-1].kind.gives
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
+        require_writable(Path(output))
     branch = branch_of(seed)
     subject, config, folder = load_subject(script, judging, TeachConfig(), branch, [methods])
     control = control_of(subject, [method.config.teach for method in methods], branch)

@@ -26,6 +26,7 @@ from rlsuite.config.build import build
 from rlsuite.config.compose import parse
 from rlsuite.errors import UserError, require
 from rlsuite.extras import import_extra
+from rlsuite.records.files import require_writable
 
 _RANGE = re.compile(r"(?P<low>[-+.\deE]+)\.\.(?P<high>[-+.\deE]+)(?P<log> log)?")
 OWN = ("search", "trials", "sampler_seed", "run_dir")
@@ -136,7 +137,7 @@ def main(arguments: list[str]) -> int:
     optuna = import_extra("optuna", "tune_agent.py")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(config.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder / "study.db", "run_dir")
     study = optuna.create_study(
         study_name=f"{agent} on {env}: {', '.join(config.search)}",
         storage=f"sqlite:///{folder / 'study.db'}",
