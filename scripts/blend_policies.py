@@ -31,7 +31,7 @@ from rlsuite.config.build import build
 from rlsuite.config.compose import merge, plain_values
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain, train_config
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.records.checkpoint import resolve_checkpoint
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
@@ -61,7 +61,7 @@ class BlendPoliciesConfig(BlendConfig):
         super().__post_init__()
         require(bool(self.run) and all(self.run), "run= is missing; name the teachers' run directories: run=A,B")
         require(bool(self.run_dir), "run_dir= is missing; say where the student's run is kept")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(BlendPoliciesConfig)

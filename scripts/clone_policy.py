@@ -38,7 +38,7 @@ from rlsuite.config.compose import plain_values
 from rlsuite.config.help import describe
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.fit import FitConfig
 from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.nn.action_range import ActionRange
@@ -91,7 +91,7 @@ class CloneConfig(PolicyConfig):
         for name in ("states", "num_envs", "rounds", "episodes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(self.camera.size > 0, "camera.size=0: the student sees pictures; use camera.size=48")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(
             not self.output or self.output.endswith(SUFFIX), f"output={self.output}: use a name that ends with {SUFFIX}"
         )

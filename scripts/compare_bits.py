@@ -26,7 +26,7 @@ from envs.evaluation.report import Report, Row
 from envs.evaluation.transform import TeachConfig
 from rlsuite.cli import command
 from rlsuite.config.compose import plain_values, script_config
-from rlsuite.errors import UserError, require
+from rlsuite.errors import UserError, require, require_threads
 from rlsuite.experiment.results import commit
 from rlsuite.records.files import require_writable, write_atomically
 from rlsuite.records.pages import put_between
@@ -116,8 +116,8 @@ class CompareBitsConfig:
             require(bits in known, f"bits={bits}: use some of {known}")
         for name in ("steps", "states", "episodes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
-        for name in ("seed", "num_threads"):
-            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
+        require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
+        require_threads(self.num_threads)
 
 
 @command(CompareBitsConfig)

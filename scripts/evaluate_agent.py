@@ -40,7 +40,7 @@ from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values, script_config
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_inside, require_writable
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
@@ -81,7 +81,7 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
         require(self.render in ("", "human"), f"render={self.render}: use human, or leave it out")
         require(self.states >= 1, f"states={self.states}: use 1 or more")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(
             not self.output or self.video or self.output.endswith(".onnx"),
             f"output={self.output}: only the video is written to a file; add video=true",

@@ -38,7 +38,7 @@ from renderers.stroke_list import drawing_bytes
 from renderers.strokes import BRUSHES
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite
+from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite, require_threads
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import claimed, require_writable
 from scripts.painter.writing import progress_bar, write, write_preview
@@ -46,6 +46,7 @@ from scripts.painter.writing import progress_bar, write, write_preview
 PREVIEW = "preview.png"
 FEW_STEPS = 40  # of refinement, with which a painting is hardly begun
 TILE_STEPS = 80  # of refinement, on each level of tiles
+MOST_STROKES = 1_000_000
 WHOLE_STEPS, MOST_STEPS = 200, 600  # of a whole picture with 5,000 strokes, and with fewer, which cost less
 
 
@@ -117,7 +118,7 @@ class PaintConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.image), "no picture is named; write: python scripts/paint_image.py photo.jpg")
-        require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(5 <= self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use 5 to {MOST_STROKES}")
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
         if self.print:
@@ -161,7 +162,7 @@ class PaintConfig:
             self.divide == 0 or self.smallest_tile == 0,
             f"smallest_tile={self.smallest_tile}: divide={self.divide} names the tiles already; leave one of them out",
         )
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
     @property
     def output_side(self) -> int:
