@@ -118,7 +118,8 @@ class PaintConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.image), "no picture is named; write: python scripts/paint_image.py photo.jpg")
-        require(5 <= self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use 5 to {MOST_STROKES}")
+        require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use at most {MOST_STROKES}")
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
         if self.print:

@@ -98,7 +98,8 @@ class CompareConfig:
         require(bool(self.data), "data= is missing; name a folder of pictures")
         require_threads(self.num_threads)
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
-        require(5 <= self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use 5 to {MOST_STROKES}")
+        require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use at most {MOST_STROKES}")
         require(bool(self.painters), "painters=[] paints nothing; leave it out for all")
         for painter in self.painters:
             require_choice("painters", painter, PAINTERS)
