@@ -35,6 +35,7 @@ from rlsuite.config.compose import compose_train, merge
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
+from rlsuite.records.files import claimed
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
@@ -144,10 +145,10 @@ def train(
     config, _ = compose_train(arguments)
     if adapter:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, adapter=adapter))
-    folder = Path(run_dir or default_run_dir(arguments))
-    refuse_used(folder)
-    prepare_torch(config)
     with contextlib.ExitStack() as stack:
+        folder = Path(run_dir) if run_dir else stack.enter_context(claimed(default_run_dir(arguments)))
+        refuse_used(folder)
+        prepare_torch(config)
         trainer = make_trainer(config, folder, stack)
         stack.enter_context(RunLock(folder))
         refuse_used(folder)

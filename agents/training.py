@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 from agents.assembly import make_agent, make_env, make_evaluation_env
 from envs.failures import Failure, save_failure
 from envs.vector import VectorEnv
-from rlsuite.cli import as_started
+from rlsuite.cli import as_started, typed
 from rlsuite.config.compose import read_config
 from rlsuite.config.imports import require_imports
 from rlsuite.config.schema import TrainConfig, changes, to_plain, train_config
@@ -114,7 +113,7 @@ def read_run(
 def record_failure(failure: Failure, path: Path) -> str:
     """Write an environment's failure record; return how to look at it."""
     save_failure(failure, path)
-    return as_started(f"recorded; replay it with: python scripts/replay_failure.py {shlex.quote(str(path))}")
+    return as_started(f"recorded; replay it with: python scripts/replay_failure.py {typed(path)}")
 
 
 def refuse_used(folder: Path) -> None:
@@ -122,7 +121,8 @@ def refuse_used(folder: Path) -> None:
     if (folder / "config.yaml").exists() and not list_checkpoints(folder):
         raise UserError(f"run_dir={folder} holds a run without any checkpoint; delete it, or choose another run_dir=")
     if (folder / "config.yaml").exists():
-        raise UserError(f"run_dir={folder} already holds a run; continue it with resume={folder}, or choose another")
+        go_on = f"resume={typed(folder)}"
+        raise UserError(f"run_dir={folder} already holds a run; continue it with {go_on}, or choose another")
 
 
 def write_config(config: TrainConfig, folder: Path) -> None:

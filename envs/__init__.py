@@ -21,6 +21,7 @@ from envs import catalogue
 from envs.perception.catalogue import PERCEPTIONS
 from envs.vector import VectorEnv
 from rlsuite.config.camera import CameraConfig
+from rlsuite.config.schema import MOST_ENVS
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.methods import Method, register
 
@@ -115,11 +116,12 @@ def make_vector(
         A `VectorEnv`, or for a goal task that is not flat a `envs.goal_vector.GoalVectorEnv`.
 
     Raises:
-        UserError: If the task or an option is unknown.
+        UserError: If the task or an option is unknown, or num_envs is beyond all measure.
         ValueError: If num_envs is below 1.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs={num_envs} must be at least 1")
+    require(num_envs <= MOST_ENVS, f"{num_envs} environments, of which episodes have one each: use at most {MOST_ENVS}")
     pictures = camera is not None and camera.size > 0
     library, colon, name = env_id.partition(":")
     require_choice("env.engine", engine, ("mujoco", "warp"))

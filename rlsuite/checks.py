@@ -18,7 +18,17 @@ _NO_WARMUP = {"learning_starts": 0, "warmup_random": False, "replay": ReplayConf
 
 
 def check_replay(config: TrainConfig, facts: EnvironmentFacts) -> None:
-    """Raise UserError, naming the fix, where hindsight or mirror images are asked for and there can be none."""
+    """Raise UserError, naming the fix, where a replay cannot give what is asked of it."""
+    batch_size, n_step, capacity = config.agent.batch_size, config.replay.n_step, config.replay.capacity
+    require(
+        batch_size <= capacity,
+        f"agent.batch_size={batch_size}: the replay holds replay.capacity={capacity}; use at most that",
+    )
+    require(
+        n_step * config.num_envs <= capacity,
+        f"replay.n_step={n_step}: of each of {config.num_envs} environments the replay holds "
+        f"{capacity // config.num_envs} steps; use at most that, or a larger replay.capacity",
+    )
     require(
         not config.replay.mirrored or config.agent.batch_size % 2 == 0,
         f"agent.batch_size={config.agent.batch_size}: replay.mirrored=true halves minibatches; use an even number",

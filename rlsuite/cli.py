@@ -11,6 +11,7 @@ import importlib.util
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,10 +114,24 @@ def run_script(main: Callable[[list[str]], int | None], arguments: Sequence[str]
 
 
 def positional(arguments: Sequence[str], key: str) -> list[str]:
-    """Return the arguments with the first one read as the value of `key` where it is no key=value and no flag."""
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+    """Return the arguments with the first one read as the value of `key` where it is no key=value and no flag.
+
+    No key has a slash: ./a=b is a path.
+    """
+    word, equals, _ = arguments[0].partition("=") if arguments else ("", "", "")
+    if arguments and (not equals or "/" in word) and not arguments[0].startswith("-"):
         return [f"{key}={arguments[0]}", *arguments[1:]]
     return list(arguments)
+
+
+def typed(path: str | Path) -> str:
+    """Return how a path is typed, as a first argument or behind key=, so that shell and script read it as it is.
+
+    A relative one begins with ./ where it could be read as something else: a=b, -x, [x], null.
+    """
+    text = str(path)
+    plain = re.match(r"[\w/.]", text) and "=" not in text and text != "null"
+    return shlex.quote(text if plain or text.startswith("/") else f"./{text}")
 
 
 def refuse(message: str) -> int:

@@ -6,6 +6,8 @@ import difflib
 import math
 from collections.abc import Iterable
 
+MOST_THREADS = 4096
+
 
 class UserError(Exception):
     """Bad input. Scripts print its one line to stderr and exit with status 2, without a traceback."""
@@ -55,6 +57,11 @@ def require_finite(name: str, value: float, *, low: float = -math.inf, above: fl
     """Raise UserError unless `value` is finite, at least `low` and greater than `above`."""
     bound = f" of {low:g} or more" if low > -math.inf else f" above {above:g}" if above > -math.inf else ""
     require(math.isfinite(value) and value >= low and value > above, f"{name}={value}: use a finite number{bound}")
+
+
+def require_threads(num_threads: int) -> None:
+    """Raise UserError unless num_threads= is what a machine can have: torch would start as many as it is told."""
+    require(0 <= num_threads <= MOST_THREADS, f"num_threads={num_threads}: use 0 (all cores) to {MOST_THREADS}")
 
 
 def require(condition: bool, message: str) -> None:

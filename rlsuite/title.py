@@ -23,14 +23,13 @@ def value_of(arguments: Sequence[str], key: str, default: str = "") -> str:
 
 
 def default_run_dir(arguments: Sequence[str]) -> Path:
-    """Return a new run directory that says task, agent, seed and time: the task first, to filter TensorBoard's runs."""
+    """Return a run directory that says task, agent, seed and time: the task first, to filter TensorBoard's runs.
+
+    Two commands of one second have the same: `rlsuite.records.files.claimed` makes one that is nobody else's.
+    """
     task, agent, seed = names(arguments)
     name = re.sub(r"[^\w.:,+-]+", "_", f"{task}-{agent}-s{seed}") + time.strftime("-%Y%m%d-%H%M%S")
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+    return Path("runs") / name
 
 
 def names(arguments: Sequence[str]) -> tuple[str, str, str]:

@@ -36,7 +36,7 @@ from envs.evaluation.report import Report, Row
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, check_traits
 from rlsuite.config.build import build
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.extras import import_extra, require_extras
 from rlsuite.methods import Method, choose
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
@@ -72,7 +72,7 @@ class AttackScriptConfig(PolicyConfig):
         super().__post_init__()
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         rising = all(one < other for one, other in zip(self.eps, self.eps[1:], strict=False))
         said = f"eps={list(self.eps)}: use rising numbers above 0, such as eps=[0.05,0.1]"
         require(bool(self.eps) and self.eps[0] > 0 and rising, said)

@@ -24,7 +24,7 @@ from rlsuite.cli import command
 from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import EvaluateConfig
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.running.threads import available_threads
 from scripts.benchmarks.binary import measure_binary
 from scripts.benchmarks.characters import measure_characters
@@ -69,6 +69,7 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         require(self.what in WHAT, f"what={self.what}: use {', '.join(WHAT[:-1])} or {WHAT[-1]}")
+        require_threads(self.num_threads)
         require(self.rounds >= 1, f"rounds={self.rounds}: use 1 or more")
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.num_envs >= 1, f"num_envs={self.num_envs}: use 1 or more")

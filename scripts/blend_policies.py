@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,11 +26,12 @@ from agents.blending import BlendConfig, blend, check_teachers
 from agents.on_policy import OnPolicyAgent
 from agents.training import make_trainer, refuse_used, write_config
 from rlsuite.agent import Agent
-from rlsuite.cli import as_started, command, positional
+from rlsuite.cli import as_started, command, positional, typed
 from rlsuite.config.build import build
 from rlsuite.config.compose import merge, plain_values
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain, train_config
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.records.checkpoint import resolve_checkpoint
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
@@ -61,7 +61,7 @@ class BlendPoliciesConfig(BlendConfig):
         super().__post_init__()
         require(bool(self.run) and all(self.run), "run= is missing; name the teachers' run directories: run=A,B")
         require(bool(self.run_dir), "run_dir= is missing; say where the student's run is kept")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(BlendPoliciesConfig)
@@ -79,8 +79,8 @@ def main(arguments: list[str]) -> int:
     teachers, config = load_teachers(script, student)
     prepare_torch(config)
     differences = write_student(teachers, config, script, folder)
-    path = shlex.quote(str(folder))
-    print(as_started(f"written to {path}; train it further with: python scripts/train_agent.py resume={path}"))
+    path = typed(folder) + trusted_arguments(config)
+    print(as_started(f"written to {folder}; train it further with: python scripts/train_agent.py resume={path}"))
     seconds = round(time.monotonic() - began, 1)
     print(json.dumps({"differences": differences, "seconds": seconds, "run_dir": str(folder)}))
     return 0
@@ -109,11 +109,11 @@ def write_student(
     with contextlib.ExitStack() as stack:
         trainer = make_trainer(config, folder, stack)
         check_teachers(teachers, trainer.agent)
+        stack.enter_context(RunLock(folder))  # before the work, so that a folder of no use costs none
         assert isinstance(trainer.agent, OnPolicyAgent)
         env = make_env(config, script.num_envs)
         stack.callback(env.close)
         differences = blend(trainer.agent, teachers, env, script)
-        stack.enter_context(RunLock(folder))
         refuse_used(folder)
         write_config(config, folder)
         monitor = stack.enter_context(Monitor(folder, total_steps=config.steps, console=False))

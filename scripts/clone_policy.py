@@ -31,18 +31,20 @@ from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, teach
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.weights import choose_perceivers
-from rlsuite.cli import command, positional
+from rlsuite.cli import as_started, command, positional, typed
 from rlsuite.config.build import build, nested
 from rlsuite.config.camera import CameraConfig
 from rlsuite.config.compose import plain_values
 from rlsuite.config.help import describe
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.fit import FitConfig
 from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.picture_policy import PicturePolicy, PicturePolicyConfig, build_picture_policy
 from rlsuite.nn.vision import NETWORKS
+from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 # A policy needs to know where things are, which pooling away would lose: few channels, and all places kept.
@@ -89,7 +91,7 @@ class CloneConfig(PolicyConfig):
         for name in ("states", "num_envs", "rounds", "episodes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         require(self.camera.size > 0, "camera.size=0: the student sees pictures; use camera.size=48")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(
             not self.output or self.output.endswith(SUFFIX), f"output={self.output}: use a name that ends with {SUFFIX}"
         )
@@ -111,6 +113,7 @@ def main(arguments: list[str]) -> int:
     require(agent.facts.picture_shape is None, f"run={script.run[0]}: its agent sees pictures itself")
     path = Path(script.output) if script.output else checkpoint.parent.parent / f"pixels{SUFFIX}"
     require(script.overwrite or not path.exists(), f"output={path} is there; add overwrite=true, or choose another")
+    require_writable(path)
     prepare_torch(dataclasses.replace(run_config, num_threads=script.num_threads))
     config = dataclasses.replace(run_config, camera=script.camera, perception=perception)
     task = pixel_task(config, Teacher(agent), script)
@@ -118,7 +121,8 @@ def main(arguments: list[str]) -> int:
     found = scores(subject, run_config, script)
     about = {"clone": {"teacher": checkpoint.name, "network": network.name, **found}}
     save_policy(path, subject.module, subject.base, (), config, about)
-    print(f"written to {path}; evaluate it with: python scripts/evaluate_agent.py run={path}")
+    said = typed(path) + trusted_arguments(config)
+    print(as_started(f"written to {path}; evaluate it with: python scripts/evaluate_agent.py run={said}"))
     print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1), "output": str(path)}))
     return 0
 

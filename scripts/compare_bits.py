@@ -12,6 +12,7 @@ between that page's two marks as well, which is how docs/evaluation.md has its t
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,9 @@ from envs.evaluation.report import Report, Row
 from envs.evaluation.transform import TeachConfig
 from rlsuite.cli import command
 from rlsuite.config.compose import plain_values, script_config
-from rlsuite.errors import UserError, require
+from rlsuite.errors import UserError, require, require_threads
 from rlsuite.experiment.results import commit
-from rlsuite.records.files import write_atomically
+from rlsuite.records.files import require_writable, write_atomically
 from rlsuite.records.pages import put_between
 from scripts import judging
 from scripts.bit_peers import peers_at_hand
@@ -115,8 +116,8 @@ class CompareBitsConfig:
             require(bits in known, f"bits={bits}: use some of {known}")
         for name in ("steps", "states", "episodes"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
-        for name in ("seed", "num_threads"):
-            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
+        require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
+        require_threads(self.num_threads)
 
 
 @command(CompareBitsConfig)
@@ -125,8 +126,10 @@ def main(arguments: list[str]) -> int:
     config: CompareBitsConfig = script_config(CompareBitsConfig, arguments)
     if config.table:
         return shown(read(Path(config.table)), config.page)
+    if config.output:
+        require_writable(Path(config.output))
     found: dict[str, Any] = {
-        "command": " ".join(["python scripts/compare_bits.py", *arguments]),
+        "command": shlex.join(["python", "scripts/compare_bits.py", *arguments]),
         "commit": commit(),
         "policies": [],
     }

@@ -37,7 +37,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.data.folders import PictureFile, picture_files
 from rlsuite.data.pens import drawing_name, pen_files, read_pen
 from rlsuite.data.source import find_data
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.extras import import_extra
 from rlsuite.records.files import require_writable, write_atomically
 from rlsuite.running.seeding import derive_seed
@@ -92,7 +92,7 @@ class PenConfig:
 
     def __post_init__(self) -> None:
         require(self.drawings >= 1, f"drawings={self.drawings}: use 1 or more")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         self.teaching("")  # refuses wrong numbers before anything is read
 
     def teaching(self, data: str) -> TeachingConfig:

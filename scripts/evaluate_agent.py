@@ -40,8 +40,8 @@ from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values, script_config
-from rlsuite.errors import require
-from rlsuite.records.files import require_inside
+from rlsuite.errors import require, require_threads
+from rlsuite.records.files import require_inside, require_writable
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import Evaluation, cut_note, evaluate
@@ -81,7 +81,7 @@ class EvaluateScriptConfig(PolicyConfig):
         require(self.episodes >= 1, f"episodes={self.episodes}: use 1 or more")
         require(self.render in ("", "human"), f"render={self.render}: use human, or leave it out")
         require(self.states >= 1, f"states={self.states}: use 1 or more")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(
             not self.output or self.video or self.output.endswith(".onnx"),
             f"output={self.output}: only the video is written to a file; add video=true",
@@ -114,6 +114,9 @@ def main(arguments: list[str]) -> int:
     if script.run and is_policy_file(script.run[0]):
         return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
+    path = _video_path(script, checkpoint) if script.video else None
+    if path is not None:
+        require_writable(path)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video or script.render else None
     env = make_evaluation_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
@@ -121,7 +124,6 @@ def main(arguments: list[str]) -> int:
     def policy(observation: torch.Tensor) -> torch.Tensor:
         return agent.act(observation, False)
 
-    path = _video_path(script, checkpoint) if script.video else None
     rate = env.metadata.get("render_fps", 30)
     watchers: list[Callable[[np.ndarray], None]] = []
     with contextlib.ExitStack() as stack:

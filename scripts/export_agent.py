@@ -21,6 +21,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import read_checkpoint
+from rlsuite.records.files import require_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,13 @@ def main(arguments: list[str]) -> int:
     script = script_config(ExportAgentConfig, arguments)
     path = Path(script.output)
     require(script.overwrite or not path.exists(), f"output={path} is there already; add overwrite=true to replace it")
+    require_writable(path)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(config)
-    typed = script.command or shlex.join(
+    command_line = script.command or shlex.join(
         ["python", "scripts/train_agent.py", f"agent={config.agent_name}", f"env={config.env.name}"]
     )
-    about = {"command": typed, "commits": read_checkpoint(checkpoint, parts=[]).metadata.get("commits", [])}
+    about = {"command": command_line, "commits": read_checkpoint(checkpoint, parts=[]).metadata.get("commits", [])}
     kept = store.save(path, agent, config, steps=int(checkpoint.name), about=about)
     print(
         json.dumps({"path": str(path), "bytes": path.stat().st_size, "mean": kept.mean, "steps": kept.about["steps"]})

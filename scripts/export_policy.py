@@ -25,7 +25,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_finite
 from rlsuite.extras import require_extras
-from rlsuite.records.files import require_inside
+from rlsuite.records.files import require_inside, require_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> int:
     path = Path(script.output) if script.output else checkpoint.parent.parent / "policy.onnx"
     if not script.output:
         require_inside(path, path.parent)
+    require_writable(path)
     env = make_env(config, 64)
     observation, _ = env.reset(seed=0)
     shape = tuple(observation.shape[1:]) if env.goals is None else (env.goals.visible_size,)

@@ -34,7 +34,7 @@ from rlsuite.cli import command, positional
 from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values
 from rlsuite.data.clips import ClipInfo, clip_frames, clip_info, require_whole
-from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.errors import require, require_choice, require_finite, require_threads
 from rlsuite.methods import short_name, split_numbers
 from rlsuite.records.files import TEMPORARY, require_writable
 from rlsuite.records.video import VideoWriter
@@ -84,7 +84,7 @@ class ScriptConfig:
         if self.method:
             require_choice("method", self.method, METHODS)
         require_finite("repeated_above", self.repeated_above)
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(ScriptConfig)

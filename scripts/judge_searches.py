@@ -24,6 +24,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
+from rlsuite.records.files import require_writable
 from rlsuite.records.pages import put_between
 from rlsuite.statistics.means import mean_interval
 from scripts.experiments.searched_critics import judge_run, search_critics
@@ -92,6 +93,7 @@ class JudgeSearchesConfig:
 def main(arguments: list[str]) -> int:
     """Train, search, judge, and write."""
     config: JudgeSearchesConfig = script_config(JudgeSearchesConfig, arguments)
+    require_writable(Path(config.output))
     found = {
         "config": vars(config),
         "commit": commit(),

@@ -34,10 +34,13 @@ from envs.evaluation.recipe import load_network, same_bits
 from envs.evaluation.report import Report, Row
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, apply, check_traits, teach
+from rlsuite.cli import as_started, typed
+from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import UserError, require
 from rlsuite.extras import require_extras
 from rlsuite.methods import Method, choose, split_numbers
+from rlsuite.records.files import new_folder, require_writable
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 KEY = "evaluation"
@@ -83,6 +86,7 @@ def judge(
         whole = "integer" in methods[-1].kind.gives
         require(whole, f"output={output}: ONNX is written of integer networks; end with evaluation=quantization/brelu")
         require_extras("output=", "onnx", "onnxruntime")
+        require_writable(Path(output))
     branch = branch_of(seed)
     subject, config, folder = load_subject(script, judging, TeachConfig(), branch, [methods])
     control = control_of(subject, [method.config.teach for method in methods], branch)
@@ -101,7 +105,8 @@ def judge(
     if output:
         write_integers(Path(output), after)
     print(report.markdown())
-    print(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={out}/policy.safetensors")
+    policy = typed(out / "policy.safetensors") + trusted_arguments(config)
+    print(as_started(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={policy}"))
     print(json.dumps(report.plain()))
     return 0
 
@@ -180,16 +185,10 @@ def from_recipe(recipe: Sequence[Any]) -> tuple[Method, ...]:
 
 def own_folder(root: Path, name: str) -> Path:
     """Return a new folder: `name`, or with a number behind it where that is taken. Nothing is ever overwritten."""
-    number = 1
-    while True:
-        folder = root / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); evaluate a copy of the run") from None
+    try:
+        return new_folder(root / name)
+    except OSError as error:
+        raise UserError(f"{root / name}: cannot be written ({error.strerror}); evaluate a copy of the run") from None
 
 
 def agents_own(subject: Subject, seed: int) -> tuple[tuple[Row, ...], str]:
@@ -237,7 +236,7 @@ def write_integers(path: Path, subject: Subject) -> None:
     numbers = model.enter(source.examples(torch.arange(min(1000, len(source))))["input"])
     if not np.array_equal(run_onnx(onnx_session(path.read_bytes()), numbers.numpy()), model.network(numbers).numpy()):
         raise RuntimeError(f"{path} does not give in onnxruntime what it gives here")
-    print(f"written to {path}; check it with: python scripts/check_integers.py {path}")
+    print(as_started(f"written to {path}; check it with: python scripts/check_integers.py {typed(path)}"))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
+from rlsuite.records.files import require_writable
 from rlsuite.records.pages import put_between
 from scripts.experiments.inherited import SEARCHES, order
 from scripts.judge_searches import line
@@ -70,6 +71,7 @@ class OrderSearchesConfig:
 def main(arguments: list[str]) -> int:
     """Search, learn anew, and write."""
     config: OrderSearchesConfig = script_config(OrderSearchesConfig, arguments)
+    require_writable(Path(config.output))
     inputs = {name: getattr(config, name) for name in ("digits", "tries", "networks", "taught_epochs")}
     found = Jobs(Path(config.folder), config.parallel).grid(order, arms=SEARCHES, seeds=(config.seed,), **inputs)
     rows = {name: each[0] for name, each in found.items()}

@@ -9,7 +9,7 @@ first Ctrl-C ends the painting and writes what is there.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import re
 import sys
@@ -38,14 +38,15 @@ from renderers.stroke_list import drawing_bytes
 from renderers.strokes import BRUSHES
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite
+from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite, require_threads
 from rlsuite.metrics.pictures import decibels
-from rlsuite.records.files import require_writable
+from rlsuite.records.files import claimed, require_writable
 from scripts.painter.writing import progress_bar, write, write_preview
 
 PREVIEW = "preview.png"
 FEW_STEPS = 40  # of refinement, with which a painting is hardly begun
 TILE_STEPS = 80  # of refinement, on each level of tiles
+MOST_STROKES = 1_000_000
 WHOLE_STEPS, MOST_STEPS = 200, 600  # of a whole picture with 5,000 strokes, and with fewer, which cost less
 
 
@@ -118,6 +119,7 @@ class PaintConfig:
     def __post_init__(self) -> None:
         require(bool(self.image), "no picture is named; write: python scripts/paint_image.py photo.jpg")
         require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use at most {MOST_STROKES}")
         require(self.divide >= 0, f"divide={self.divide}: use 0 (where the error is) or more")
         require(16 <= self.long_side <= 4096, f"long_side={self.long_side}: use 16 to 4096")
         if self.print:
@@ -161,7 +163,7 @@ class PaintConfig:
             self.divide == 0 or self.smallest_tile == 0,
             f"smallest_tile={self.smallest_tile}: divide={self.divide} names the tiles already; leave one of them out",
         )
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
     @property
     def output_side(self) -> int:
@@ -196,11 +198,21 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(config.num_threads)
     torch.set_flush_denormal(True)
     picture = read_photo(image, config.long_side, enlarge=True)
-    folder = Path(config.output) if config.output else unused(Path("painted") / image.stem)
+    with claimed(Path("painted") / image.stem, "output") if not config.output else made(Path(config.output)) as folder:
+        return paint_into(folder, picture, config, began)
+
+
+def made(folder: Path) -> contextlib.AbstractContextManager[Path]:
+    """Give the folder that output= names, made where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output={folder}: cannot be made ({error.strerror}); choose another folder") from None
+    return contextlib.nullcontext(folder)
+
+
+def paint_into(folder: Path, picture: Tensor, config: PaintConfig, began: float) -> int:
+    """Paint the picture, write what it becomes, and print how good it is; `began` is when the command did."""
     for name in config.names:
         require_writable(folder / name)
     require_memory(picture, config)
@@ -218,12 +230,6 @@ def main(arguments: list[str]) -> int:
     print(f"{folder}: {', '.join(config.names)}")
     print(json.dumps({**figures, "seconds": round(seconds, 2)}))
     return 0
-
-
-def unused(folder: Path) -> Path:
-    """Return a folder without a painting: this one, or it with the first number from 2 on."""
-    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
-    return next(path for path in map(folder.with_name, names) if not (path / "painting.png").exists())
 
 
 def _is_option(argument: str) -> bool:

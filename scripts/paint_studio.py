@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import UserError, require
+from rlsuite.errors import UserError, require, require_threads
 from rlsuite.extras import require_extras
 from rlsuite.running.threads import available_threads
 
@@ -34,7 +34,7 @@ class StudioConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, f"port={self.port}: use 0 (any) to 65535")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(StudioConfig)

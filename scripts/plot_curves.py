@@ -26,6 +26,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, printable, require, require_choice
 from rlsuite.extras import import_extra
+from rlsuite.records.files import require_writable
 from rlsuite.statistics.curves import Curve, left_out, make_curves
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.estimates import interquartile_mean, performance_profile
@@ -74,6 +75,10 @@ class PlotConfig:
 def main(arguments: list[str]) -> int:
     """Read, plot, write."""
     script = script_config(PlotConfig, arguments)
+    output = Path(script.output)
+    require_writable(output)
+    if script.data:
+        require_writable(Path(script.data), "data")
     runs = with_metric(read_runs(script.runs, script.by), script.y)
     curves = make_curves(runs, script.y)
     lines = [*table(curves, 1 if script.y == "return" else 3), *improvements(curves), *left_out(runs)]
@@ -82,7 +87,6 @@ def main(arguments: list[str]) -> int:
     if old:
         such = printable(old[0])
         print(f"minutes of {len(old)} runs include their evaluations (no train_s in their logs), such as {such}")
-    output = Path(script.output)
     draw(curves, output, script.x, script.y)
     if not script.data and all(path.endswith(".json") for path in script.runs):
         print(output)  # drawn from data files: there is nothing new to keep
@@ -192,7 +196,8 @@ def draw(curves: Sequence[Curve], output: Path, x: str = "steps", y: str = "retu
         draw_profiles(axes.flat[panels - 1], profiles, colors, y)
     # One legend below all panels: long labels would hide the curves.
     handles = [pyplot.Line2D([], [], color=colors[label]) for label in labels]
-    names = [printable(label) for label in labels]
+    between = {curve.label for curve in curves if curve.interpolated}
+    names = [printable(label) + (" (interpolated)" if label in between else "") for label in labels]
     legend = figure.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

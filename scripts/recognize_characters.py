@@ -33,7 +33,7 @@ from renderers.svg import save_svg
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.data.pictures import read_picture
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.records.files import require_writable, write_atomically
 
 ENLARGED = 8  # of picture.png
@@ -58,7 +58,7 @@ class ReadConfig:
 
     def __post_init__(self) -> None:
         require_choice("way", self.way, WAYS)
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(ReadConfig)

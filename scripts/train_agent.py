@@ -11,12 +11,14 @@ This file is the door: it says what is going to run before it imports torch, whi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from pathlib import Path
 
 from rlsuite.cli import command, positional
+from rlsuite.records.files import claimed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.title import default_run_dir, fitted, title, title_of_sweep, value_of
 
@@ -29,21 +31,34 @@ def main(arguments: list[str]) -> int:
     with GracefulStop() as stop:  # from the very start: a signal while things are set up is not lost either
         if "-m" in arguments or "--multirun" in arguments:
             arguments = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-            folder = Path(value_of(arguments, "run_dir") or time.strftime("multirun/%Y%m%d-%H%M%S"))
-            print(title_of_sweep(arguments, folder), flush=True)
-            from scripts.train_sweep import sweep
+            with place(arguments, Path(time.strftime("multirun/%Y%m%d-%H%M%S"))) as folder:
+                print(title_of_sweep(arguments, folder), flush=True)
+                from scripts.train_sweep import sweep
 
-            return sweep(arguments, stop, folder)
+                return sweep(arguments, stop, folder)
         if arguments[0] == "resume":
             arguments = positional(arguments[1:], "resume")
-        resumed, folder = value_of(arguments, "resume"), None
-        if resumed in ("", "auto"):
-            folder = Path(value_of(arguments, "run_dir") or default_run_dir(arguments))
-        if os.environ.get("RANK", "0") == "0":  # torchrun's others are silent
-            print(title(arguments, folder) if folder else fitted("continuing", resumed), flush=True)
-        from scripts.train_run import dispatch
+        resumed = value_of(arguments, "resume")
+        new = resumed in ("", "auto")
+        with place(arguments, default_run_dir(arguments)) if new else contextlib.nullcontext() as folder:
+            if leads():
+                print(title(arguments, folder) if folder else fitted("continuing", resumed), flush=True)
+            from scripts.train_run import dispatch
 
-        return dispatch(arguments, stop, folder)
+            return dispatch(arguments, stop, folder)
+
+
+def place(arguments: list[str], default: Path) -> contextlib.AbstractContextManager[Path]:
+    """Give the folder of a new run or sweep: what run_dir= says, or a new one of the default's name."""
+    given = value_of(arguments, "run_dir")
+    if given or not leads():
+        return contextlib.nullcontext(Path(given or default))
+    return claimed(default)
+
+
+def leads() -> bool:
+    """Say whether this is rank 0: torchrun's others are silent, and take the folder that rank 0 chose."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show_help(arguments: list[str]) -> int:

@@ -28,7 +28,7 @@ from agents.stroke_recognizer.weights import Readers, save_readers
 from envs.characters.examples import NoisyGlyphs
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import require, require_choice
+from rlsuite.errors import require, require_choice, require_threads
 from rlsuite.records.checkpoint import list_checkpoints
 from rlsuite.records.files import require_writable
 from rlsuite.running.seeding import derive_seed
@@ -56,7 +56,7 @@ class ScriptConfig(TeachingConfig):
         super().__post_init__()
         require(bool(self.output), "output= is missing; name a file, such as output=reader.safetensors")
         require(not (self.run_dir and self.resume), f"resume={self.resume}: leave out run_dir=, or the other")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require_choice("device", self.device, ("cpu", "cuda"))
 
 

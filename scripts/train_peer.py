@@ -16,6 +16,7 @@ none).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -29,12 +30,12 @@ import yaml
 
 import envs
 from agents.assembly import choose_device, make_evaluation_env, prepare_torch
-from rlsuite.cli import as_started, command
+from rlsuite.cli import as_started, command, typed
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.errors import UserError, near_matches, require, require_choice
 from rlsuite.extras import import_extra
-from rlsuite.records.files import write_atomically
+from rlsuite.records.files import claimed, write_atomically
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 from rlsuite.running.seeding import WATCHED_ON, derive_seed
@@ -134,9 +135,14 @@ def with_exact_contacts(run: TrainConfig) -> TrainConfig:
 def train(config: PeerConfig, stop: GracefulStop) -> int:
     """Run SB3's own `learn` with our evaluation in it."""
     run = config.run
-    folder = Path(
-        config.run_dir or f"runs/{run.env.name}-sb3-{config.peer}-s{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
+    default = f"runs/{run.env.name}-sb3-{config.peer}-s{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with contextlib.nullcontext(Path(config.run_dir)) if config.run_dir else claimed(Path(default)) as folder:
+        return train_in(folder, config, stop)
+
+
+def train_in(folder: Path, config: PeerConfig, stop: GracefulStop) -> int:
+    """Run it in a folder."""
+    run = config.run
     if (folder / "config.yaml").exists():
         raise UserError(f"run_dir={folder} already holds a run, and a peer cannot be resumed; choose another run_dir=")
     prepare_torch(run)
@@ -149,7 +155,8 @@ def train(config: PeerConfig, stop: GracefulStop) -> int:
     model.get_env().close()
     evaluation_env.close()
     finished = "finished" if model.num_timesteps >= run.steps else "stopped (a peer cannot be resumed)"
-    print(as_started(f"{finished} at step {model.num_timesteps}; next: python scripts/plot_curves.py runs={folder}"))
+    plot = f"python scripts/plot_curves.py runs={typed(folder)}"
+    print(as_started(f"{finished} at step {model.num_timesteps}; next: {plot}"))
     return 0
 
 

@@ -27,7 +27,7 @@ from envs.perception.weights import save_perceiver
 from rlsuite.cli import command
 from rlsuite.config.build import build
 from rlsuite.config.compose import plain_values
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.fit import FitConfig, fit
 from rlsuite.methods import Method, choose, split_numbers, to_plain
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
@@ -95,7 +95,7 @@ class ScriptConfig:
         require(not (self.data and self.env), "data= and env= are both given; leave one of them out")
         require(self.frames >= 6, f"frames={self.frames}: use 6 or more")
         require(64 <= self.size <= 4096, f"size={self.size}: use 64 to 4096")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
 
 
 @command(ScriptConfig)

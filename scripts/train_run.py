@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agents.assembly import prepare_torch
 from agents.training import make_trainer, read_run, refuse_used, write_config
-from rlsuite.cli import as_started
+from rlsuite.cli import as_started, typed
 from rlsuite.config.compose import compose_train, merge, parse
 from rlsuite.config.imports import module_of, trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
@@ -139,7 +139,7 @@ def train(
         wandb=config.log.project if config.log.wandb else "",
     )
     stack.enter_context(monitor)
-    monitor.note(as_started(f"{BEGUN}python scripts/watch_runs.py runs={shlex.quote(str(trainer.run_dir.parent))}"))
+    monitor.note(as_started(f"{BEGUN}python scripts/watch_runs.py runs={typed(trainer.run_dir.parent)}"))
     monitor.about_run(to_plain(config), command, trainer.commits, trainer.worker.steps)
     if config.steps < config.num_envs:
         monitor.note(f"num_envs={config.num_envs}: one step of all of them is more than steps={config.steps}")
@@ -149,7 +149,7 @@ def train(
     if finished:
         monitor.run_ended(trainer.worker.steps)
     monitor.close()  # before the last word, so that the table does not stand below it
-    path = shlex.quote(str(trainer.run_dir)) + trusted_arguments(config)
+    path = typed(trainer.run_dir) + trusted_arguments(config)
     if finished and trainer.updates == 0:
         steps = trainer.worker.steps  # of whole steps of all environments
         print(f"no update was made: the agent is as it was drawn; use more than steps={steps}{earlier(config)}")

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from agents.assembly import check_fit, make_env
 from rlsuite.agent_registry import agent_class
 from rlsuite.cli import refuse
-from rlsuite.config.compose import CONF, compose_train, expand, from_composed, hydra_arguments, one_line, parse
+from rlsuite.config.compose import CONF, compose_train, expand, from_composed, hydra_arguments, one_line, parse, quoted
 from rlsuite.config.schema import TrainConfig
 from rlsuite.distributed import asked_for
 from rlsuite.errors import UserError, printable, require
@@ -65,7 +65,7 @@ def sweep(arguments: list[str], stop: GracefulStop, folder: Path) -> int:
             raise UserError(f"cannot write to run_dir={parent} ({error.strerror}); choose another run_dir=") from None
     if own:
         require(jobs == 1, f"jobs={jobs}: with hydra/launcher= the launcher says how many; leave jobs= out")
-        sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), *own]
+        sys.argv = [sys.argv[0], "--multirun", *hydra_arguments(overrides), quoted("hydra.sweep.dir", folder), *own]
         failed = through_hydra(stop)
     else:
         failed = here(members, stop) if jobs == 1 else side_by_side(members, stop, jobs)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.api import train
-from rlsuite.cli import command
+from rlsuite.cli import as_started, command
 from rlsuite.config.build import build
 from rlsuite.config.compose import parse
 from rlsuite.errors import UserError, require
 from rlsuite.extras import import_extra
+from rlsuite.records.files import require_writable
 
 _RANGE = re.compile(r"(?P<low>[-+.\deE]+)\.\.(?P<high>[-+.\deE]+)(?P<log> log)?")
 OWN = ("search", "trials", "sampler_seed", "run_dir")
@@ -135,7 +137,7 @@ def main(arguments: list[str]) -> int:
     optuna = import_extra("optuna", "tune_agent.py")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(config.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder / "study.db", "run_dir")
     study = optuna.create_study(
         study_name=f"{agent} on {env}: {', '.join(config.search)}",
         storage=f"sqlite:///{folder / 'study.db'}",
@@ -168,8 +170,10 @@ def main(arguments: list[str]) -> int:
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     study.optimize(objective, n_trials=max(0, config.trials - len(study.get_trials(states=ended))))
     best = study.best_trial
-    typed = " ".join(f"{key}={value}" for key, value in best.params.items())
-    print(f"best: trial {best.number}, {best.value:.1f}; python scripts/train_agent.py agent={agent} env={env} {typed}")
+    others = [argument for argument in rest if argument.partition("=")[0] not in ("agent", "env")]
+    found = [f"{key}={value}" for key, value in best.params.items()]
+    train_it = shlex.join(["python", "scripts/train_agent.py", f"agent={agent}", f"env={env}", *others, *found])
+    print(as_started(f"best: trial {best.number}, {best.value:.1f}; {train_it}"))
     print(json.dumps({"value": best.value, "trial": best.number, **best.params}))
     return 0
 

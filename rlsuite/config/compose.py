@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from rlsuite import methods
 from rlsuite.agent_registry import trust
 from rlsuite.config.build import build
 from rlsuite.config.schema import TrainConfig, train_config
-from rlsuite.errors import UserError, near_matches
+from rlsuite.errors import UserError, near_matches, require
 from rlsuite.records.yaml_file import read_yaml
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -32,6 +33,7 @@ RUN_KEYS = ("run_dir", "resume")
 MEANINGS = ("activation", "value_min", "value_max")  # what weights mean: others would fit, and be nonsense
 PATH_KEYS = ("run_dir", "resume", "output", "data", "image", "weights", "env.data", "env.renderer_weights")
 PATH_KEYS += ("mask", "palette", "canvas", "print")  # a file, a number, a colour with #, a paper with @
+FILES_OF_TASKS = ("xml_file", "data", "renderer_weights")
 LONG_FOR = {"log=wandb": "log.wandb=true", "log=tensorboard": "log.wandb=false"}
 PATH_LIST_KEYS = ("run", "runs")
 
@@ -123,18 +125,31 @@ def quote_path(argument: str) -> str:
         UserError: if the path is empty.
     """
     key, _, value = argument.partition("=")
-    is_path = key in (*PATH_KEYS, *PATH_LIST_KEYS) or key.endswith(".weights")
-    if not is_path or value == "null" or value[:1] in ("'", '"', "["):
+    if not _is_path(key, value) or value == "null" or value[:1] in ("'", '"', "["):
         return argument
     if not value:
         raise UserError(f"{key}= is empty; name a path, or leave it out")
 
-    def quoted(text: str) -> str:
-        return "'" + text.replace("'", "\\'") + "'"
-
     if key in PATH_LIST_KEYS:
-        return f"{key}=[{','.join(quoted(part) for part in value.split(','))}]"
-    return f"{key}={quoted(value)}"
+        whole = "," not in value or Path(value).exists()  # a comma may be of the name
+        return f"{key}=[{','.join(_quoted(part) for part in ([value] if whole else value.split(',')))}]"
+    return quoted(key, value)
+
+
+def _is_path(key: str, value: str) -> bool:
+    if key == "env.xml_file":  # several are a sweep, unless they are one name
+        return "," not in value or Path(value).expanduser().exists()
+    return key in (*PATH_KEYS, *PATH_LIST_KEYS) or key.endswith(".weights")
+
+
+def quoted(key: str, value: object) -> str:
+    """Return key='value' as Hydra reads a text that means nothing but itself."""
+    return f"{key}={_quoted(str(value))}"
+
+
+def _quoted(text: str) -> str:
+    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    return f"'{text}'"
 
 
 def plain_values(arguments: Sequence[str]) -> dict[str, Any]:
@@ -203,10 +218,28 @@ def from_composed(plain: dict[str, Any], preset: str) -> tuple[TrainConfig, dict
         if found != name:
             raise UserError(f"{group}={found}: preset={preset} is for {group}={name}, which it chooses; leave it out")
     run = {key: plain.pop(key, None) for key in RUN_KEYS}
+    for key, value in run.items():
+        require(value is None or isinstance(value, str), f"{key}={value}: use one path; {key}=./... where it begins so")
     plain["perception"] = _take_perception(plain)
     if "data" in plain:  # of tasks that read some: short for env.data
         plain["env"] = {**plain["env"], "data": plain.pop("data")}
+    plain["env"] |= {key: _fixed(key, plain["env"][key]) for key in FILES_OF_TASKS if key in plain["env"]}
     return train_config(plain), run
+
+
+def _fixed(key: str, value: Any) -> Any:
+    """Return an option that is a relative path as an absolute one: a run may be resumed from another folder.
+
+    A plain word may be one of the suite's models, or a set of pictures; with it stays what the task makes of it.
+    """
+    if not isinstance(value, str) or not value:
+        return value
+    is_path = value.startswith((".", "~")) or key == "renderer_weights" or (key == "data" and "/" in value)
+    return _absolute(value) if is_path else value
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _take_perception(plain: dict[str, Any]) -> tuple[methods.Method, ...]:
@@ -216,6 +249,9 @@ def _take_perception(plain: dict[str, Any]) -> tuple[methods.Method, ...]:
     room = methods.room("perception")
     shorts = {methods.short_name(name) for name in room.catalogue}
     numbers = methods.flat_numbers({key: plain.pop(key) for key in list(plain) if key in shorts})
+    for key, value in numbers.items():
+        if key.endswith(".weights") and isinstance(value, str) and value:
+            numbers[key] = _absolute(value)
     return room.choose(names, numbers)
 
 
@@ -224,6 +260,8 @@ def hydra_arguments(overrides: Sequence[Override]) -> list[str]:
     arguments = []
     for override in overrides:
         text = override.input_line or ""
+        if _is_path(override.key_or_group, ""):
+            text = text.replace("${", "\\${")  # Hydra's values may refer to others
         plain_value = override.key_or_group not in GROUPS and not text.startswith(("+", "~", "hydra"))
         arguments.append(f"++{text}" if plain_value else text)
     return arguments
@@ -260,7 +298,7 @@ def merge(plain: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
         if override.is_sweep_override():
             raise UserError(f"several values for {key}= are a sweep; resume= continues one run")
         if moved := _moved_weights(plain, key):
-            moved["weights"] = override.value()
+            moved["weights"] = _absolute(str(override.value()))
             continue
         node = plain
         *parents, last = key.split(".")

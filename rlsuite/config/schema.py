@@ -11,9 +11,11 @@ from rlsuite import methods
 from rlsuite.agent_registry import agent_class, refuse_target
 from rlsuite.config.build import build
 from rlsuite.config.camera import CameraConfig
-from rlsuite.errors import UserError, require, require_finite
+from rlsuite.errors import UserError, require, require_finite, require_threads
 from rlsuite.methods import Method
 from rlsuite.replay.config import ReplayConfig
+
+MOST_ENVS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,17 +149,15 @@ class TrainConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_envs"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(self.steps >= 1, f"steps={self.steps}: use 1 or more")
         for name in (
             "seed",
-            "num_threads",
             "updates_per_episode",
             "learning_starts",
             "warmup_episodes",
         ):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: use 0 or more")
-        require(self.num_threads <= 4096, f"num_threads={self.num_threads}: use 0 (all cores) to 4096")
+        require_threads(self.num_threads)
         require_finite("train_ratio", self.train_ratio, low=0.0)
         for name in ("train_ratio", "updates_per_episode"):  # beyond this a run would not come to its second step
             require(getattr(self, name) <= 1e6, f"{name}={getattr(self, name)}: use at most 1000000")
@@ -181,7 +181,8 @@ class TrainConfig:
         require(self.checkpoint.every >= 1, f"checkpoint.every={self.checkpoint.every}: use 1 or more")
         require(self.checkpoint.keep >= 1, f"checkpoint.keep={self.checkpoint.keep}: use 1 or more")
         require(self.evaluate.every >= 0, f"evaluate.every={self.evaluate.every}: use 0 (never) or more")
-        require(self.evaluate.episodes >= 1, f"evaluate.episodes={self.evaluate.episodes}: use 1 or more")
+        for name, count in (("num_envs", self.num_envs), ("evaluate.episodes", self.evaluate.episodes)):
+            require(1 <= count <= MOST_ENVS, f"{name}={count}: use 1 to {MOST_ENVS}")
         clip_every = self.evaluate.clip_every
         require(clip_every >= 0, f"evaluate.clip_every={clip_every}: use 0 (never) or more")
         require(self.log.every >= 1, f"log.every={self.log.every}: use 1 or more")

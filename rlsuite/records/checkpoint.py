@@ -359,6 +359,8 @@ def resolve_checkpoint(path: str | Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
     name, parent = path.resolve().name, path.resolve().parent
+    if (path / "config.yaml").is_file() and (path / "checkpoints").is_dir():  # a run, even one named checkpoints
+        return latest_checkpoint(path)
     if name == "checkpoints":
         return latest_checkpoint(path.parent if path.name == name else parent)
     if parent.name == "checkpoints" and _STEP.fullmatch(name):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -106,6 +108,42 @@ def open_unlinked(path: Path, mode: str, encoding: str | None = "utf-8") -> IO:
         return descriptor
 
     return open(path, mode, encoding=encoding, opener=opener)
+
+
+def new_folder(folder: Path) -> Path:
+    """Make a folder that was not there, and return it: `folder`, or with a number behind it where that is taken.
+
+    Of several processes that ask at one time, each gets its own.
+
+    Raises:
+        OSError: none can be made.
+    """
+    for number in itertools.count(1):
+        chosen = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            chosen.mkdir(parents=True)
+            return chosen
+    raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, key: str = "run_dir") -> Iterator[Path]:
+    """Give a folder of one's own as `new_folder` does; what nothing was put into is gone again at the end.
+
+    Raises:
+        UserError: naming the key, if none can be made.
+    """
+    had_parent = folder.parent.exists()
+    try:
+        chosen = new_folder(folder)
+    except OSError as error:
+        raise UserError(f"cannot write to {key} {folder} ({error.strerror}); choose another {key}=") from None
+    try:
+        yield chosen
+    finally:
+        for empty in [chosen] if had_parent else [chosen, chosen.parent]:
+            with contextlib.suppress(OSError):  # it is not empty
+                empty.rmdir()
 
 
 def require_writable(path: Path, key: str = "output") -> None:

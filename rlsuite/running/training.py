@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from rlsuite.action_space import ActionLimits
 from rlsuite.agent import Agent
+from rlsuite.cli import typed
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.distributed import rank_seed, ranks
@@ -138,7 +138,7 @@ class Trainer:
         if steps != (self.resume_step or 0):
             self._log(monitor)
             save(self, monitor)
-        path = shlex.quote(str(self.run_dir)) + trusted_arguments(self.config)
+        path = typed(self.run_dir) + trusted_arguments(self.config)
         return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})" if steps else ""
 
     @property
@@ -290,7 +290,7 @@ class Trainer:
             batch=self.batch,
             config=to_plain(self.config),
         )
-        replay = f"python scripts/replay_failure.py {shlex.quote(str(path))}{trusted_arguments(self.config)}"
+        replay = f"python scripts/replay_failure.py {typed(path)}{trusted_arguments(self.config)}"
         raise UserError(
             f"{', '.join(names)} became non-finite by step {self.worker.steps}; state, batch and seed are in {path}.*;"
             f" look at them with: {replay}"

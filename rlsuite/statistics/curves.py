@@ -24,7 +24,7 @@ class Curve:
     Attributes:
         label: the group.
         task: the environment.
-        steps: (S,) at which every run of the group was evaluated.
+        steps: (S,) at which every run of the group was evaluated, or, `interpolated`, the run with fewest evaluations.
         minutes: (S,) mean wall clock of the runs' training up to there.
         seeds: the R distinct seeds; a run without one counts as a seed of its own.
         returns: (R, S) of each seed: mean returns, or what else of METRICS was asked for. Runs of one seed are no
@@ -35,6 +35,7 @@ class Curve:
         high: (S,) upper end.
         kind: how the band was made, as in `MeanInterval`.
         bounds: between which values can lie; intervals are cut off there.
+        interpolated: whether values between two evaluations are on the line between them; see `steps_of`.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Curve:
     high: np.ndarray
     kind: str
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    interpolated: bool = False
 
     @property
     def last_mean(self) -> float:
@@ -71,23 +73,21 @@ class Curve:
 
 
 def make_curves(runs: Sequence[Run], metric: str = "return") -> list[Curve]:
-    """Group runs by task and label, and put each group on the steps all of its runs were evaluated at.
+    """Group runs by task and label, and put each group on the steps of its runs, as `steps_of` has it.
 
     Args:
         runs: the runs.
         metric: a key of METRICS.
 
     Returns:
-        A curve for each group whose runs share a step; `left_out` tells what they lack.
+        A curve for each group whose runs share steps; `left_out` tells what they lack.
 
     Raises:
-        UserError: if no group's runs share a step, or a run has no such metric.
+        UserError: if no group's runs share steps, or a run has no such metric.
     """
     found = grouped(runs)
     curves = [
-        _curve(label, task, members, common_steps(members), metric)
-        for (task, label), members in sorted(found.items())
-        if common_steps(members)
+        _curve(label, task, members, metric) for (task, label), members in sorted(found.items()) if steps_of(members)[0]
     ]
     if not curves:
         raise UserError("; ".join(left_out(runs)))
@@ -115,11 +115,27 @@ def common_steps(runs: Sequence[Run]) -> list[int]:
     return sorted(set(runs[0].steps.tolist()).intersection(*(run.steps.tolist() for run in runs)))
 
 
+def steps_of(runs: Sequence[Run]) -> tuple[list[int], bool]:
+    """Return the steps that a group is drawn at, and whether values have to be interpolated for it.
+
+    They are those that all runs were evaluated at. Where these are less than half of what the run with fewest
+    evaluations has in the stretch that all cover, they are that run's steps there.
+    """
+    common = common_steps(runs)
+    first, last = max(int(run.steps[0]) for run in runs), min(int(run.steps[-1]) for run in runs)
+    fewest = min(([step for step in run.steps.tolist() if first <= step <= last] for run in runs), key=len)
+    if 2 * len(common) >= len(fewest):
+        return common, False
+    return fewest, True
+
+
 def left_out(runs: Sequence[Run]) -> list[str]:
     """Return a line for each thing about a group's runs that its curve cannot show, naming the runs."""
     lines = []
     for (task, label), members in sorted(grouped(runs).items()):
-        common, ends = common_steps(members), [int(run.steps[-1]) for run in members]
+        (common, between), ends = steps_of(members), [int(run.steps[-1]) for run in members]
+        if between:
+            lines.append(f"{label} on {task}: runs were evaluated at different steps; values between are interpolated")
         if not common:
             steps = ", ".join(f"{run.name} (to {end:,})" for run, end in zip(members, ends, strict=True))
             lines.append(f"{label} on {task} is left out: no step is common to the evaluations of {steps}")
@@ -140,11 +156,12 @@ def left_out(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: str) -> Curve:
-    steps, seeds = np.array(common), by_seed(runs)
+def _curve(label: str, task: str, runs: list[Run], metric: str) -> Curve:
+    drawn, interpolated = steps_of(runs)
+    steps, seeds = np.array(drawn), by_seed(runs)
 
     def of_seeds(value: Callable[[Run], np.ndarray]) -> np.ndarray:
-        at = [[value(run)[np.searchsorted(run.steps, steps)] for run in same] for same in seeds.values()]
+        at = [[np.interp(steps, run.steps, value(run)) for run in same] for same in seeds.values()]
         return np.array([np.mean(rows, axis=0) for rows in at])
 
     returns, bounds = of_seeds(lambda run: run.metric(metric)), BOUNDS.get(metric, (-math.inf, math.inf))
@@ -166,4 +183,5 @@ def _curve(label: str, task: str, runs: list[Run], common: list[int], metric: st
         high=np.clip([band.high for band in bands], *bounds),
         kind=kind,
         bounds=bounds,
+        interpolated=interpolated,
     )

@@ -23,7 +23,7 @@ from renderers.bezier import draw_exact
 from renderers.neural import NeuralRenderer
 from renderers.plain import draw_glyph_stroke
 from renderers.strokes import GLYPH, GLYPH_SIZE
-from rlsuite.errors import require
+from rlsuite.errors import require_threads
 from scripts.benchmarks.rounds import alternate, print_table, report
 
 SIZE, STROKES, BATCH, TOGETHER = 32, 4, 64, 256
@@ -31,7 +31,7 @@ SIZE, STROKES, BATCH, TOGETHER = 32, 4, 64, 256
 
 def measure_characters(threads: int, rounds: int, seconds: float) -> dict[str, Any]:
     """Print three tables; return medians and ratios."""
-    require(threads >= 0, f"num_threads={threads}: use 0 (all cores) or more")
+    require_threads(threads)
     if threads:
         torch.set_num_threads(threads)
     return measure_strokes(rounds) | measure_teaching(rounds, seconds) | measure_reading(rounds, seconds)

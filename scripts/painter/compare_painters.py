@@ -47,11 +47,12 @@ from renderers.stroke_files import Painting
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.data.pictures import load_picture
-from rlsuite.errors import UserError, require, require_choice
+from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.experiment import commit
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable, write_atomically
 from rlsuite.running.threads import available_threads
+from scripts.paint_image import MOST_STROKES
 
 Drawn = tuple[Tensor, int]
 PAINTERS = ("whole", "guessed", "policy", "refined", "gradient", "planned", "greedy")
@@ -95,9 +96,10 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.data), "data= is missing; name a folder of pictures")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(self.seconds > 0, f"seconds={self.seconds}: use a number above 0")
         require(self.strokes >= 5, f"strokes={self.strokes}: use 5 or more")
+        require(self.strokes <= MOST_STROKES, f"strokes={self.strokes}: use at most {MOST_STROKES}")
         require(bool(self.painters), "painters=[] paints nothing; leave it out for all")
         for painter in self.painters:
             require_choice("painters", painter, PAINTERS)

@@ -26,7 +26,7 @@ from renderers.soft import draw_soft
 from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 
 Renderer = Callable[[Tensor], Tensor]
 
@@ -55,7 +55,7 @@ class CompareConfig:
         require(
             bool(self.weights), "weights= is missing; make a renderer with: python scripts/painter/train_renderer.py"
         )
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         for name in ("pictures", "strokes", "steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 

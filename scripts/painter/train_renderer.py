@@ -25,7 +25,7 @@ from renderers.neural import save_renderer
 from renderers.strokes import SHAPE_SIZE
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
-from rlsuite.errors import require
+from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_writable
 
 
@@ -48,7 +48,7 @@ class ScriptConfig(ImitationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.output), "output= is missing; name a file, such as output=renderer.safetensors")
-        require(self.num_threads >= 0, f"num_threads={self.num_threads}: use 0 (all cores) or more")
+        require_threads(self.num_threads)
         require(self.report_every >= 1, f"report_every={self.report_every}: use 1 or more")
 
 

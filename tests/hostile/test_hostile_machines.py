@@ -9,7 +9,16 @@ from paths import ROOT
 
 from rlsuite.cli import run_script
 from rlsuite.running.threads import available_threads
-from scripts import evaluate_agent, train_agent
+from scripts import (
+    compare_bits,
+    evaluate_agent,
+    export_agent,
+    judge_searches,
+    order_searches,
+    plot_curves,
+    train_agent,
+    tune_agent,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +48,19 @@ def test_a_process_bound_to_one_core_has_one_thread():
     assert available_threads() == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize("argument", ["train_ratio=1e18", "updates_per_episode=9999999999", "num_threads=1000000"])
+BEYOND = ["train_ratio=1e18", "updates_per_episode=9999999999", "num_threads=1000000", "agent.batch_size=5001"]
+BEYOND += ["replay.n_step=1251", "num_envs=100000000", "evaluate.episodes=1000001"]
+
+
+@pytest.mark.parametrize("argument", BEYOND)
 def test_sizes_beyond_all_measure_are_refused_before_the_start(argument, tmp_path, capsys):
     arguments = ["agent=ddpg", "env=InvertedPendulum", "preset=debug", argument, f"run_dir={tmp_path / 'run'}"]
+    if argument.startswith("num_envs"):
+        arguments.append("replay.capacity=1000000000")
     assert run_script(train_agent.main, arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {argument.partition('=')[0]}=")
+    key, _, value = argument.partition("=")
+    assert error.startswith((f"error: {key}=", f"error: {value} environments, "))
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -53,3 +69,28 @@ def test_a_film_that_is_no_mp4_is_refused_before_anything_is_read(tmp_path, caps
     assert run_script(evaluate_agent.main, ["run=nowhere", "video=true", f"output={tmp_path / 'film.webm'}"]) == 2
     assert "use a name such as output=film.mp4" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+UNWRITABLE = {
+    "plots": (plot_curves, ["runs=nowhere", "output={file}/x.png"]),
+    "data of plots": (plot_curves, ["runs=nowhere", "output={folder}/x.png", "data={file}/x.json"]),
+    "kept agents": (export_agent, ["run=nowhere", "output={file}/x.safetensors"]),
+    "tables of bits": (compare_bits, ["runs=nowhere", "output={file}/x.json"]),
+    "uses of searches": (judge_searches, ["output={file}/x.json"]),
+    "orders of searches": (order_searches, ["output={file}/x.json"]),
+    "studies": (tune_agent, ["env=Hopper", "search=agent.discount=0.9..0.99", "run_dir={file}/x"]),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, capsys):
+    script, arguments = UNWRITABLE[name]
+    (tmp_path / "file").touch()
+    filled = [argument.format(file=tmp_path / "file", folder=tmp_path) for argument in arguments]
+    if name == "studies":
+        pytest.importorskip("optuna")
+    assert run_script(script.main, filled) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

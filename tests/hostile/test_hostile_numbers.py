@@ -82,6 +82,8 @@ def test_scripts(module):
         assert [value for value in wrong if not refused(script_config, config, [*needed, f"{name}={value}"])] == [], (
             name
         )
+        if name == "num_threads":
+            assert refused(script_config, config, [*needed, "num_threads=1000000"]), module
         for value in SENSELESS:
             refused(script_config, config, [*needed, f"{name}={value}"])
 

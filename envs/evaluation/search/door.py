@@ -28,7 +28,7 @@ from rlsuite.methods import find_class
 from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.picture_policy import PicturePolicy
 from rlsuite.nn.plain import PlainPolicy
-from rlsuite.records.files import read_text, write_atomically
+from rlsuite.records.files import read_text, require_writable, write_atomically
 from rlsuite.running.seeding import derive_seed
 
 SPACES: dict[str, str] = {
@@ -77,7 +77,7 @@ class Search(Transform):
         mine = json.loads(json.dumps({"search": type(self).__name__, "ends": ends, **numbers}))
         path = self.folder / MARK
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            require_writable(path, "history")
             write_atomically(path, json.dumps(mine))
             return
         try:

@@ -392,3 +392,24 @@ def test_groups_are_summed_up_over_tasks_by_shares_of_the_best(tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "ace: interquartile mean 1.000 of the best group's, over all tasks and seeds" in printed
     assert "ddpg: interquartile mean 0.250 of the best group's, over all tasks and seeds" in printed
+
+
+def test_runs_evaluated_at_different_steps_are_interpolated_and_it_is_said(tmp_path):
+    write_run(tmp_path, "s0", {step: step / 100 for step in range(100, 1001, 100)}, seed=0)
+    write_run(tmp_path, "s1", {128: 0.0, 384: 256.0, 896: 256.0, 1024: 0.0}, seed=1)
+    runs = read_runs([str(tmp_path)])
+    (curve,) = make_curves(runs)
+    assert curve.interpolated
+    assert curve.steps.tolist() == [128, 384, 896]  # of the run with fewest, where both are
+    assert dict(zip(curve.seeds, curve.returns.tolist(), strict=True)) == {
+        0: pytest.approx([1.28, 3.84, 8.96]),
+        1: [0.0, 256.0, 256.0],
+    }
+    assert left_out(runs)[0].endswith("runs were evaluated at different steps; values between are interpolated")
+
+
+def test_runs_that_share_no_stretch_are_left_out(tmp_path):
+    write_run(tmp_path, "s0", {100: 1.0, 200: 2.0}, seed=0)
+    write_run(tmp_path, "s1", {300: 1.0, 400: 2.0}, seed=1)
+    with pytest.raises(UserError, match="no step is common"):
+        make_curves(read_runs([str(tmp_path)]))
