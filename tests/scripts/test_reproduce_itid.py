@@ -13,7 +13,7 @@ from scripts.experiments import itid
 
 
 def figures(test, same, invariance):
-    return {"test": test, "same": same, "invariance": invariance}
+    return {"test": test, "trained": same, "invariance": invariance}
 
 
 def arms(drawn, weighted):
