@@ -128,7 +128,7 @@ class Numbers:
         require(self.widest >= 0.1, f"widest={self.widest}: use 0.1 or more")
 
 
-DEBUG = Numbers(seeds=1, epochs=1, states=32, steps=2, episodes=2, factors=("light", "camera"), networks=3)
+DEBUG = Numbers(seeds=1, epochs=1, states=32, steps=2, episodes=2, factors=("light", "camera"), networks=2)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
@@ -371,7 +371,7 @@ def sizes(arm: str, seed: int, folder: Path, *, epochs: int, networks: int) -> l
     """Return figures of plain networks of all sizes and correlations, with their "gap" and "parameters"."""
     torch.set_num_threads(1)
     found = []
-    for number, (width, hidden, correlation) in enumerate(itertools.product(WIDTHS, HIDDEN, CORRELATIONS)):
+    for number, (correlation, hidden, width) in enumerate(itertools.product(CORRELATIONS, HIDDEN, WIDTHS)):
         if number % 2 or len(found) == networks:
             continue  # half of the grid, every width, depth and correlation among its 15 networks
         config = ConvNetConfig(widths=(width, 2 * width), hidden=hidden, batch_norm=True)
