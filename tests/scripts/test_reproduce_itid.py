@@ -13,7 +13,7 @@ from scripts.experiments import itid
 
 
 def figures(test, same, invariance):
-    return {"test": test, "same": same, "invariance": invariance}
+    return {"test": test, "trained": same, "invariance": invariance}
 
 
 def arms(drawn, weighted):
@@ -64,8 +64,9 @@ def test_debug_experiment_end_to_end(tmp_path):
     assert len(result.claims) == 10
     (one,) = result.figures["reaching"]
     assert list(one["plain"]["factors"]) == ["light", "camera"]
-    assert len(result.figures["sizes"]) == 3
+    assert len(result.figures["sizes"]) == 2
     assert set(result.figures["digits"][0]) == set(itid.ARMS)
+    assert len({one["parameters"] for one in result.figures["sizes"]}) == 2
     json.dumps(result.figures)
 
 
