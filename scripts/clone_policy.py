@@ -108,9 +108,10 @@ def main(arguments: list[str]) -> int:
     """Teach, score, write and print."""
     began = time.monotonic()
     script, network, perception = read_arguments(plain_values(positional(arguments, "run")))
-    require(not is_policy_file(script.run[0]), f"run={script.run[0]}: a file is no agent; name a run directory")
+    named = f"pretrained={script.pretrained}" if script.pretrained else f"run={script.run[0]}"
+    require(bool(script.pretrained) or not is_policy_file(script.run[0]), f"{named}: no agent; name a run directory")
     agent, run_config, checkpoint = load_policy(script)
-    require(agent.facts.picture_shape is None, f"run={script.run[0]}: its agent sees pictures itself")
+    require(agent.facts.picture_shape is None, f"{named}: its agent sees pictures itself")
     path = Path(script.output) if script.output else checkpoint.parent.parent / f"pixels{SUFFIX}"
     require(script.overwrite or not path.exists(), f"output={path} is there; add overwrite=true, or choose another")
     require_writable(path)
