@@ -109,7 +109,8 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     script, network, perception = read_arguments(plain_values(positional(arguments, "run")))
     named = f"pretrained={script.pretrained}" if script.pretrained else f"run={script.run[0]}"
-    require(bool(script.pretrained) or not is_policy_file(script.run[0]), f"{named}: no agent; name a run directory")
+    policy = not script.pretrained and is_policy_file(script.run[0])
+    require(not policy, f"{named}: a file is no agent; name a run directory")
     agent, run_config, checkpoint = load_policy(script)
     require(agent.facts.picture_shape is None, f"{named}: its agent sees pictures itself")
     path = Path(script.output) if script.output else checkpoint.parent.parent / f"pixels{SUFFIX}"

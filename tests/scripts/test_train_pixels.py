@@ -132,7 +132,7 @@ def test_what_cannot_be_seen_is_refused_before_anything_is_made(tmp_path, capsys
     assert "gain.power=2: gain is not chosen" in refused(capsys, *TINY, "gain.power=2", folder)
     assert "unknown method 'lat'; did you mean 'late'?" in refused(capsys, "camera.size=16", "perception=[lat]", folder)
     missing = ["camera.size=16", "perception=[gain]", "gain.weights=nowhere"]
-    assert "gain.weights=nowhere: No such file" in refused(capsys, *missing, folder)
+    assert "nowhere: No such file" in refused(capsys, *missing, folder)
     assert "agent=pombu cannot read env=Point3D: its observations are pictures" in refused(
         capsys, "agent=pombu", "env=Point3D", "preset=debug", "camera.size=16", folder
     )
@@ -157,6 +157,10 @@ def test_a_student_of_pixels_is_a_file_that_can_be_evaluated(tmp_path, capsys):
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["returns"]) == 2
     assert "is there; add overwrite=true" in refused(capsys, run, *small, main=clone_policy.main)
     assert "a file is no agent" in refused(capsys, path, *small, main=clone_policy.main)
+    student = tmp_path / "of_one_that_comes_along.safetensors"
+    assert cli("pretrained=InvertedPendulum-ppo", *small, f"output={student}", main=clone_policy.main) == 0
+    assert student.exists()
+    capsys.readouterr()
     assert "network=u_net ends in" in refused(
         capsys, run, *small[:6], "network=u_net", "overwrite=true", "num_threads=1", main=clone_policy.main
     )
