@@ -104,7 +104,9 @@ def test_what_comes_along_earns_what_it_says(name):
     kept = store.load(path)
     few = 3
     assert load_run(pretrained=name, device="cpu").steps == kept.about["steps"]
-    assert store.score(kept, episodes=few).mean == pytest.approx(np.mean(kept.about["returns"][:few]), rel=0.1)
+    # Rounding depends on how many act at once, and one in thirty of Humanoid's episodes ends in a fall: so the median.
+    found = np.median(np.asarray(store.score(kept, episodes=few).returns))
+    assert found == pytest.approx(np.median(kept.about["returns"][:few]), rel=0.1)
 
 
 @pytest.mark.slow
