@@ -16,7 +16,7 @@ from rlsuite.data.source import Source
 from rlsuite.errors import UserError, require
 from rlsuite.fit import FitConfig, Hook, Loss, Turn, fit
 from rlsuite.methods import Method, to_plain
-from rlsuite.optim.choice import OptimizerConfig
+from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 
@@ -35,6 +35,12 @@ class TeachConfig:
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, f"rounds={self.rounds}: use 1 or more")
+
+
+def teach_by_cosine(steps: int, batch_size: int) -> TeachConfig:
+    """Return how a network learns again by Adam, its rate falling along a cosine from 1e-3 to a hundredth of that."""
+    optimizer, schedule = OptimizerConfig(learning_rate=1e-3), ScheduleConfig(kind="cosine", final=0.01)
+    return TeachConfig(fit=FitConfig(steps=steps, batch_size=batch_size, optimizer=optimizer, schedule=schedule))
 
 
 class Transform:

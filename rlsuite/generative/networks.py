@@ -76,10 +76,12 @@ def make_networks(config: GenerativeConfig, shape: tuple[int, ...], seed: int) -
         generator, discriminator = make(config, shape[0], side)
     for place, module in (("generator", generator), ("discriminator", discriminator)):
         draw_weights(module, derive_seed(seed, place))
-    if config.spectral_norm:
-        for name, part in list(discriminator.named_modules()):
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                discriminator.set_submodule(name, spectral_norm(part))
+    if config.spectral_norm:  # whose power iteration starts from torch's own generator
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(derive_seed(seed, "spectral norm"))
+            for name, part in list(discriminator.named_modules()):
+                if isinstance(part, nn.Conv2d | nn.Linear):
+                    discriminator.set_submodule(name, spectral_norm(part))
     return generator, discriminator
 
 

@@ -18,10 +18,8 @@ from envs.evaluation.pruning.criteria import kept_channels
 from envs.evaluation.pruning.graph import Coupling, Group, couple
 from envs.evaluation.pruning.shrink import require_plan, shrink
 from envs.evaluation.subject import Subject
-from envs.evaluation.transform import TeachConfig, Transform, teach
+from envs.evaluation.transform import TeachConfig, Transform, teach, teach_by_cosine
 from rlsuite.errors import UserError, require, require_choice
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 SCHEDULES = ("together", "layerwise")
@@ -61,16 +59,7 @@ class PruningConfig:
     layers: tuple[LayerRatio, ...] = ()
     coupled: bool = False
     schedule: str = "together"
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=2000,
-                batch_size=256,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine", final=0.01),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=lambda: teach_by_cosine(2000, 256))
 
     def __post_init__(self) -> None:
         require_ratio(self.ratio)

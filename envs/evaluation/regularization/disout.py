@@ -30,10 +30,8 @@ from envs.evaluation.quantization.layer import effective_weight
 from envs.evaluation.regularization.distortion import Distortion, as_kernels, relative_size
 from envs.evaluation.regularization.gap import measure_gap
 from envs.evaluation.subject import Subject
-from envs.evaluation.transform import TeachConfig, Transform, teach
+from envs.evaluation.transform import TeachConfig, Transform, teach, teach_by_cosine
 from rlsuite.errors import UserError, require, require_finite
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +51,7 @@ class DisoutConfig:
     alpha: float = 5.0
     block: int = 6
     layers: tuple[str, ...] = ()
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=2000,
-                batch_size=256,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine", final=0.01),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=lambda: teach_by_cosine(2000, 256))
 
     def __post_init__(self) -> None:
         require(

@@ -31,10 +31,8 @@ from envs.evaluation.regularization.invariance import distance_of, invariance
 from envs.evaluation.regularization.shifted import shifted_score
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import Batch
-from envs.evaluation.transform import TeachConfig, Transform, teach
+from envs.evaluation.transform import TeachConfig, Transform, teach, teach_by_cosine
 from rlsuite.errors import UserError, require, require_finite
-from rlsuite.fit import FitConfig
-from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
 
 WIDER = 1.1  # a range that is mastered becomes so many times as wide
@@ -69,16 +67,7 @@ class ITIDConfig:
     states: int = 256
     recorded: str = ""
     least_share: float = SMALLEST_SHARE
-    teach: TeachConfig = field(
-        default_factory=lambda: TeachConfig(
-            fit=FitConfig(
-                steps=1000,
-                batch_size=64,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                schedule=ScheduleConfig(kind="cosine", final=0.01),
-            )
-        )
-    )
+    teach: TeachConfig = field(default_factory=lambda: teach_by_cosine(1000, 64))
 
     def __post_init__(self) -> None:
         factors_of(self.factors)

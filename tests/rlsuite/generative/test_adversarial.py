@@ -99,7 +99,11 @@ def test_networks_make_and_judge_examples(kind, shape, numbers):
     assert made.shape == (2, *shape)
     assert float(made.detach().abs().max()) <= 1.0
     assert discriminator(made).shape == (2,)
-    again, _ = make_networks(config, shape, seed=1)
+    made_again = make_networks(config, shape, seed=1)
+    fresh = make_networks(config, shape, seed=1)
+    for one, two in zip(made_again, fresh, strict=True):  # whatever torch's own generator has drawn between
+        assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    again, _ = made_again
     other, _ = make_networks(config, shape, seed=2)
     first, second, third = (next(module.parameters()) for module in (generator, again, other))
     assert torch.equal(first, second)
