@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.perception.interpolation.interpolator import Interpolator, InterpolatorConfig
-from envs.perception.interpolation.warp import warp
+from envs.perception.warp import warp
 from rlsuite.errors import require_choice
 from rlsuite.extras import import_extra
 

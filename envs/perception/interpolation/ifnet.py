@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from envs.perception.interpolation.warp import resized, resized_flow, warp
+from envs.perception.warp import resized, resized_flow, warp
 
 FRAMES, WARPED, MASK, FLOW, TIME = 6, 6, 1, 4, 1  # channels of what a block sees
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.perception.interpolation.ifnet import FLOW, FRAMES, MASK, WARPED, Stage, conv
-from envs.perception.interpolation.warp import resized_flow, warp
+from envs.perception.warp import resized_flow, warp
 
 
 def two(inputs: int, outputs: int, stride: int = 2) -> nn.Sequential:

@@ -6,7 +6,7 @@ import torch
 from envs.perception.interpolation.moving import MovingPictures
 from envs.perception.interpolation.sequences import Sequences
 from envs.perception.interpolation.variety import Views, varied
-from envs.perception.interpolation.warp import warp
+from envs.perception.warp import warp
 from rlsuite.data.arrays import kept
 from rlsuite.errors import UserError
 

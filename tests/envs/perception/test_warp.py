@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from envs.perception.interpolation.warp import resized_flow, warp
+from envs.perception.warp import resized_flow, warp
 
 
 def plain(picture, flow):
