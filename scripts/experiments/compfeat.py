@@ -148,7 +148,7 @@ def learn(
         schedule=ScheduleConfig(kind="cosine"),
         clip_norm=5.0,
     )
-    fit(perceiver, lambda module, batch: module.losses(batch), clips, learning, seed=derive_seed(seed, "fit"))
+    fit(perceiver, lambda _, batch: perceiver.losses(batch), clips, learning, seed=derive_seed(seed, "fit"))
     return judged(perceiver.eval(), DigitClips("test", SIZE, tested, seed=derive_seed(seed, "tested")))
 
 

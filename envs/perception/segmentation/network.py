@@ -86,8 +86,11 @@ class CompFeatNet(nn.Module):
             )  # fmt: skip
             self.frame_refiner = Refiner(channels, config.attention) if config.frame else None
             self.neck = nn.Conv2d(channels, channels, 3, padding=1)
-            self.middles = nn.Sequential(*_convolution(channels, channels, 1), nn.Conv2d(channels, 5, 1))
-            nn.init.constant_(self.middles[-1].bias[:1], -4.6)  # an object is at one cell in a hundred
+            told = nn.Conv2d(channels, 5, 1)
+            self.middles = nn.Sequential(*_convolution(channels, channels, 1), told)
+            with torch.no_grad():
+                told.weight.mul_(0.1)
+                told.bias.copy_(torch.tensor([-4.6, 0.0, 0.0, 0.0, 0.0]))  # an object is at one cell in a hundred
             self.object_refiner = Refiner(channels, config.attention) if config.objects else None
             flat = channels * BINS * BINS
             self.body = nn.Sequential(nn.Linear(flat, config.embedding), nn.ReLU())
