@@ -88,9 +88,8 @@ class CompFeatNet(nn.Module):
             self.neck = nn.Conv2d(channels, channels, 3, padding=1)
             told = nn.Conv2d(channels, 5, 1)
             self.middles = nn.Sequential(*_convolution(channels, channels, 1), told)
-            with torch.no_grad():
-                told.weight.mul_(0.1)
-                told.bias.copy_(torch.tensor([-4.6, 0.0, 0.0, 0.0, 0.0]))  # an object is at one cell in a hundred
+            told.weight.data *= 0.1
+            told.bias = nn.Parameter(torch.tensor([-4.6, 0.0, 0.0, 0.0, 0.0]))  # an object is at one cell in a hundred
             self.object_refiner = Refiner(channels, config.attention) if config.objects else None
             flat = channels * BINS * BINS
             self.body = nn.Sequential(nn.Linear(flat, config.embedding), nn.ReLU())
