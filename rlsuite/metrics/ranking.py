@@ -44,3 +44,19 @@ def separation(negative: Tensor, positive: Tensor) -> Tensor:
     together = ranks(torch.cat([negative, positive]).double().unsqueeze(0)).squeeze(0)[len(negative) :]
     above = together.sum() - len(positive) * (len(positive) + 1) / 2
     return above / (len(positive) * len(negative)) if len(positive) and len(negative) else above * torch.nan
+
+
+def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
+    """Return the mean precision at the places of the positives, best scores first: 0-d float64, NaN without positives.
+
+    Equal scores count as one place, so the order of the things does not matter.
+
+    Args:
+        scores: (n,).
+        positive: (n,) bool.
+    """
+    order = scores.sort(descending=True, stable=True).indices
+    ordered, right = scores[order], positive[order].double()
+    last = torch.searchsorted(-ordered.contiguous(), -ordered.contiguous(), right=True) - 1  # of those with this score
+    precision = (right.cumsum(0) / torch.arange(1, len(right) + 1, device=right.device))[last]
+    return (precision * right).sum() / right.sum()

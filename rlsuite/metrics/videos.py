@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rlsuite.metrics.boxes import area, box_iou
+
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -97,3 +99,14 @@ def _curve(right: Tensor, count: int) -> tuple[Tensor, Tensor]:
     padded = torch.cat([precision, torch.zeros(len(right), 1, dtype=torch.float64)], dim=1)
     last = recall[:, -1] if right.shape[1] else torch.zeros(len(right), dtype=torch.float64)
     return padded.gather(1, place).mean(dim=1), last
+
+
+def tubelet_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return the overlap (..., P, G) of boxes that move, (..., P, T, 4) and (..., G, T, 4): the mean over frames.
+
+    A frame in which either has an empty box counts 0; one in which both have counts for nothing.
+    """
+    one, other = first.transpose(-3, -2), second.transpose(-3, -2)  # (..., T, P, 4)
+    overlap = box_iou(one, other)
+    there = (area(one) > 0).unsqueeze(-1) | (area(other) > 0).unsqueeze(-2)
+    return overlap.sum(dim=-3) / there.sum(dim=-3).clamp_min(1)

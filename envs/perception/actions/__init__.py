@@ -1,0 +1,1 @@
+"""Who does what, where and when in videos of rollouts."""

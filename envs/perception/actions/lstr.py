@@ -1,0 +1,123 @@
+"""LSTR: long short-term relation networks for video action detection (Li et al. 2019, arXiv:2003.14065).
+
+Only the paper's abstract could be read: the parts and their order are the paper's, their equations are as recalled, and
+sizes and losses' weights are our choices. Learning has two stages: clips by themselves, with short-term relation; then,
+with a bank of what the first stage makes of every clip, the graph as well. The bank carries no gradient.
+
+Shapes: R videos of C clips of T frames, B clips, N actors, n of them remembered a clip, K actions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from envs.perception.actions.network import LSTRNet
+from envs.perception.actions.proposals import best_tubelets, shifts_to
+from rlsuite.errors import require
+
+KEPT = 5  # actors a clip that a bank keeps, the likeliest
+
+
+class Bank(NamedTuple):
+    """What the clips of videos hold, made by one network at one time.
+
+    Attributes:
+        nodes: (R, C, n, d).
+        present: (R, C, n) bool.
+    """
+
+    nodes: Tensor
+    present: Tensor
+
+
+@torch.no_grad()
+def build_bank(network: LSTRNet, videos: Tensor, boxes: Tensor, scores: Tensor | None = None) -> Bank:
+    """Return the bank of videos (R, C, T, 3, H, W) with actors' boxes (R, C, N, T, 4), by score (R, C, N) if given.
+
+    Make it anew whenever the network has learned: the graph learns to disregard one that is stale.
+    """
+    was, nodes = network.training, []
+    network.eval()
+    for video, tubelets in zip(videos, boxes, strict=True):
+        maps = network.maps(video)
+        nodes.append(network.related(network.actors(maps, tubelets), maps, tubelets)[1])
+    network.train(was)
+    found, count = torch.stack(nodes), min(KEPT, boxes.shape[2])
+    likely = torch.ones(found.shape[:3], device=found.device) if scores is None else scores
+    best, index = likely.topk(count, dim=2)
+    return Bank(found.gather(2, index.unsqueeze(3).expand(-1, -1, -1, found.shape[3])), best > 0)
+
+
+def action_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Return the 0-d cross-entropy of logits (B, N, K) with labels (B, N, K) bool, positives weighing `weight` (K,)."""
+    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weight)
+
+
+def positive_weights(labels: Tensor, most: float = 10.0) -> Tensor:
+    """Return how much positives weigh, (K,): negatives over positives of labels (..., K), at most `most`."""
+    flat = labels.flatten(0, -2).double()
+    positive = flat.sum(dim=0)
+    return ((len(flat) - positive) / positive.clamp_min(1.0)).clamp_max(most).float()
+
+
+def losses(network: LSTRNet, batch: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """Return the losses of clips: "loss", and its parts "actions", "boxes" and "proposals", which weigh 1 each.
+
+    Args:
+        network: it.
+        batch: "frames" (B, T, 3, H, W), "boxes" (B, N, T, 4) of true actors in pixels, "labels" (B, N, K) bool; with a
+            graph also "clip" (B,), "bank" (B, C, n, d) and "present" (B, C, n); a batch may hold "maps" in the place
+            of "frames", for a backbone that does not learn, and "detect" 0-d bool: whether boxes are to be found.
+        weight: (K,) of positives.
+    """
+    boxes = batch["boxes"]
+    maps = batch["maps"] if "maps" in batch else network.maps(batch["frames"])
+    actors = network.actors(maps, boxes)
+    plain, nodes = network.related(actors, maps, boxes)
+    if network.long is not None and "bank" in batch:
+        plain = network.remembered(plain, nodes, batch["clip"], batch["bank"], batch["present"])
+    parts = {"actions": action_loss(network.actions(plain), batch["labels"], weight)}
+    if bool(batch.get("detect", torch.tensor(False)).any()):
+        found, there = network.regressed(actors, boxes), torch.ones(boxes.shape[:2], dtype=torch.bool)
+        parts["boxes"] = functional.smooth_l1_loss(shifts_to(boxes, found), torch.zeros_like(boxes), beta=0.1)
+        parts["proposals"] = network.proposals.loss(maps, boxes, there.to(boxes.device))
+    return {"loss": sum(parts.values(), torch.zeros((), device=boxes.device)), **parts}
+
+
+@torch.no_grad()
+def detect(network: LSTRNet, video: Tensor, boxes: Tensor | None = None, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the actors of one video and what they do: boxes (C, N, T, 4) in pixels and probabilities (C, N, K).
+
+    Args:
+        network: it; it is used as in evaluation.
+        video: (F, 3, H, W); frames after the last whole clip are left out.
+        boxes: (C, N, T, 4) where they are known; None to find them.
+        count: N, how many to find.
+
+    Raises:
+        UserError: if the video is shorter than a clip.
+    """
+    frames, was = network.config.frames, network.training
+    clips = len(video) // frames
+    require(clips >= 1, f"the video has {len(video)} frames; a clip has {frames}")
+    network.eval()
+    maps = network.maps(video[: clips * frames].unflatten(0, (clips, frames)))
+    scores = None
+    if boxes is None:
+        boxes, scores = best_tubelets(*network.proposals(maps), count)
+    actors = network.actors(maps, boxes)
+    plain, nodes = network.related(actors, maps, boxes)
+    if network.long is not None:
+        likely = torch.ones(nodes.shape[:2], device=nodes.device) if scores is None else scores
+        bank = nodes.unsqueeze(0).expand(clips, -1, -1, -1)
+        present = (likely > 0).unsqueeze(0).expand(clips, -1, -1)
+        plain = network.remembered(plain, nodes, torch.arange(clips, device=nodes.device), bank, present)
+    told = network.actions(plain).sigmoid()
+    network.train(was)
+    if scores is not None:
+        boxes, told = network.regressed(actors, boxes), told * scores.unsqueeze(2)
+    return boxes, told
