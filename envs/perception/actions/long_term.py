@@ -52,7 +52,8 @@ class LongTerm(nn.Module):
         linked = (linked & (away != 0)) | own
         place = (away + self.reach).clamp(0, 2 * self.reach)
         for number, (query, key) in enumerate(zip(self.queries, self.keys, strict=True)):
-            scores = query(nodes) @ key(nodes).transpose(1, 2) / math.sqrt(query.weight.shape[0])
+            queries = query(nodes)
+            scores = queries @ key(nodes).transpose(1, 2) / math.sqrt(queries.shape[2])
             scores = (scores + self.near[number][place]).masked_fill(~linked, -torch.inf)
             told = torch.relu(self.weights[number](scores.softmax(dim=2) @ nodes))
             nodes = self.norms[number](nodes + self.dropout(told))

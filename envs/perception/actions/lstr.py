@@ -106,18 +106,17 @@ def detect(network: LSTRNet, video: Tensor, boxes: Tensor | None = None, count: 
     require(clips >= 1, f"the video has {len(video)} frames; a clip has {frames}")
     network.eval()
     maps = network.maps(video[: clips * frames].unflatten(0, (clips, frames)))
-    scores = None
     if boxes is None:
-        boxes, scores = best_tubelets(*network.proposals(maps), count)
-    actors = network.actors(maps, boxes)
-    plain, nodes = network.related(actors, maps, boxes)
+        logits, tubelets = network.proposals(maps)
+        given, scores = best_tubelets(logits, tubelets, count)
+    else:
+        given, scores = boxes, torch.ones(boxes.shape[:2], device=boxes.device)
+    actors = network.actors(maps, given)
+    plain, nodes = network.related(actors, maps, given)
     if network.long is not None:
-        likely = torch.ones(nodes.shape[:2], device=nodes.device) if scores is None else scores
         bank = nodes.unsqueeze(0).expand(clips, -1, -1, -1)
-        present = (likely > 0).unsqueeze(0).expand(clips, -1, -1)
+        present = (scores > 0).unsqueeze(0).expand(clips, -1, -1)
         plain = network.remembered(plain, nodes, torch.arange(clips, device=nodes.device), bank, present)
-    told = network.actions(plain).sigmoid()
+    told = network.actions(plain).sigmoid() * scores.unsqueeze(2)
     network.train(was)
-    if scores is not None:
-        boxes, told = network.regressed(actors, boxes), told * scores.unsqueeze(2)
-    return boxes, told
+    return given if boxes is not None else network.regressed(actors, given), told

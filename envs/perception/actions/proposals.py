@@ -29,6 +29,8 @@ class TubeletProposals(nn.Module):
         ratios: of their heights to their widths.
     """
 
+    shapes: Tensor
+
     def __init__(
         self, channels: int, frames: int, stride: int, sides: tuple[float, ...], ratios: tuple[float, ...] = (1.0,)
     ) -> None:
@@ -40,6 +42,7 @@ class TubeletProposals(nn.Module):
         self.hidden = nn.Conv2d(channels, channels, 3, padding=1)
         self.output = nn.Conv2d(channels, len(shapes) * (1 + 4 * frames), 1)
         nn.init.normal_(self.output.weight, std=0.01)
+        nn.init.zeros_(self.output.bias)  # pyright: ignore[reportArgumentType]
 
     def anchors(self, size: tuple[int, int]) -> Tensor:
         """Return anchors (h w A, 4) in pixels, for a map of sides `size`."""

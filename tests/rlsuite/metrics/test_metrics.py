@@ -128,3 +128,15 @@ def test_rank_correlations_are_scipys(pairs):
             continue
         assert float(found[0]) == pytest.approx(theirs(first.numpy(), second.numpy()).statistic, abs=1e-6)
         assert float(found[1]) == pytest.approx(1.0)
+
+
+@hypothesis.given(strategies.lists(strategies.tuples(strategies.integers(0, 5), strategies.booleans()), min_size=1))
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_average_precision_is_scikit_learns(pairs):
+    peer = pytest.importorskip("sklearn.metrics")
+    scores, positive = torch.tensor([float(score) for score, _ in pairs]), torch.tensor([one for _, one in pairs])
+    found = ranking.average_precision(scores, positive)
+    if positive.any():
+        assert found.item() == pytest.approx(peer.average_precision_score(positive.numpy(), scores.numpy()))
+    else:
+        assert found.isnan()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlsuite.metrics.videos import THRESHOLDS, Tubes, tube_iou, tube_precision, tubes_of
+from rlsuite.metrics.videos import THRESHOLDS, Tubes, tube_iou, tube_precision, tubelet_iou, tubes_of
 
 
 def tracks(*rows):
@@ -32,3 +32,9 @@ def test_precision_by_hand():
     assert tube_precision([found], [true], (0.5,), most=1)[1].item() == 0.5
     wrong = found._replace(labels=torch.ones(3, dtype=torch.int64))
     assert tube_precision([wrong], [true], (0.5,))[0].item() == 0.0
+
+
+def test_boxes_that_move_overlap_frame_by_frame():
+    first = torch.tensor([[0.0, 0, 4, 4], [0.0, 0, 4, 4], [0.0, 0, 0, 0]]).view(1, 3, 4)
+    second = torch.tensor([[0.0, 0, 4, 4], [2.0, 0, 6, 4], [0.0, 0, 0, 0]]).view(1, 3, 4)
+    assert tubelet_iou(first, second).item() == pytest.approx((1 + 1 / 3) / 2)
