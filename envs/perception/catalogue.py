@@ -8,6 +8,7 @@ PERCEPTIONS: dict[str, str] = {
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",
     "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
+    "tracking/crt": "envs.perception.tracking.crt:CRT",
     "translation/from_colors": "envs.perception.translation:FromColors",
     "translation/from_ids": "envs.perception.translation:FromIds",
 }
