@@ -135,9 +135,7 @@ class Cascade:
         self.table = jitter_table(config.jitters, seed)
         self.strewn = strewn_table(STREWN, REACH)
 
-    def look(
-        self, frames: Tensor, place: Place, last: Tensor, learned: Mapping[str, Tensor], *, prior: float
-    ) -> Look:
+    def look(self, frames: Tensor, place: Place, last: Tensor, learned: Mapping[str, Tensor], *, prior: float) -> Look:
         """Look at frames (B, 3, H, W) for targets whose last boxes were `last` (B, 4).
 
         Args:
@@ -196,9 +194,7 @@ class Cascade:
             seen.squeeze(1),
         )
 
-    def _second(
-        self, maps: Maps, samples: Tensor, ran: Tensor, there: Tensor, ridge: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _second(self, maps: Maps, samples: Tensor, ran: Tensor, there: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (B, K, M, d) and scores (B, K, M) of boxes in crops that have more than one candidate."""
         batch, count, each = samples.shape[:3]
         features = torch.zeros(batch, count, each, self.network.config.features, device=samples.device)
