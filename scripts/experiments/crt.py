@@ -60,6 +60,7 @@ class Numbers:
         learning_rate: at first; a fifth of it from 0.6 of the steps on, a twenty-fifth from 0.85.
         clips: on which trackers are judged, in each seed others.
         frames: of each clip.
+        crop: side of what the network sees, in pixels.
         widths: of the network.
         features: that the second stage has of a box.
         auc_bar: success AUC of the cascade above the first stage's.
@@ -74,6 +75,7 @@ class Numbers:
     learning_rate: float = 1e-3
     clips: int = 10
     frames: int = 40
+    crop: int = 72
     widths: tuple[int, ...] = (16, 32)
     features: int = 128
     auc_bar: float = 0.04
@@ -87,7 +89,7 @@ class Numbers:
         require(self.frames >= 2, f"frames={self.frames}: use 2 or more")
 
 
-DEBUG = Numbers(seeds=1, steps=2, batch_size=2, clips=2, frames=4, widths=(4, 8), features=16)
+DEBUG = Numbers(seeds=1, steps=2, batch_size=2, clips=2, frames=3, crop=32, widths=(4, 8), features=16)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
@@ -95,7 +97,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     seeds = tuple(range(numbers.seeds))
     inputs = {
         name: getattr(numbers, name)
-        for name in ("steps", "batch_size", "learning_rate", "clips", "frames", "widths", "features")
+        for name in ("steps", "batch_size", "learning_rate", "clips", "frames", "crop", "widths", "features")
     }
     found = jobs.grid(follow_all, arms=("all",), seeds=seeds, **inputs)["all"]
     figures: dict[str, Any] = {
@@ -163,13 +165,14 @@ def follow_all(
     learning_rate: float,
     clips: int,
     frames: int,
+    crop: int,
     widths: tuple[int, ...],
     features: int,
 ) -> dict[str, Any]:
     """Return the figures of all arms, with and without the prior: prior -> arm -> name -> mean over the clips."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    sizes = TrackingNetConfig(widths=tuple(widths), features=features)
+    sizes = TrackingNetConfig(crop=crop, widths=tuple(widths), features=features)
     network = learned(sizes, seed, steps, batch_size, learning_rate)
     source = LookAlikes(LookAlikesConfig(size=SIZE), seed=derive_seed(seed, "tested"))
     tested = source.clips(torch.arange(clips), frames)

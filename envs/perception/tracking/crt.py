@@ -30,7 +30,7 @@ from rlsuite.running.seeding import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class CRTConfig(CascadeConfig):
-    """The tracker's numbers, those of the cascade, and:
+    """The tracker's numbers: those of the cascade, and of the perceiver.
 
     Attributes:
         weights: a file that train_perceiver.py wrote.

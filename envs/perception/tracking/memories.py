@@ -26,12 +26,14 @@ def remember(state: State, rows: Tensor, features: Tensor, labels: Tensor, rates
         rows: (n,), whose.
         features: (n, Q, h, h), projected.
         labels: (n, h + 1, h + 1).
-        rates: (n,), the share of the weight that the new sample gets.
+        rates: (n,), r: the new sample weighs 1 / (1 - r) times what the one before it does, the first of all r.
         first: samples of the first frame; together they keep a quarter of the weight at least.
     """
     weights = state["sample_weights"][rows]
     slot = first + weights[:, first:].argmin(dim=1)
-    weights = (weights * (1.0 - rates).unsqueeze(1)).scatter(1, slot.unsqueeze(1), rates.unsqueeze(1))
+    newest = weights[:, first:].amax(dim=1)  # of the last one, since each outweighs the one before it
+    new = torch.where(newest > 0, newest / (1.0 - rates), rates)
+    weights = weights.scatter(1, slot.unsqueeze(1), new.unsqueeze(1))
     weights = weights / weights.sum(dim=1, keepdim=True)
     old = weights[:, :first].sum(dim=1, keepdim=True)
     scale = torch.cat([(0.25 / old).expand(-1, first), (0.75 / (1.0 - old)).expand(-1, weights.shape[1] - first)], 1)
@@ -44,7 +46,8 @@ def accept(state: State, rows: Tensor, features: Tensor, boxes: Tensor, accepted
     """Put samples around an accepted target in the place of the oldest frame's; the first frame's always stay.
 
     Args:
-        state: with "positives" (B, F + 1, M, d), "positive_targets" and "positive_there" (B, F + 1, M), "accepted" (B,).
+        state: with "positives" (B, F + 1, M, d), "positive_targets" and "positive_there" (B, F + 1, M), and "accepted"
+            (B,), of how many frames there ever were.
         rows: (n,), whose.
         features: (n, M, d).
         boxes: (n, M, 4), of these samples.

@@ -246,7 +246,7 @@ class Tracker:
         easy = torch.nonzero(sure & look.ran & config.easy).flatten()
         if len(easy):
             more[easy] += self._reject_easy(state, easy, look, place, box)
-        # Where the second stage looked, its boxes around the winner are the positives; elsewhere, now and then, new ones.
+        # Where the second stage looked, its boxes around the winner are positives; elsewhere, now and then, new ones.
         alone = config.stages == "second"
         rows = torch.nonzero(sure & look.ran & (not alone)).flatten()
         accept(state, rows, look.features[rows, winner[rows]], look.samples[rows, winner[rows]], box[rows])
