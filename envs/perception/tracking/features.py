@@ -86,7 +86,7 @@ class TrackingNet(nn.Module):
     def forward(self, crops: Tensor) -> Maps:
         """Return features of crops (B, 3, S, S), bytes or in [0, 1], each map of a crop of unit average power."""
         seen = 2.0 * self.door(crops) - 1.0
-        for stage in self.trunk[:-1]:
+        for stage in list(self.trunk)[:-1]:
             seen = stage(seen)
         return Maps(_unit_power(seen), _unit_power(self.trunk[-1](seen)))
 
