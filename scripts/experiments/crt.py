@@ -12,6 +12,10 @@ as often as a share of the first stage's switches; and it looks at no more than 
 stage alone looks at, at an AUC not much lower. The paper's own numbers are not known to us, only its abstract; the bars
 are our own choices, set before any run. The paper's benchmarks and a ResNet of ImageNet are not here; these clips are
 drawn by formulas, fewer and smaller than a benchmark's, since two cores have minutes.
+
+A trial of another seed with 250 minibatches and 6 clips came before the first run; it changed no bar, but the length of
+the training, since features still became better. It showed a cascade that keeps to the target more often (AUC 0.34, the
+first stage alone 0.22) and switches more often (8.7 against 5.7 a clip): who sticks to a wrong object switches little.
 """
 
 from __future__ import annotations
@@ -70,7 +74,7 @@ class Numbers:
     """
 
     seeds: int = 3
-    steps: int = 250
+    steps: int = 500
     batch_size: int = 16
     learning_rate: float = 1e-3
     clips: int = 10
