@@ -16,6 +16,7 @@ def test_the_pusher_brings_the_block_to_its_goal():
     assert share >= 0.5
 
 
+@pytest.mark.slow  # kernels are compiled for a scene of its own
 def test_all_cubes_are_seen_and_one_is_followed(monkeypatch):
     pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed (extra: cameras)")
     monkeypatch.setattr(crt_pushing.PushAmongLookAlikes, "max_episode_steps", 2)
