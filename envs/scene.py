@@ -53,13 +53,15 @@ def compile_scene(task: Task, view: str = "") -> Scene:
     Raises:
         UserError: If the model has no such camera.
     """
-    plain = load_model(task.xml_file)
+    plain = load_model(task.xml_file, task.edits())
     cameras = [plain.camera(index).name for index in range(plain.ncam)]
     named = view or ("track" if "track" in cameras and task.pixel_view is None else "")
     if named and named not in cameras:
         known = near_matches(named, [name for name in cameras if name]) or "; it has none with a name"
         raise UserError(f"camera.view={view}: the model of {task.name} has no such camera{known}")
     spec = mujoco.MjSpec.from_file(str(find_model(task.xml_file)))
+    for edit in task.edits():
+        edit(spec)
     if not named:
         _add_view(spec, plain, free_view(plain, task.pixel_view or task.default_camera_config))
     bodies = _add_markers(spec, plain, task)

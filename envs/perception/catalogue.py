@@ -9,6 +9,7 @@ PERCEPTIONS: dict[str, str] = {
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",
     "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
     "segmentation/compfeat": "envs.perception.segmentation.compfeat:CompFeat",
+    "tracking/crt": "envs.perception.tracking.crt:CRT",
     "translation/from_colors": "envs.perception.translation:FromColors",
     "translation/from_ids": "envs.perception.translation:FromIds",
 }

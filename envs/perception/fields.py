@@ -59,5 +59,6 @@ FIELDS = {
         Field("normals", 3, torch.float32, -1.0, 1.0, "the surface's unit normal: right, up, toward the camera; or 0"),
         Field("tracks", 1, torch.int64, -1.0, 254.0, "which object, by a number that it keeps; -1 where there is none"),
         Field("flow", 2, torch.float32, -16.0, 16.0, "pixels, right and down, to where it was one camera frame before"),
+        Field("target", 1, torch.float32, 0.0, 1.0, "1 inside the box of the one object that is followed"),
     )
 }

@@ -29,6 +29,22 @@ def roi_align(maps: Tensor, boxes: Tensor, rows: Tensor, size: int, stride: floa
     Raises:
         UserError: if `size`, `stride` or `samples` is not positive.
     """
+    lines, columns = _bins(maps, boxes, size, stride, samples)
+    return torch.einsum("nph,nchw,nqw->ncpq", lines, maps[rows], columns)
+
+
+def roi_align_each(maps: Tensor, boxes: Tensor, size: int, stride: float = 1.0, samples: int = 2) -> Tensor:
+    """Return the same features (B, n, C, P, P) for as many boxes (B, n, 4) in each picture; no map is copied."""
+    batch, count = boxes.shape[:2]
+    lines, columns = _bins(maps, boxes.flatten(0, 1), size, stride, samples)
+    height, width = maps.shape[2:]
+    down = lines.view(batch, count * size, height) @ maps.transpose(1, 2).flatten(2)  # (B, n P, C W)
+    across = down.view(batch, count, size, -1, width) @ columns.view(batch, count, 1, size, width).mT
+    return across.transpose(2, 3)  # (B, n, C, P, P)
+
+
+def _bins(maps: Tensor, boxes: Tensor, size: int, stride: float, samples: int) -> tuple[Tensor, Tensor]:
+    """Return what a map's lines (N, P, H) and columns (N, P, W) give to the bins of boxes (N, 4)."""
     require(
         size >= 1 and samples >= 1 and stride > 0, f"size={size}, samples={samples}, stride={stride}: use positive ones"
     )
@@ -42,7 +58,7 @@ def roi_align(maps: Tensor, boxes: Tensor, rows: Tensor, size: int, stride: floa
     means = functional.avg_pool1d  # of a bin's samples along one side; the product of both sides' is the bin's mean
     columns = means(columns.transpose(1, 2), samples).transpose(1, 2)  # (N, P, W)
     lines = means(lines.transpose(1, 2), samples).transpose(1, 2)  # (N, P, H)
-    return torch.einsum("nph,nchw,nqw->ncpq", lines, maps[rows], columns)
+    return lines, columns
 
 
 def _weights(places: Tensor, length: int) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsuite.errors import UserError
-from rlsuite.nn.vision.roi_align import roi_align
+from rlsuite.nn.vision.roi_align import roi_align, roi_align_each
 
 
 def plain(channel, box, size, stride, samples):
@@ -65,3 +65,12 @@ def test_gradients_reach_maps_and_boxes():
 def test_it_refuses_what_is_not_positive():
     with pytest.raises(UserError, match="positive"):
         roi_align(torch.zeros(1, 1, 2, 2), torch.zeros(1, 4), torch.tensor([0]), size=0)
+
+
+def test_as_many_boxes_in_each_picture_are_the_same_features(generator):
+    maps = torch.randn(3, 4, 9, 7, generator=generator, dtype=torch.float64)
+    corners = 30.0 * torch.rand(3, 5, 2, generator=generator, dtype=torch.float64) - 5.0
+    boxes = torch.cat([corners, corners + 12.0], dim=-1)
+    rows = torch.arange(3).repeat_interleave(5)
+    found = roi_align(maps, boxes.flatten(0, 1), rows, 3, 4.0)
+    assert torch.allclose(roi_align_each(maps, boxes, 3, 4.0), found.unflatten(0, (3, 5)))
