@@ -55,15 +55,15 @@ class Transform(nn.Module):
         return batch, self.latent, size[0] // STRIDES, size[1] // STRIDES
 
     @torch.no_grad()
-    def scale(self, gain: float) -> None:
-        """Make first latents `gain` times as large, and what comes of them as large as before.
+    def scale(self, gain: float, quiet: float) -> None:
+        """Make first latents `gain` times as large, and what comes of them `quiet` times as large as before.
 
-        Half a unit of noise drowns latents of pictures in [0, 1] as He's rule draws them; a long training makes them
-        grow, a short one begins with it.
+        Half a unit of noise drowns latents of pictures in [0, 1] as He's rule draws them, and what comes of noise
+        drowns what they are added to. A long training mends both; a short one begins with it.
         """
-        first, last = self.synthesis[0], self.analysis[-1]
-        last.weight.mul_(gain)  # type: ignore[operator]
-        first.weight.div_(gain)  # type: ignore[operator]
+        self.analysis[-1].weight.mul_(gain)  # type: ignore[operator]
+        self.synthesis[0].weight.div_(gain)  # type: ignore[operator]
+        self.synthesis[-1].weight.mul_(quiet)  # type: ignore[operator]
 
 
 class Hyperprior(nn.Module):

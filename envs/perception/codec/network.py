@@ -21,6 +21,7 @@ from envs.perception.codec.autoencoders import Hyperprior, Transform
 from envs.perception.codec.channel import Channel, FarTables, far_tables
 from envs.perception.codec.compensation import Compensated, MotionCompensation
 from envs.perception.codec.factorized import FactorizedPrior
+from envs.perception.codec.fusion import Block
 from envs.perception.codec.prediction import MotionPrediction
 from envs.perception.codec.refinement import MotionRefinement, ResidualRefinement
 from rlsuite.errors import require
@@ -29,7 +30,7 @@ from rlsuite.running.seeding import derive_seed
 
 MULTIPLE = 64
 FRAMES, FIELDS = 4, 3  # that are remembered
-GAIN, QUIET = 16.0, 0.01
+GAIN, SOFT, QUIET = 16.0, 0.1, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,9 @@ def draw(net: MLVCNet, seed: int) -> None:
     """Draw first weights by He's rule; all that is added to something passes a head that is a hundredth as large.
 
     So at first the predicted frame is nearly the last one warped, and the decoded one nearly the predicted one.
-    Latents begin `GAIN` times as large, and deviations at 1, where their last ReLU passes gradients.
+    Residual blocks begin as nearly nothing: as He draws them each would double the variance, and twelve follow in a row.
+    Latents begin `GAIN` times as large, what comes of them `SOFT` times, and deviations at 1, where their last ReLU
+    passes gradients.
     """
     draw_weights(net, derive_seed(seed, "weights"))
     heads: list[nn.Module] = [net.compensation.fusion.head]
@@ -187,8 +190,11 @@ def draw(net: MLVCNet, seed: int) -> None:
         heads.append(net.residual_refinement.fusion.head)
     for head in heads:
         head.weight.mul_(QUIET)  # type: ignore[operator]
+    for part in net.modules():
+        if isinstance(part, Block):
+            part.second.weight.mul_(SOFT)
     for transform in (net.motion_transform, net.residual_transform):
-        transform.scale(GAIN)
+        transform.scale(GAIN, SOFT)
     last = net.hyperprior.synthesis[4]
     last.bias.fill_(1.0)  # type: ignore[operator]
     last.weight.mul_(QUIET)  # type: ignore[operator]
