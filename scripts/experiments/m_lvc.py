@@ -2,8 +2,8 @@
 
 Clips of 7 frames, 64x64: still pictures on layers that shift, turn and grow at changing speed, their motion known
 exactly, which stands in for the paper's FlowNet 2.0. The networks have an eighth of the paper's widths and learn step
-by step, as in the paper: motion, then motion compensation, then residuals, then all together; lambda = 16. Arms learn the
-same minibatches: the whole codec; "direct", which codes motion itself instead of what differs from its prediction;
+by step, as in the paper: motion, then motion compensation, then residuals, then all together; lambda = 16. Arms learn
+the same minibatches: the whole codec; "direct", which codes motion itself instead of what differs from its prediction;
 "one reference", whose compensation sees the last frame alone; "unrefined", without both refinement networks. Tested on
 pictures that no training has seen.
 
@@ -277,7 +277,7 @@ def floats(tested: Mapping[str, Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def motion_figures(codec: MLVC, tested: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return what motion takes, "motion_bpp", and its mean end-point error in pixels, past frames being the true ones."""
+    """Return what motion takes, "motion_bpp", and its mean end-point error in pixels; past frames are the true ones."""
     frames = floats(tested)
     past, bits, errors = past_of(frames[0]), [], []
     for number, frame in enumerate(frames[1:]):

@@ -176,7 +176,7 @@ def draw(net: MLVCNet, seed: int) -> None:
     """Draw first weights by He's rule; all that is added to something passes a head that is a hundredth as large.
 
     So at first the predicted frame is nearly the last one warped, and the decoded one nearly the predicted one.
-    Residual blocks begin as nearly nothing: as He draws them each would double the variance, and twelve follow in a row.
+    Residual blocks begin as nearly nothing: as He draws them each would double the variance, and twelve are in a row.
     Latents begin `GAIN` times as large, what comes of them `SOFT` times, and deviations at 1, where their last ReLU
     passes gradients.
     """

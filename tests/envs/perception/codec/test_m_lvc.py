@@ -143,7 +143,7 @@ def test_damaged_and_foreign_streams_are_refused(codec, clip):
             codec.decompress(wrong)
     flipped = bytes([*data[:-40], data[-40] ^ 1, *data[-39:]])
     for wrong in (data[:-1], data[:100], data + b"\0", flipped, bytes([*data[:5], 0, 0, 0, *data[8:]])):
-        with pytest.raises(UserError, match="stream|frame"):
+        with pytest.raises(UserError, match=r"stream|frame"):
             codec.decompress(wrong)
     with pytest.raises(UserError, match="no frames"):
         codec.compress(clip["frames"][0, :0])
