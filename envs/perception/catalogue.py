@@ -4,6 +4,8 @@
 """
 
 PERCEPTIONS: dict[str, str] = {
+    "codec/jpeg": "envs.perception.codec.jpeg:JPEG",
+    "codec/m_lvc": "envs.perception.codec.m_lvc:MLVC",
     "interpolation/average": "envs.perception.interpolation.classical:Average",
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",

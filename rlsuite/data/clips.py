@@ -136,6 +136,12 @@ def clip_files(path: Path | str) -> list[Path]:
     return found
 
 
+def holds_clips(path: Path | str) -> bool:
+    """Say whether a path is a clip, or a folder with one in it."""
+    files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
+    return any(file.suffix.lower() in SUFFIXES for file in files)
+
+
 class Clips:
     """A source of windows of frames that follow each other: "frames" (B, L, 3, H, W) uint8.
 

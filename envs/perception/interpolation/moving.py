@@ -9,6 +9,7 @@ Shapes: B examples, L layers, S side of a frame, T side of a texture, N textures
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from rlsuite.errors import require, require_finite
 
 LAYERS = 4
 TURN, GROWTH = 0.3, 0.15  # between the two frames: radians, and the logarithm of the size
-_DRAWS = 16  # random numbers of a layer
+DRAWS = 16  # random numbers of a layer
 _FINER = 2.0  # texture pixels of a pixel: what lies between pixels is then seldom blurred by bilinear sampling
 
 
@@ -86,27 +87,36 @@ class MovingPictures:
 
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""
-        draws = uniform(self.seed, index, 2 + VARIETY + LAYERS * _DRAWS).float()
+        draws = uniform(self.seed, index, 2 + VARIETY + LAYERS * DRAWS).float()
         time = 0.1 + 0.8 * draws[:, 0] if self.timed else torch.full((len(index),), 0.5)
         still = draws[:, 1] < self.still
-        layers = draws[:, 2 + VARIETY :].view(len(index), LAYERS, _DRAWS)
-        poses = [self._pose(layers, moment, still) for moment in (torch.zeros_like(time), time, torch.ones_like(time))]
-        points = _pixels(self.size).expand(len(index), LAYERS, -1, 2)
-        textures = self.textures[(layers[..., 0] * len(self.textures)).long()].flatten(0, 1).float()
-        frames = []
-        for pose in poses:
-            inside = pose.to_layer(points)
-            frames.append(self._composed(self._coloured(textures, layers, inside), self._shares(layers, inside)))
-        inside = poses[1].to_layer(points)
-        # The foremost layer that covers half of a pixel is what moves there; the background covers all.
-        covered = (self._shares(layers, inside) >= 0.5).long() * torch.arange(1, LAYERS + 1).view(1, LAYERS, 1)
-        foremost = covered.argmax(dim=1).view(-1, 1, points.shape[2], 1).expand(-1, 1, -1, 2)
-        flows = [pose.to_frame(inside).sub(points).gather(1, foremost).squeeze(1) for pose in (poses[0], poses[2])]
-        flow = torch.cat(flows, dim=2).transpose(1, 2).reshape(-1, 4, self.size, self.size)
+        layers = draws[:, 2 + VARIETY :].view(len(index), LAYERS, DRAWS)
+        poses = [self.pose(layers, moment, still) for moment in (torch.zeros_like(time), time, torch.ones_like(time))]
+        frames = [self.drawn(layers, pose) for pose in poses]
+        flow = self.flow(layers, poses[1], (poses[0], poses[2]))
         found = dict(zip(("first", "middle", "second"), frames, strict=True))
         return varied({**found, "time": time, "flow": flow}, draws[:, 2 : 2 + VARIETY])
 
-    def _pose(self, layers: Tensor, time: Tensor, still: Tensor) -> Pose:
+    def drawn(self, layers: Tensor, pose: Pose) -> Tensor:
+        """Return frames (B, 3, S, S) uint8 of layers (B, L, 16), as they were drawn at random, in a pose."""
+        inside = pose.to_layer(self._points(layers))
+        textures = self.textures[(layers[..., 0] * len(self.textures)).long()].flatten(0, 1).float()
+        return self._composed(self._coloured(textures, layers, inside), self._shares(layers, inside))
+
+    def flow(self, layers: Tensor, pose: Pose, others: Sequence[Pose]) -> Tensor:
+        """Return (B, 2 n, S, S), for each of n other poses: where what a pixel shows is then, in pixels from it."""
+        points = self._points(layers)
+        inside = pose.to_layer(points)
+        # The foremost layer that covers half of a pixel is what moves there; the background covers all.
+        covered = (self._shares(layers, inside) >= 0.5).long() * torch.arange(1, LAYERS + 1).view(1, LAYERS, 1)
+        foremost = covered.argmax(dim=1).view(-1, 1, points.shape[2], 1).expand(-1, 1, -1, 2)
+        flows = [other.to_frame(inside).sub(points).gather(1, foremost).squeeze(1) for other in others]
+        return torch.cat(flows, dim=2).transpose(1, 2).reshape(-1, 2 * len(others), self.size, self.size)
+
+    def _points(self, layers: Tensor) -> Tensor:
+        return _pixels(self.size).expand(len(layers), LAYERS, -1, 2)
+
+    def pose(self, layers: Tensor, time: Tensor, still: Tensor) -> Pose:
         """Return where layers are at times (B,); each moves evenly, and is where it was drawn at time 1/2."""
         since = (time - 0.5).unsqueeze(1)
         away = self.reach * layers[..., 1].square()
