@@ -115,7 +115,7 @@ class SDFPoseObservation(VectorWrapper):
             sdf, radius = geoms_sdf(model, geoms)
         require(radius > 0.0, f"radius={radius}: say how large the body is, in metres")
         self.radius, self._geoms = radius, torch.tensor(geoms, device=env.device)
-        self.renderer = SDFRenderer(
+        self.drawn_by = SDFRenderer(
             sdf, pinhole(config.camera.size, float(model.cam_fovy[view])), config.march, normals="none"
         )
         data = mujoco.MjData(model)
@@ -161,12 +161,12 @@ class SDFPoseObservation(VectorWrapper):
         turn, shift, found = self._turn[here], self._shift[here], mask.flatten(1).any(1, keepdim=True)
         if first:
             turn = self._first_turn[here]
-            points = self.renderer.camera.points(target.depth).flatten(1, 2)
+            points = self.drawn_by.camera.points(target.depth).flatten(1, 2)
             middle = points.sum(1) / mask.flatten(1).sum(1, keepdim=True).clamp_min(1)
             behind = middle * (1.0 + 0.5 / middle.norm(dim=1, keepdim=True).clamp_min(1e-6))  # half a radius
             shift = torch.where(found, behind, self._first_shift)
         fit = replace(self.config.fit, steps=self.config.first_steps) if first else self.config.fit
-        moved = fit_pose([(self.renderer, target)], turn.new_zeros(len(rows), 0), turn, shift, fit)
+        moved = fit_pose([(self.drawn_by, target)], turn.new_zeros(len(rows), 0), turn, shift, fit)
         self._turn[here] = torch.where(found, moved[0], turn)
         self._shift[here] = torch.where(found, moved[1], shift)
 

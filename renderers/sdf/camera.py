@@ -50,9 +50,9 @@ class Pinhole:
     def strided(self, stride: int) -> Pinhole:
         """Return the camera of every `stride`-th pixel of rows and columns, beginning with number stride // 2."""
         first = stride // 2
-        sides = [-(-(side - first) // stride) for side in (self.height, self.width)]
+        height, width = (-(-(side - first) // stride) for side in (self.height, self.width))
         focal = (self.focal[0] / stride, self.focal[1] / stride)
-        return Pinhole(*sides, focal, ((self.center[0] - first) / stride, (self.center[1] - first) / stride))
+        return Pinhole(height, width, focal, ((self.center[0] - first) / stride, (self.center[1] - first) / stride))
 
     def points(self, depth: Tensor) -> Tensor:
         """Return what depths (B, H, W) show in the camera's axes, (B, H, W, 3)."""

@@ -124,6 +124,8 @@ class Learner(nn.Module):
         codes: (S, Z).
     """
 
+    share: Tensor
+
     def __init__(self, decoder: Decoder, shapes: int, config: LearningConfig, seed: int) -> None:
         super().__init__()
         self.decoder, self.config = decoder, config

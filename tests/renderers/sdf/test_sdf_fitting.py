@@ -54,7 +54,7 @@ def test_sizes_are_found():
     kept = torch.rand(seen.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.2
     kept[2] = False
     target = Target(torch.where(kept, seen.depth, 0.0), seen.mask)
-    config = ShapeFitConfig(steps=25, learning_rate=2e-2, weights=LossWeights(normal=0.0, prior=0.0))
+    config = ShapeFitConfig(steps=16, learning_rate=3e-2, weights=LossWeights(normal=0.0, prior=0.0))
     levels = [(renderer, target)]
     found, loss = fit_shape(levels, torch.full((3, 1), 0.6), rotation, shift, config)
     assert (found - truth).abs().max() < 0.06
