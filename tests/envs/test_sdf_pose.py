@@ -107,13 +107,13 @@ def test_a_drifting_body_is_followed(task):
     env = make(task, limit=2)
     seen, _ = env.reset(seed=1)
     assert seen.shape == (2, 7 + POSE) == env.observation_space.shape
-    assert errors(seen)[0].max() < 0.04
+    assert errors(seen)[0].max() < 0.06
     for step in range(1, 4):
         seen, _, _, truncated, info = env.step(torch.zeros(2, 1))
         place, turn = errors(info["final_obs"])  # the end of an episode is fitted before anything is reset
-        assert place.max() < 0.04
-        assert turn.max() < 0.4
-        assert errors(seen)[0].max() < 0.04
+        assert place.max() < 0.06
+        assert turn.max() < 0.5
+        assert errors(seen)[0].max() < 0.06
         assert truncated.all() == (step == 2)
         assert truncated.all() != torch.equal(seen, info["final_obs"])
     env.close()
