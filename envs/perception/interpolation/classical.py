@@ -6,18 +6,15 @@ Shapes: B batch, H and W sides of a picture; pictures (B, 3, H, W) in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from envs.perception.dis_flow import PRESETS, dis_flow
 from envs.perception.interpolation.interpolator import Interpolator, InterpolatorConfig
 from envs.perception.warp import warp
 from rlsuite.errors import require_choice
 from rlsuite.extras import import_extra
-
-PRESETS = {"ultrafast": 0, "fast": 1, "medium": 2}  # as OpenCV numbers them
 
 
 class Repeat(Interpolator):
@@ -76,15 +73,6 @@ class DIS(Interpolator):
     def flow(self, first: Tensor, second: Tensor, time: Tensor) -> Tensor:
         """Return the flow (B, 4, H, W) from the frame in between to both, in pixels."""
         share = time.view(-1, 1, 1, 1).float()
-        greys = [(255.0 * frames.mean(dim=1)).round().to(torch.uint8).cpu().numpy() for frames in (first, second)]
-        there, back = (
-            torch.stack([self._found(one, other) for one, other in zip(*pair, strict=True)]).to(first.device)
-            for pair in (greys, greys[::-1])
-        )
+        there, back = (dis_flow(*pair, self.config.preset) for pair in ((first, second), (second, first)))
         to_first = share * (share * back - (1.0 - share) * there)
         return torch.cat([to_first, (1.0 - share) * ((1.0 - share) * there - share * back)], dim=1)
-
-    def _found(self, one: np.ndarray, other: np.ndarray) -> Tensor:
-        cv2: Any = import_extra("cv2", "interpolation/dis")
-        searcher = cv2.DISOpticalFlow_create(PRESETS[self.config.preset])  # a new one: it remembers the last pair
-        return torch.from_numpy(searcher.calc(one, other, None)).permute(2, 0, 1)

@@ -90,23 +90,46 @@ class MovingPictures:
         time = 0.1 + 0.8 * draws[:, 0] if self.timed else torch.full((len(index),), 0.5)
         still = draws[:, 1] < self.still
         layers = draws[:, 2 + VARIETY :].view(len(index), LAYERS, _DRAWS)
-        poses = [self._pose(layers, moment, still) for moment in (torch.zeros_like(time), time, torch.ones_like(time))]
-        points = _pixels(self.size).expand(len(index), LAYERS, -1, 2)
-        textures = self.textures[(layers[..., 0] * len(self.textures)).long()].flatten(0, 1).float()
-        frames = []
-        for pose in poses:
-            inside = pose.to_layer(points)
-            frames.append(self._composed(self._coloured(textures, layers, inside), self._shares(layers, inside)))
-        inside = poses[1].to_layer(points)
+        first, middle, second = (
+            self.pose(layers, moment, still) for moment in (torch.zeros_like(time), time, torch.ones_like(time))
+        )
+        textures = self.chosen(layers)
+        found = {
+            "first": self.frame(textures, layers, first),
+            "middle": self.frame(textures, layers, middle),
+            "second": self.frame(textures, layers, second),
+            "time": time,
+            "flow": torch.cat([self.flow(layers, middle, other) for other in (first, second)], dim=1),
+        }
+        return varied(found, draws[:, 2 : 2 + VARIETY])
+
+    def layers(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the draws of layers (B, L, D), and whether the background rests (B,), of examples at index (B,)."""
+        draws = uniform(self.seed, index, 1 + LAYERS * _DRAWS).float()
+        return draws[:, 1:].view(len(index), LAYERS, _DRAWS), draws[:, 0] < self.still
+
+    def chosen(self, layers: Tensor) -> Tensor:
+        """Return the layers' textures (B L, 3, T, T)."""
+        return self.textures[(layers[..., 0] * len(self.textures)).long()].flatten(0, 1).float()
+
+    def frame(self, textures: Tensor, layers: Tensor, pose: Pose) -> Tensor:
+        """Return what is seen (B, 3, S, S) uint8 of chosen textures where layers have a pose."""
+        inside = self._inside(layers, pose)
+        return self._composed(self._coloured(textures, layers, inside), self._shares(layers, inside))
+
+    def flow(self, layers: Tensor, pose: Pose, other: Pose) -> Tensor:
+        """Return the flow (B, 2, S, S) from one pose to another, in pixels, right and down."""
+        inside = self._inside(layers, pose)
         # The foremost layer that covers half of a pixel is what moves there; the background covers all.
         covered = (self._shares(layers, inside) >= 0.5).long() * torch.arange(1, LAYERS + 1).view(1, LAYERS, 1)
-        foremost = covered.argmax(dim=1).view(-1, 1, points.shape[2], 1).expand(-1, 1, -1, 2)
-        flows = [pose.to_frame(inside).sub(points).gather(1, foremost).squeeze(1) for pose in (poses[0], poses[2])]
-        flow = torch.cat(flows, dim=2).transpose(1, 2).reshape(-1, 4, self.size, self.size)
-        found = dict(zip(("first", "middle", "second"), frames, strict=True))
-        return varied({**found, "time": time, "flow": flow}, draws[:, 2 : 2 + VARIETY])
+        foremost = covered.argmax(dim=1).view(-1, 1, inside.shape[2], 1).expand(-1, 1, -1, 2)
+        moved = other.to_frame(inside).sub(_pixels(self.size)).gather(1, foremost).squeeze(1)
+        return moved.transpose(1, 2).reshape(-1, 2, self.size, self.size)
 
-    def _pose(self, layers: Tensor, time: Tensor, still: Tensor) -> Pose:
+    def _inside(self, layers: Tensor, pose: Pose) -> Tensor:
+        return pose.to_layer(_pixels(self.size).expand(*layers.shape[:2], -1, 2))
+
+    def pose(self, layers: Tensor, time: Tensor, still: Tensor) -> Pose:
         """Return where layers are at times (B,); each moves evenly, and is where it was drawn at time 1/2."""
         since = (time - 0.5).unsqueeze(1)
         away = self.reach * layers[..., 1].square()

@@ -31,7 +31,7 @@ from envs.perception.interpolation.network import RIFENet, RIFENetConfig, draw
 from envs.perception.interpolation.sequences import Sequences
 from envs.perception.interpolation.variety import Views
 from rlsuite.data.arrays import kept as keep
-from rlsuite.data.clips import SUFFIXES, clip_files, read_clip
+from rlsuite.data.clips import clip_files, holds_clips, read_clip
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_finite
 from rlsuite.running.seeding import derive_seed
@@ -178,9 +178,3 @@ class RIFE(Interpolator):
 def _padded(pictures: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
     return functional.pad(pictures, (0, -width % 32, 0, -height % 32), mode="replicate")
-
-
-def holds_clips(path: str) -> bool:
-    """Say whether a path is a clip, or a folder with one in it."""
-    files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
-    return any(file.suffix.lower() in SUFFIXES for file in files)
