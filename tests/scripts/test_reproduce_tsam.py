@@ -2,10 +2,12 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from envs.perception.inpainting.clips import Panning
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
@@ -14,11 +16,11 @@ from scripts.experiments import tsam, tsam_reaching
 
 def test_claims_are_of_the_worst_seed():
     def verdicts(aligned, broken):
-        table = {"aligned": aligned, "broken": broken, "shift": (14.0, 15.0)}
+        table = {"aligned": aligned, "broken": broken, "warned, broken": (13.8, 15.0), "shift": (14.0, 15.0)}
         return [claim.verdict for claim in tsam.claims(table, tsam.Numbers())]
 
-    assert verdicts((17.0, 18.5), (13.8, 15.0)) == [HOLDS, HOLDS]
-    assert verdicts((30.0, 17.9), (20.0, 14.6)) == [FAILS, FAILS]
+    assert verdicts((17.0, 18.5), (13.8, 15.0)) == [HOLDS, HOLDS, HOLDS]
+    assert verdicts((30.0, 17.9), (20.0, 14.6)) == [FAILS, FAILS, HOLDS]
 
 
 def test_claims_of_returns():
@@ -47,15 +49,30 @@ def test_only_holes_are_measured_and_flow_is_broken_alike():
     torch.testing.assert_close(tsam.filled_in((moved, moved), wide)[0], torch.full((1, 1, 2, 40, 40), 3.0))
 
 
+def test_half_of_the_clips_have_noisy_flow():
+    plain = Panning(8, 3, hole=2, reach=1)
+    index = torch.arange(40)
+    found, same = tsam.Warned(plain, 2.0, 1).examples(index), plain.examples(index)
+    apart = (found["forward"] - same["forward"]).flatten(1)
+    has = apart.any(dim=1)
+    assert 10 < int(has.sum()) < 30
+    assert float(apart[has].std()) == pytest.approx(2.0, rel=0.05)
+    again = tsam.Warned(plain, 2.0, 1).examples(index[5:6])
+    assert torch.equal(again["backward"], found["backward"][5:6])
+    assert torch.equal(found["frames"], same["frames"])
+
+
 def test_a_tiny_experiment(tmp_path):
     result = tsam.run(tsam.DEBUG, Jobs(tmp_path, parallel=0))
-    assert len(result.claims) == 2
+    assert len(result.claims) == 3
     assert all(math.isfinite(claim.mean) for claim in result.claims)
     assert set(result.figures["hole_psnr"]) == {
         "aligned",
         "shift",
         "alone",
         "broken",
+        "warned",
+        "warned, broken",
         "completed",
         "smooth",
         "last seen",
@@ -74,6 +91,13 @@ def test_a_tiny_policy_that_reaches(tmp_path, monkeypatch):
 
 
 def test_wrong_numbers_are_refused():
-    for change in ({"seeds": 0}, {"width": 2}, {"noise": -1.0}, {"reach_seeds": -1}, {"learning_rate": 0.0}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"seeds": 0},
+        {"width": 2},
+        {"noise": -1.0},
+        {"reach_seeds": -1},
+        {"learning_rate": 0.0},
+    )
+    for change in changes:
         with pytest.raises(UserError, match=f"{next(iter(change))}="):
             tsam.Numbers(**change)

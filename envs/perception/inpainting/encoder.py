@@ -9,6 +9,8 @@ Shapes: N = B L frames of all clips, w width (the paper's 64), H and W sides, mu
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -80,7 +82,7 @@ class ResNetEncoder(nn.Module):
         """Map (N, 5, H, W) to stages of 4w, 8w, 16w and 32w channels at 1/4, 1/8, 1/8 and 1/8 of the sides."""
         hidden, found = self.stem(seen), []
         for blocks in self.stages:
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 hidden = block(hidden, clip)
             found.append(hidden)
         return found

@@ -8,7 +8,7 @@ from envs.perception.warp import flow_at, inside
 
 
 def constant(x, y, batch=1, pairs=2, size=(6, 8)):
-    return torch.tensor([float(x), float(y)]).view(1, 1, 2, 1, 1).expand(batch, pairs, 2, *size)
+    return torch.tensor([float(x), float(y)]).view(1, 1, 2, 1, 1).expand((batch, pairs, 2, *size))
 
 
 def translating(x, y, generator, length=3, size=(6, 8), channels=8):

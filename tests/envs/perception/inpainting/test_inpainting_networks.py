@@ -17,13 +17,12 @@ def clip(generator, size=(16, 16), length=3):
     frames = torch.rand(2, length, 3, *size, generator=generator)
     known = torch.rand(2, length, 1, *size, generator=generator) > 0.3
     flow = torch.randn(2, 2, length - 1, 2, *size, generator=generator)
-    return frames, known, checked(*flow)
+    return frames, known, checked(flow[0], flow[1])
 
 
 def test_a_gated_convolution_by_hand():
     conv = nn.Conv2d(4, 1, 1)
-    nn.init.constant_(conv.weight, 0.5)
-    nn.init.constant_(conv.bias, -4.0)
+    conv.load_state_dict({"weight": torch.full((1, 4, 1, 1), 0.5), "bias": torch.tensor([-4.0])})
     features = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]).view(2, 4, 1, 1)
     # Shifted, frame 0 is [5, 0, 3, 4] and frame 1 is [0, 2, 7, 8].
     encoder = TSAMConv(conv, Shift(4, aligned=False))(features, Clip(2)).flatten()

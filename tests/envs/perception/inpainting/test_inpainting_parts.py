@@ -119,9 +119,11 @@ def test_filler_and_discriminator_move_apart(generator):
     assert filled.grad is None
     assert all(weight.grad is not None for weight in judge.parameters())
 
-    def certain(frames, known):
-        return frames.mean(dim=(2, 3, 4))
+    class Certain(torch.nn.Module):
+        def forward(self, frames, known):
+            return frames.mean(dim=(2, 3, 4))
 
+    certain = Certain()
     ones, zeros = torch.ones_like(truth), torch.zeros_like(truth)
     assert float(discriminator_loss(certain, zeros, ones, known)) == 0.0
     assert float(discriminator_loss(certain, ones, zeros, known)) == 1.0
