@@ -66,7 +66,7 @@ class Cameras:
         fields: Sequence[str] = ("rgb",),
     ) -> None:
         for name in fields:
-            if name not in FIELDS:
+            if name not in FIELDS or not FIELDS[name].drawn:
                 raise UserError(f"camera.sees={name}: cameras have no such field{near_matches(name, FIELDS)}")
         self._warp, self._mujoco_warp = import_warp("camera.size")
         self.task, self.config, self.fields, self.device = task, config, tuple(fields), torch.device(device)

@@ -6,6 +6,11 @@
 PERCEPTIONS: dict[str, str] = {
     "codec/jpeg": "envs.perception.codec.jpeg:JPEG",
     "codec/m_lvc": "envs.perception.codec.m_lvc:MLVC",
+    "inpainting/fill": "envs.perception.inpainting.classical:Fill",
+    "inpainting/hidden": "envs.perception.inpainting.occluders:Hidden",
+    "inpainting/last_seen": "envs.perception.inpainting.classical:LastSeen",
+    "inpainting/patch": "envs.perception.inpainting.occluders:Patch",
+    "inpainting/tsam": "envs.perception.inpainting.tsam:TSAM",
     "interpolation/average": "envs.perception.interpolation.classical:Average",
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",

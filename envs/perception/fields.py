@@ -22,6 +22,7 @@ class Field:
         low: the number that byte 0 stands for.
         high: the number that byte 255 stands for; what lies beyond is cut off, in bytes alone.
         meaning: of the numbers, with their unit.
+        drawn: whether cameras give it; others are made by perceivers.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Field:
     low: float
     high: float
     meaning: str
+    drawn: bool = True
 
     def to_bytes(self, values: Tensor) -> Tensor:
         """Return values (B, C, H, W) as bytes, as an agent sees them; a round trip loses at most half a step."""
@@ -60,5 +62,6 @@ FIELDS = {
         Field("tracks", 1, torch.int64, -1.0, 254.0, "which object, by a number that it keeps; -1 where there is none"),
         Field("flow", 2, torch.float32, -16.0, 16.0, "pixels, right and down, to where it was one camera frame before"),
         Field("target", 1, torch.float32, 0.0, 1.0, "1 inside the box of the one object that is followed"),
+        Field("hole", 1, torch.float32, 0.0, 1.0, "1 where the camera lost what it should show, else 0", drawn=False),
     )
 }

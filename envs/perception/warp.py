@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_ROUNDING = 1e-3  # pixels beyond the border that are on it
+
 
 def warp(pictures: Tensor, flow: Tensor) -> Tensor:
     """Return at each pixel what `pictures` (B, C, H, W) show at that pixel plus its flow: a backward warp.
@@ -29,6 +31,15 @@ def warp(pictures: Tensor, flow: Tensor) -> Tensor:
     )
     moved = functional.grid_sample(pictures.float(), places, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.to(pictures.dtype)
+
+
+def inside(flow: Tensor) -> Tensor:
+    """Return whether what a flow (B, 2, H, W) leads to lies in the picture, (B, 1, H, W) bool."""
+    height, width = flow.shape[2:]
+    across, down = _places(height, width, flow.device)
+    x, y = across + flow[:, 0].float(), down + flow[:, 1].float()
+    within = (x > -_ROUNDING) & (x < width - 1 + _ROUNDING) & (y > -_ROUNDING) & (y < height - 1 + _ROUNDING)
+    return within.unsqueeze(1)
 
 
 @functools.lru_cache(maxsize=16)
@@ -50,3 +61,12 @@ def resized(planes: Tensor, factor: float) -> Tensor:
 def resized_flow(flow: Tensor, factor: float) -> Tensor:
     """Return flow (B, C, H, W) of pictures enlarged by a factor, its numbers in their pixels."""
     return resized(flow, factor) * factor
+
+
+def flow_at(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return flow (B, 2, H, W) of pictures resized to `size`, its numbers in their pixels."""
+    height, width = flow.shape[2:]
+    if (height, width) == tuple(size):
+        return flow
+    scale = flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
+    return functional.interpolate(flow, size=size, mode="bilinear", align_corners=False) * scale

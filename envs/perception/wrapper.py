@@ -28,6 +28,7 @@ from rlsuite.config.camera import CameraConfig
 from rlsuite.errors import near_matches, require
 
 _PREFIX = "perception/"
+_MAKERS = ", such as perception=[inpainting/patch,inpainting/tsam]"
 
 
 def drawn_fields(perceivers: Sequence[Perceiver], sees: Sequence[str]) -> tuple[str, ...]:
@@ -43,7 +44,10 @@ def drawn_fields(perceivers: Sequence[Perceiver], sees: Sequence[str]) -> tuple[
         made |= set(perceiver.outputs)
     for name in sees:
         require(name in FIELDS, f"camera.sees={name}: there is no such field{near_matches(name, FIELDS)}")
-    return (*drawn, *(name for name in sees if name not in made and name not in drawn))
+    drawn += [name for name in sees if name not in made and name not in drawn]
+    for name in drawn:
+        require(FIELDS[name].drawn, f"{name}: no camera draws it; name a perceiver before that makes it{_MAKERS}")
+    return tuple(drawn)
 
 
 class PerceptionWrapper(VectorWrapper):

@@ -41,6 +41,12 @@ class ClipInfo:
     has_audio: bool
 
 
+def holds_clips(path: str) -> bool:
+    """Say whether a path is a clip, or a folder with one in it."""
+    files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
+    return any(file.suffix.lower() in SUFFIXES for file in files)
+
+
 def clip_info(path: Path | str) -> ClipInfo:
     """Return what a clip says of itself, without reading its frames.
 

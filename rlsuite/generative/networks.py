@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from rlsuite.errors import require, require_choice
+from rlsuite.nn.spectra import normalize_spectra
 from rlsuite.running.seeding import derive_seed
 
 KINDS = ("dense", "dcgan", "cnn")
@@ -76,12 +76,8 @@ def make_networks(config: GenerativeConfig, shape: tuple[int, ...], seed: int) -
         generator, discriminator = make(config, shape[0], side)
     for place, module in (("generator", generator), ("discriminator", discriminator)):
         draw_weights(module, derive_seed(seed, place))
-    if config.spectral_norm:  # whose power iteration starts from torch's own generator
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(derive_seed(seed, "spectral norm"))
-            for name, part in list(discriminator.named_modules()):
-                if isinstance(part, nn.Conv2d | nn.Linear):
-                    discriminator.set_submodule(name, spectral_norm(part))
+    if config.spectral_norm:
+        normalize_spectra(discriminator, derive_seed(seed, "spectral norm"))
     return generator, discriminator
 
 

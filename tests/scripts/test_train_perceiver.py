@@ -65,6 +65,17 @@ def test_a_training_goes_on_to_the_same_bytes(tmp_path, pictures, capsys, monkey
         main([*SMALL, f"data={pictures}", "steps=5", f"output={tmp_path / 'c'}", f"run_dir={tmp_path / 'a'}"])
 
 
+def test_an_inpainter_learns_from_moving_pictures(tmp_path, pictures, capsys):
+    path = tmp_path / "tsam.safetensors"
+    small = ["perception=inpainting/tsam", "tsam.network.width=8", "tsam.network.depth=3", "tsam.window=3"]
+    assert main([*small, f"data={pictures}", "steps=2", "batch_size=2", f"output={path}", "num_threads=1"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"loss", "difference", "hole"} <= set(said)
+    (method,) = choose_perceivers(["tsam"], {"tsam.weights": str(path), "tsam.flow": "completed"})
+    assert (method.config.window, method.config.flow) == (3, "completed")
+    build_perceiver(method)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
