@@ -26,6 +26,8 @@ _FIRST_BEND, _SECOND_BEND = 1.6, 2.8  # radians at a curl of 1, out of the pictu
 _RADII = (0.11, 0.19, 0.065, 0.06, 0.065, 0.06, 0.065, 0.06, 0.065, 0.06)
 _SHADES = (0.75, 0.85, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1)
 _GROUND_CELLS = 5
+_LOOK_PARTS = (2, 1, 1, 1, 3, 1, 2, 3 * _GROUND_CELLS**2)
+LOOK_DRAWS = sum(_LOOK_PARTS)
 _AT_ONCE = 256  # frames drawn together
 
 
@@ -56,22 +58,21 @@ class Look:
         return Look(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
-def draw_looks(count: int, generator: torch.Generator) -> Look:
-    """Return looks drawn at random: places, sizes, +-10 degrees of the camera, skins, lights, grounds."""
+def looks(draws: Tensor) -> Look:
+    """Return looks (F) of numbers in [0, 1), (F, LOOK_DRAWS): places, sizes, +-10 degrees of the camera, skins, lights.
 
-    def between(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator)
-
-    place = torch.stack([between(-0.35, 0.35), between(0.75, 1.05)], 1)
-    tone = between(0.55, 0.95, 1)
+    The same numbers give the same looks.
+    """
+    place, angle, scale, tone, tint, light, slope, ground = draws.float().split(_LOOK_PARTS, dim=1)
+    colour = (0.55 + 0.4 * tone) * draws.new_tensor([1.0, 0.82, 0.68]).float()
     return Look(
-        place=place,
-        angle=between(-0.175, 0.175),
-        scale=between(0.8, 1.05),
-        skin=tone * torch.tensor([1.0, 0.82, 0.68]) + between(-0.05, 0.05, 3),
-        light=between(0.7, 1.1),
-        slope=between(-0.2, 0.2, 2),
-        ground=between(0.0, 0.4, 3, _GROUND_CELLS, _GROUND_CELLS),
+        place=torch.stack([0.7 * place[:, 0] - 0.35, 0.75 + 0.3 * place[:, 1]], 1),
+        angle=0.35 * angle[:, 0] - 0.175,
+        scale=0.8 + 0.25 * scale[:, 0],
+        skin=colour + 0.1 * tint - 0.05,
+        light=0.7 + 0.4 * light[:, 0],
+        slope=0.4 * slope - 0.2,
+        ground=0.4 * ground.unflatten(1, (3, _GROUND_CELLS, _GROUND_CELLS)),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.perception.gestures.hand import JOINTS, draw, draw_looks
+from envs.perception.gestures.hand import JOINTS, LOOK_DRAWS, draw, looks
 from rlsuite.data.arrays import Arrays
 from rlsuite.errors import require
 from rlsuite.running.seeding import derive_seed
@@ -90,8 +90,10 @@ def choose_sentences(count: int, split: str, seed: int, config: SigningConfig | 
     return [of_length[n][int(share * len(of_length[n]))] for n, share in zip(lengths, shares, strict=True)]
 
 
-def signed(sentences: Sequence[Sequence[int]], seed: int, config: SigningConfig | None = None) -> tuple[Tensor, Tensor]:
-    """Return joints (M, T, J) of sentences, at rest after their end, and lengths (M,)."""
+def targets(
+    sentences: Sequence[Sequence[int]], seed: int, config: SigningConfig | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return where joints shall go in each frame (M, T, J) of sentences, at rest after their end, and lengths (M,)."""
     config = config or SigningConfig()
     generator = torch.Generator().manual_seed(derive_seed(seed, "signing"))
     segments = [_with_rests(sentence) for sentence in sentences]
@@ -108,12 +110,19 @@ def signed(sentences: Sequence[Sequence[int]], seed: int, config: SigningConfig 
     phase = torch.rand(len(names), 1, generator=generator)
     wrist = swing * torch.sin(2.0 * torch.pi * (since / _WAVE_PERIOD + phase))
     wider = 1.0 + config.amplitude * (2.0 * torch.rand(len(names), 1, 1, generator=generator) - 1.0)
-    targets = torch.cat([0.5 + (curls - 0.5) * wider, wrist.unsqueeze(2) * wider], 2)
-    joints, now = [], targets[:, 0]
-    for step in range(targets.shape[1]):
-        now = now + config.follow * (targets[:, step] - now)
+    return torch.cat([0.5 + (curls - 0.5) * wider, wrist.unsqueeze(2) * wider], 2), lengths
+
+
+def signed(sentences: Sequence[Sequence[int]], seed: int, config: SigningConfig | None = None) -> tuple[Tensor, Tensor]:
+    """Return joints (M, T, J) that follow the targets of sentences, and tremble; and lengths (M,)."""
+    config = config or SigningConfig()
+    wanted, lengths = targets(sentences, seed, config)
+    joints, now = [], wanted[:, 0]
+    for step in range(wanted.shape[1]):
+        now = now + config.follow * (wanted[:, step] - now)
         joints.append(now)
     found = torch.stack(joints, 1)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "tremble"))
     return found + config.tremble * torch.randn(found.shape, generator=generator), lengths
 
 
@@ -133,10 +142,11 @@ def gesture_videos(count: int, split: str, seed: int, config: SigningConfig | No
     config = config or SigningConfig()
     sentences = choose_sentences(count, split, seed, config)
     joints, lengths = signed(sentences, derive_seed(seed, split), config)
-    looks = draw_looks(count, torch.Generator().manual_seed(derive_seed(seed, f"looks {split}")))
+    generator = torch.Generator().manual_seed(derive_seed(seed, f"looks {split}"))
+    seen = looks(torch.rand(count, LOOK_DRAWS, generator=generator))
     there = torch.arange(joints.shape[1]) < lengths.unsqueeze(1)
     which = there.nonzero()[:, 0]
-    pictures, points = draw(joints[there], looks.rows(which), config.size)
+    pictures, points = draw(joints[there], seen.rows(which), config.size)
     video = torch.zeros(*there.shape, *pictures.shape[1:], dtype=torch.uint8)
     video[there] = pictures
     keypoints = torch.zeros(*there.shape, *points.shape[1:])
