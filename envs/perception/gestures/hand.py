@@ -66,9 +66,9 @@ def looks(draws: Tensor) -> Look:
     place, angle, scale, tone, tint, light, slope, ground = draws.float().split(_LOOK_PARTS, dim=1)
     colour = (0.55 + 0.4 * tone) * draws.new_tensor([1.0, 0.82, 0.68]).float()
     return Look(
-        place=torch.stack([0.7 * place[:, 0] - 0.35, 0.75 + 0.3 * place[:, 1]], 1),
+        place=torch.stack([0.6 * place[:, 0] - 0.3, 0.8 + 0.2 * place[:, 1]], 1),
         angle=0.35 * angle[:, 0] - 0.175,
-        scale=0.8 + 0.25 * scale[:, 0],
+        scale=0.9 + 0.25 * scale[:, 0],
         skin=colour + 0.1 * tint - 0.05,
         light=0.7 + 0.4 * light[:, 0],
         slope=0.4 * slope - 0.2,

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 BLANK = 0
+_FIRST_BLANK = -2.0  # bias: where blank begins as likely as a word, CTC learns first to write nothing, and for long
 
 
 class SequenceHead(nn.Module):
@@ -26,6 +27,7 @@ class SequenceHead(nn.Module):
         super().__init__()
         self.recurrent = nn.LSTM(size, hidden, batch_first=True, bidirectional=True) if hidden else None
         self.classify = nn.Linear(2 * hidden or size, words + 1)
+        nn.init.constant_(self.classify.bias.detach()[:1], _FIRST_BLANK)
 
     def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """Return log-probabilities (B, S, V + 1) of steps (B, S, D); those after a video's length mean nothing."""

@@ -46,7 +46,7 @@ class SigningConfig:
         most: words of a sentence.
         word_frames: frames of a word, between these.
         rest_frames: of a neutral pose between equal words.
-        edge_frames: of those at both ends.
+        edge_frames: of those at both ends, so that a hand that rests for longer is no surprise.
         follow: share of the way to its target that a joint goes in a frame.
         amplitude: a sentence's poses are wider or narrower by up to this share.
         tremble: standard deviation of joints, each frame.
@@ -54,18 +54,18 @@ class SigningConfig:
     """
 
     least: int = 2
-    most: int = 4
+    most: int = 3
     word_frames: tuple[int, int] = (6, 8)
     rest_frames: tuple[int, int] = (3, 4)
-    edge_frames: int = 2
+    edge_frames: tuple[int, int] = (1, 5)
     follow: float = 0.6
     amplitude: float = 0.15
     tremble: float = 0.02
-    size: int = 32
+    size: int = 24
 
     def __post_init__(self) -> None:
         require(1 <= self.least <= self.most, f"least={self.least}, most={self.most}: use 1 or more, most the larger")
-        for name in ("word_frames", "rest_frames"):
+        for name in ("word_frames", "rest_frames", "edge_frames"):
             low, high = getattr(self, name)
             require(1 <= low <= high, f"{name}={[low, high]}: use 1 or more, the second the larger")
         require(0.0 < self.follow <= 1.0, f"follow={self.follow}: use a share above 0, at most 1")
@@ -172,11 +172,10 @@ def _with_rests(sentence: Sequence[int]) -> list[int]:
 def _durations(names: Tensor, counts: Tensor, config: SigningConfig, generator: torch.Generator) -> Tensor:
     """Return frames of each segment (M, segments), 0 for those after a sentence's last."""
     place = torch.arange(names.shape[1])
-    ranges = torch.tensor([config.word_frames, config.rest_frames]).float()[(names == _REST).long()]
-    share = torch.rand(names.shape, generator=generator)
-    frames = (ranges[..., 0] + share * (ranges[..., 1] - ranges[..., 0] + 1.0)).floor().long()
     at_edge = (place == 0) | (place == counts.unsqueeze(1) - 1)
-    frames = torch.where(at_edge, config.edge_frames, frames)
+    kind = torch.where(at_edge, 2, (names == _REST).long())
+    low, high = torch.tensor([config.word_frames, config.rest_frames, config.edge_frames])[kind].unbind(2)
+    frames = low + (torch.rand(names.shape, generator=generator) * (high - low + 1)).long()
     return torch.where(place < counts.unsqueeze(1), frames, 0)
 
 

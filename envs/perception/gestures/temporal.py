@@ -67,7 +67,7 @@ class TemporalMultiCue(nn.Module):
         )
 
     def forward(self, cues: Sequence[Tensor], lengths: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Return the intra streams (B, S, C / N), the inter stream (B, S, C), and their lengths (B,), S = T // 2^blocks.
+        """Return the intra streams (B, S, C / N), the inter one (B, S, C), and their lengths (B,); S is T // 2^blocks.
 
         Args:
             cues: (B, T, D) each.
