@@ -111,7 +111,7 @@ def keep_frames(batch: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
     """Return videos of the frames that are kept (B, T) and there, moved together."""
     kept = kept & (torch.arange(kept.shape[1]) < batch["length"].unsqueeze(1))
     length = kept.sum(1)
-    order = (~kept).to(torch.uint8).argsort(1, stable=True)[:, : int(length.max())]
+    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(length.max())]
     rows = torch.arange(len(order)).unsqueeze(1)
     there = torch.arange(order.shape[1]) < length.unsqueeze(1)
     found = dict(batch, length=length)
