@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from torch.nn import functional
 from rlsuite.errors import require, require_choice
 from rlsuite.nn.vision.doors import FromBytes
 
+Convolution = TypeVar("Convolution", nn.Conv2d, nn.ConvTranspose2d)
 CUES = ("full", "hands", "face", "pose")
 POOL = 0  # in lists of widths: max pooling by 2
 
@@ -200,8 +202,8 @@ class PoseBranch(nn.Module):
 
     def __init__(self, channels: int, width: int, keypoints: int) -> None:
         super().__init__()
-        self.first = nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1)
-        self.second = nn.ConvTranspose2d(width, keypoints, 4, stride=2, padding=1)
+        self.first = _started(nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1))
+        self.second = _started(nn.ConvTranspose2d(width, keypoints, 4, stride=2, padding=1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return key points (F, K, 2) of maps (F, C, h, w)."""
@@ -225,8 +227,13 @@ def _convolutions(channels: int, widths: Sequence[int]) -> tuple[nn.Sequential, 
     return nn.Sequential(*layers), channels
 
 
-def _started(layer: nn.Conv2d) -> nn.Conv2d:
+def _started(layer: Convolution) -> Convolution:
     """Begin as VGG does without weights from elsewhere: with He's variance, so that depth keeps the signal's size."""
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    nn.init.zeros_(layer.bias) if layer.bias is not None else None
+    height, width = layer.kernel_size
+    adds = layer.in_channels * height * width
+    if isinstance(layer, nn.ConvTranspose2d):
+        adds //= layer.stride[0] * layer.stride[1]  # so many inputs an output sees; torch's own start divides by others
+    nn.init.normal_(layer.weight, std=(2.0 / adds) ** 0.5)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer

@@ -156,7 +156,7 @@ class Told(STMC):
 
 def test_the_score_is_the_word_error_rate_of_what_was_asked():
     net = Told()
-    env = GestureScore(SigningHand(2, max_episode_steps=5), net, least=2, most=3, frames=8, weight=2.0)
+    env = GestureScore(SigningHand(2, max_episode_steps=5), net, least=2, most=3, frames=12, weight=2.0)
     first, info = env.reset(seed=3)
     asked = env.commanded(torch.arange(2))
     assert [len(one) for one in asked] == (info["gesture/words"] > 0).sum(1).tolist()
