@@ -28,7 +28,7 @@ from envs.perception.gestures.sentences import VOCABULARY, SigningConfig, gestur
 from envs.perception.gestures.signing import SigningHand, script
 from envs.perception.gestures.spatial import SpatialConfig
 from envs.perception.gestures.stmc import STMC, STMCConfig, pose_error
-from envs.perception.gestures.training import pose_losses
+from envs.perception.gestures.training import pose_losses, sentence_losses
 from rlsuite.data.source import Source
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
@@ -72,7 +72,8 @@ class Numbers:
         seeds: how many: 0, 1, ...
         sentences: to learn from.
         test_sentences: to read.
-        steps: minibatches of 8 sentences, those of the pose branch alone included.
+        steps: minibatches, those of the pose branch alone included.
+        batch_size: sentences of each.
         pose_steps: of these, minibatches in which the pose branch learns alone.
         learning_rate: the largest.
         full_bar: points of WER, full frame minus STMC, on the mean, at least.
@@ -86,8 +87,9 @@ class Numbers:
     seeds: int = 2
     sentences: int = 600
     test_sentences: int = 100
-    steps: int = 450
-    pose_steps: int = 100
+    steps: int = 700
+    batch_size: int = 4
+    pose_steps: int = 120
     learning_rate: float = 4e-3
     full_bar: float = 3.0
     pose_bar: float = 0.0
@@ -97,7 +99,7 @@ class Numbers:
     loop_bar: float = 40.0
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "pose_steps"):
+        for name in ("seeds", "batch_size", "pose_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
         for name in ("sentences", "test_sentences"):
             require(getattr(self, name) >= 8, f"{name}={getattr(self, name)}: use 8 or more")
@@ -110,7 +112,7 @@ DEBUG = Numbers(seeds=1, sentences=16, test_sentences=8, steps=3, pose_steps=1)
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Learn, read, and test the claims."""
     seeds = tuple(range(numbers.seeds))
-    names = ("sentences", "test_sentences", "steps", "pose_steps", "learning_rate")
+    names = ("sentences", "test_sentences", "steps", "batch_size", "pose_steps", "learning_rate")
     kept = jobs.grid(learn, arms=tuple(NAMES.values()), seeds=seeds, **{name: getattr(numbers, name) for name in names})
     found = {name: kept[key] for name, key in NAMES.items()}
     for name, results in found.items():
@@ -179,6 +181,7 @@ def learn(
     sentences: int,
     test_sentences: int,
     steps: int,
+    batch_size: int,
     pose_steps: int,
     learning_rate: float,
 ) -> dict[str, Any]:
@@ -196,9 +199,12 @@ def learn(
     model = STMC(VOCABULARY, config, derive_seed(seed, "weights"))
     optimizer = OptimizerConfig(learning_rate=learning_rate)
     taught = pose_steps if config.beta else 0
-    first = FitConfig(steps=pose_steps, batch_size=8, optimizer=optimizer)
+    first = FitConfig(steps=pose_steps, batch_size=batch_size, optimizer=optimizer)
     rest = FitConfig(
-        steps=steps - taught, batch_size=8, optimizer=optimizer, schedule=ScheduleConfig(kind="cosine", warmup=20)
+        steps=steps - taught,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        schedule=ScheduleConfig(kind="cosine", warmup=20),
     )
     curve = [read(model, test)["rate"]]
     at = {round(part * steps / CHECKS) - taught for part in range(1, CHECKS)}
@@ -210,7 +216,7 @@ def learn(
     began = time.process_time()
     if taught:
         fit(model, pose_losses, train, first, seed=derive_seed(seed, "pose"))
-    fit(model, STMC.losses, train, rest, seed=derive_seed(seed, "sentences"), hooks=(check,))
+    fit(model, sentence_losses, train, rest, seed=derive_seed(seed, "sentences"), hooks=(check,))
     seconds = time.process_time() - began
     last = read(model, test, beam=config.beam)
     return {

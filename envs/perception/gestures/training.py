@@ -26,7 +26,7 @@ from envs.perception.gestures.heads import SequenceHead, feasible
 from envs.perception.gestures.stmc import STMC, pose_loss
 from rlsuite.data.source import Source, Subset
 from rlsuite.errors import require
-from rlsuite.fit import FitConfig, History, fit
+from rlsuite.fit import FitConfig, History, Loss, fit
 from rlsuite.optim.choice import OptimizerConfig
 from rlsuite.running.seeding import derive_seed
 
@@ -76,24 +76,31 @@ def train_in_stages(
     """
     found: dict[str, History] = {}
 
-    def stage(name: str, how: FitConfig, module: nn.Module, loss, examples: Source) -> None:
+    def stage(name: str, how: FitConfig, module: nn.Module, loss: Loss, examples: Source) -> None:
         found[name] = fit(module, loss, examples, how, seed=derive_seed(seed, name))
 
     if config.pose is not None:
         stage("pose", config.pose, model, pose_losses, source)
     if config.sentences is not None:
-        stage("sentences", config.sentences, model, STMC.losses, source)
+        stage("sentences", config.sentences, model, sentence_losses, source)
     for number in range(config.rounds if config.clips is not None else 0):
         assert config.clips is not None
         clips = AlignedClips(source, aligner if aligner and not number else model, config.clip_frames)
         steps = StepClassifiers(model, derive_seed(seed, f"classifiers {number}"))
-        stage(f"clips {number}", config.clips, steps, StepClassifiers.losses, clips)
-        stage(f"again {number}", config.again, model, STMC.losses, source)
+        stage(f"clips {number}", config.clips, steps, lambda _, batch, steps=steps: steps.losses(batch), clips)
+        stage(f"again {number}", config.again, model, sentence_losses, source)
     return found
 
 
-def pose_losses(model: STMC, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def sentence_losses(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `STMC.losses`, for `rlsuite.fit.fit`."""
+    assert isinstance(model, STMC)
+    return model.losses(batch)
+
+
+def pose_losses(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the loss of the pose branch alone, which is not run over time."""
+    assert isinstance(model, STMC)
     there = torch.arange(batch["video"].shape[1], device=batch["video"].device) < batch["length"].unsqueeze(1)
     _, found = model.spatial(batch["video"][there])
     require(found is not None, "the network looks for no key points; leave the stage of the pose out")
