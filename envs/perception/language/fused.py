@@ -144,7 +144,9 @@ class FusedTransformer(nn.Module):
         states = self.network.encode(source, mixes(self.encoder, memory, memory_mask))
         return self.network.begun(states, source != self.network.pad, mixes(self.decoder, memory, memory_mask))
 
-    def step(self, pieces: Tensor, place: int, past: Sequence[Projected], begun: Begun) -> tuple[Tensor, list[Projected]]:
+    def step(
+        self, pieces: Tensor, place: int, past: Sequence[Projected], begun: Begun
+    ) -> tuple[Tensor, list[Projected]]:
         """Return logits of what follows, and what to remember; see `Transformer.step`."""
         return self.network.step(pieces, place, past, begun)
 

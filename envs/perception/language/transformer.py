@@ -222,7 +222,9 @@ class Transformer(nn.Module):
         """Return the same for an encoder's states (B, L, F)."""
         return Begun([layer.attention.project(states) for layer in self.decoder], mask, mixes)
 
-    def step(self, pieces: Tensor, place: int, past: Sequence[Projected], begun: Begun) -> tuple[Tensor, list[Projected]]:
+    def step(
+        self, pieces: Tensor, place: int, past: Sequence[Projected], begun: Begun
+    ) -> tuple[Tensor, list[Projected]]:
         """Return logits (B, K, V) of what follows pieces (B, K), which stand at a place, and what to remember.
 
         Args:
