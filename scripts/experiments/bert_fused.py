@@ -144,7 +144,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
         seeds=seeds,
         claims=claims(found, numbers),
         figures={"translators": list(found), "language_model": {"losses": model["losses"]}},
-        full_scale="train translator.recipe's translators on IWSLT'14 with bert_folder.load_bert: docs/methods/bert_fused.md",
+        full_scale="IWSLT'14 with a BERT of bert_folder.load_bert on a GPU; docs/methods/bert_fused.md says how",
     )
 
 

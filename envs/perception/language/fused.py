@@ -7,9 +7,9 @@ states H_B beside what it attends to anyway, and the two are averaged (section 3
     decoder:  s^ = LN(s + self-attention)                             which does not see H_B
               s~ = (attn_B(s^, H_B, H_B) + attn_E(s^, H_E, H_E)) / 2  s = LN(s^ + s~), then the feed-forward part
 
-Drop-net (section 3.3), while learning: each layer draws U in [0, 1] for the batch; below p / 2 its own attention counts
-alone, above 1 - p / 2 that to H_B alone, between them both by half. What is learned begins from a plain Transformer that
-has converged (`warm_start`), with an optimizer and a schedule of its own; only attn_B is new.
+Drop-net (section 3.3), while learning: each layer draws U in [0, 1] for the batch; below p / 2 its own attention
+counts alone, above 1 - p / 2 that to H_B alone, between them both by half. What is learned begins from a plain
+Transformer that has converged (`warm_start`), with an optimizer and a schedule of its own; only attn_B is new.
 
 Without drop-net the official code adds the two; here they are averaged, as in the paper's equations. Back-translation
 (semi-supervised) needs nothing here but more pairs. The unsupervised variant, which starts from XLM, is left out: it is

@@ -4,8 +4,8 @@
     observation, info = env.reset(seed=0, options={"instruction": "schiebe den roten würfel nach links"})
 
 The sentence is translated, read by `goal_parser.py`, and becomes the desired goal, in the observation and for the
-reward. An instruction holds until it is replaced: in the next episode the same words aim at where things are then. Where
-one is not understood, the environment keeps the goal that it drew, and info says so: ask again, with `instruct`.
+reward. An instruction holds until it is replaced: in the next episode the same words aim at where things are then.
+Where one is not understood, the environment keeps the goal that it drew, and info says so: ask again, with `instruct`.
 
 Shapes: N environments, F a flat observation, K things.
 """
@@ -186,7 +186,7 @@ class InstructionGoalWrapper(VectorWrapper):
         return [known[sentence] for sentence in said]
 
     def _lay_out(self, rows: Tensor, observation: Tensor) -> None:
-        """Lay landmarks of environments (N,) bool, whose episodes begin with an observation, around what is achieved."""
+        """Lay landmarks of environments (N,) bool, whose episodes begin so, around what is achieved."""
         count = self._landmarks.shape[1]
         middle = self.env.goals.achieved(observation).cpu().double().unsqueeze(1)
         drawn = middle + landmark_places(self.config.seed, self._begun, count, self.config.spread)
@@ -194,7 +194,7 @@ class InstructionGoalWrapper(VectorWrapper):
         self._begun = self._begun + rows
 
     def _ask(self, rows: Tensor, observation: Tensor) -> Tensor:
-        """Make goals of what was understood for environments (N,) bool; return observations (N, F) that ask for them."""
+        """Make goals of what was understood for environments (N,) bool; return observations (N, F) that ask so."""
         rows = rows & self._aims.understood
         if not rows.any():
             return observation

@@ -1,4 +1,4 @@
-"""A masked language model, BERT (Devlin et al. 2019, arXiv:1810.04805), of any size; frozen, it is what layers attend to.
+"""A masked language model, BERT (Devlin et al. 2019, arXiv:1810.04805), of any size; frozen, layers attend to it.
 
     [CLS] sentence [SEP] (sentence [SEP]) -> embedding + place + segment -> LayerNorm -> layers = states
     states -> Linear -> GELU -> LayerNorm -> embedding's transpose + bias                        = logits
@@ -78,7 +78,7 @@ class MaskedLanguageModel(nn.Module):
         self._draw(torch.Generator().manual_seed(seed))
 
     def states(self, pieces: Tensor, segments: Tensor, mask: Tensor, layer: int = -1) -> Tensor:
-        """Map pieces (B, L) of sentences 0 and 1 (segments (B, L)) to the states (B, L, M) behind a layer, -1 the last."""
+        """Map pieces (B, L) of sentences 0 and 1 (segments (B, L)) to states (B, L, M) behind a layer, -1 the last."""
         places = self.places.weight[: pieces.shape[1]]
         states = self.dropout(self.norm(self.words(pieces) + places + self.segments(segments)))
         for part in self.layers[: layer + 1 if layer >= 0 else len(self.layers) + 1 + layer]:
