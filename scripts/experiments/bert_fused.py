@@ -53,7 +53,7 @@ from rlsuite.running.seeding import derive_seed
 
 ARMS = ("plain", "plain-twice", "fused", "fused-always-both", "fused-random")
 LANDMARKS, REACHING_STEPS, RIGHT_M, REACHED_M = 16, 15, 0.02, 0.05
-LONGEST = 64
+LONGEST, MODEL_PIECES, PIECES = 64, 1200, 600
 TEST_SEED = 2002  # of the held-out meanings, the same for all seeds
 
 
@@ -68,7 +68,7 @@ class Numbers:
         pairs: that translators learn from, of all languages together.
         held_out: pairs that they are tested on.
         model_steps: minibatches of 32 that the language model learns from.
-        steps: minibatches of 32 that each stage of a translator learns from.
+        steps: minibatches of 16 that each stage of a translator learns from.
         width: of translators, with two layers of 4 heads in encoder and decoder.
         model_width: of the language model, with two layers of 4 heads.
         instructions: in the loop.
@@ -83,8 +83,8 @@ class Numbers:
     text: int = 10000
     pairs: int = 300
     held_out: int = 1000
-    model_steps: int = 3000
-    steps: int = 500
+    model_steps: int = 2500
+    steps: int = 800
     width: int = 64
     model_width: int = 64
     instructions: int = 100
@@ -192,7 +192,7 @@ def learn_languages(
     torch.set_num_threads(1)
     unseen = frozenset(meaning for meaning, _ in held_out_pairs(languages, held_out))
     read = draw_monolingual(text, derive_seed(seed, "text"), languages, without=unseen)
-    pieces = learn_pieces([sentence for both in read for sentence in both], 600)
+    pieces = learn_pieces([sentence for both in read for sentence in both], MODEL_PIECES)
     sizes = MaskedLanguageModelConfig(width=width, hidden=2 * width, dropout=0.0, longest=96)
     network = MaskedLanguageModel(len(pieces), sizes, derive_seed(seed, "model"))
     config = FitConfig(
@@ -227,7 +227,7 @@ def learn_and_reach(
     test = held_out_pairs(languages, held_out)
     train = draw_pairs(pairs, derive_seed(seed, "pairs"), languages, without=frozenset(meaning for meaning, _ in test))
     taught = [pair for _, pair in train]
-    pieces = learn_pieces([sentence for pair in taught for sentence in (pair.source, pair.target)], 400)
+    pieces = learn_pieces([sentence for pair in taught for sentence in (pair.source, pair.target)], PIECES)
     trained = load_language_model(model)
     random = LanguageModel(
         MaskedLanguageModel(len(trained.pieces), trained.network.config, derive_seed(seed, "random")), trained.pieces
@@ -256,7 +256,7 @@ def taught_translators(
 ) -> dict[str, Translator]:
     """Return a translator for each arm; all go on from the plain one's weights, with an optimizer of their own."""
     sizes = TransformerConfig(width=width, hidden=2 * width, heads=4, layers=2, dropout=0.1, longest=LONGEST)
-    config = recipe(steps, learning_rate=2e-3, warmup=100)
+    config = recipe(steps, batch_size=16, learning_rate=2e-3, warmup=100)
     loss = TranslationLoss(pieces.pad)
 
     plain = Transformer(len(pieces), pieces.pad, sizes, derive_seed(seed, "weights"))
