@@ -2,8 +2,8 @@
 
 Instructions to a robot, by a template grammar (envs/perception/language/grammar.py): 12 verbs, 8 colors, 8 shapes, 10
 directions and relations, in German, French and a made-up language. A masked language model of two layers reads 20,000
-sentences of these languages (10,000 meanings, each said twice) and is frozen; it sees no English. A translator into
-English learns from 300 pairs, and is tested on 1,000 meanings that are in neither. Arms: a plain Transformer; the same
+sentences of these languages, in which words keep the company that is usual, and is frozen; it sees no English. A
+translator into English learns from 300 pairs, and is tested on 1,000 meanings that are in neither. Arms: a plain Transformer; the same
 taught on, from its own weights, for as long again; and three that go on from the same weights as long with attention to
 a language model: the one that learned, with drop-net; the same without drop-net; one of random weights, with drop-net.
 
@@ -64,10 +64,10 @@ class Numbers:
     Attributes:
         seeds: how many: 0, 1, ...; of pairs, translators and instructions. The language model is one, as in the paper.
         languages: of the instructions, as often as each other.
-        text: meanings that the language model reads, each said twice.
+        text: sentences that the language model reads.
         pairs: that translators learn from, of all languages together.
         held_out: pairs that they are tested on.
-        model_steps: minibatches of 32 that the language model learns from.
+        model_steps: minibatches of 64 that the language model learns from.
         steps: minibatches of 16 that each stage of a translator learns from.
         width: of translators, with two layers of 4 heads in encoder and decoder.
         model_width: of the language model, with two layers of 4 heads.
@@ -80,10 +80,10 @@ class Numbers:
 
     seeds: int = 3
     languages: tuple[str, ...] = ("de", "fr", "xx")
-    text: int = 10000
+    text: int = 20000
     pairs: int = 300
     held_out: int = 1000
-    model_steps: int = 2500
+    model_steps: int = 2000
     steps: int = 800
     width: int = 64
     model_width: int = 64
@@ -192,12 +192,12 @@ def learn_languages(
     torch.set_num_threads(1)
     unseen = frozenset(meaning for meaning, _ in held_out_pairs(languages, held_out))
     read = draw_monolingual(text, derive_seed(seed, "text"), languages, without=unseen)
-    pieces = learn_pieces([sentence for both in read for sentence in both], MODEL_PIECES)
+    pieces = learn_pieces(read, MODEL_PIECES)
     sizes = MaskedLanguageModelConfig(width=width, hidden=2 * width, dropout=0.0, longest=96)
     network = MaskedLanguageModel(len(pieces), sizes, derive_seed(seed, "model"))
     config = FitConfig(
         steps=steps,
-        batch_size=32,
+        batch_size=64,
         optimizer=OptimizerConfig(learning_rate=2e-3),
         schedule=ScheduleConfig(kind="linear", warmup=100),
         clip_norm=1.0,

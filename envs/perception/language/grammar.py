@@ -144,10 +144,7 @@ def draw_pairs(
     Raises:
         UserError: for a language that is not known, or no count.
     """
-    require(count >= 1, f"count={count}: use 1 or more")
-    for language in languages:
-        require_choice("language", language, LANGUAGES)
-    draw = random.Random(seed)
+    draw = _checked(count, seed, languages)
     drawn = _distinct(draw, without, verbs, things)
     found = []
     for place, meaning in enumerate(itertools.islice(drawn, count)):
@@ -163,18 +160,54 @@ def draw_monolingual(
     languages: Sequence[str] = tuple(LANGUAGES),
     *,
     without: frozenset[Meaning] = frozenset(),
-) -> list[tuple[str, str]]:
-    """Draw what a language model learns from: an instruction, and the same said again, each word drawn anew.
+    habits: float = 0.8,
+) -> list[str]:
+    """Draw distinct instructions that a language model reads: no English, and no pairs.
 
-    A model that sees two sentences at a time, as BERT does, learns from repetitions which words mean the same. It sees
-    one language at a time, no English and no pairs.
+    People speak of what is usual, which is how words get their company: with probability `habits` each, a thing has one
+    of the two usual colors of its shape, what is done is usual for the shape, and the place for what is done. Words that
+    mean the same keep the same company, and that is all that a language model can learn of meaning here.
+
+    Args:
+        count: how many.
+        seed: of all draws.
+        languages: in turn.
+        without: meanings that are left out.
+        habits: 0 for meanings that are all equally likely, as in pairs.
+
+    Raises:
+        UserError: for a language that is not known, or no count.
     """
-    draw = random.Random(seed)
-    found = []
-    for place, meaning in enumerate(itertools.islice(_distinct(draw, without, VERBS, THINGS), count)):
-        say = LANGUAGES[languages[place % len(languages)]]
-        found.append((say(meaning, draw), say(meaning, draw)))
+    draw, found, seen = _checked(count, seed, languages), [], set(without)
+    while len(found) < count:
+        meaning = _usual(draw_meaning(draw), draw, habits)
+        if meaning in seen or (meaning.reference == meaning.thing):
+            continue
+        seen.add(meaning)
+        found.append(LANGUAGES[languages[len(found) % len(languages)]](meaning, draw))
     return found
+
+
+def _usual(meaning: Meaning, draw: random.Random, habits: float) -> Meaning:
+    def colored(thing: Thing) -> Thing:
+        if draw.random() >= habits:
+            return thing
+        return Thing(COLORS[(SHAPES.index(thing.shape) + draw.choice((0, 1))) % len(COLORS)], thing.shape)
+
+    thing, verb, place = colored(meaning.thing), meaning.verb, meaning.place
+    if draw.random() < habits:
+        verb = VERBS[(SHAPES.index(thing.shape) + draw.choice((0, 4))) % len(VERBS)]
+    places = RELATIONS if meaning.reference else DIRECTIONS
+    if draw.random() < habits:
+        place = places[VERBS.index(verb) % len(places)]
+    return Meaning(verb, thing, place, colored(meaning.reference) if meaning.reference else None)
+
+
+def _checked(count: int, seed: int, languages: Sequence[str]) -> random.Random:
+    require(count >= 1, f"count={count}: use 1 or more")
+    for language in languages:
+        require_choice("language", language, LANGUAGES)
+    return random.Random(seed)
 
 
 def _distinct(

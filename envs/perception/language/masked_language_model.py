@@ -161,9 +161,9 @@ def paired(
     return whole, torch.tensor([row + [0] * (whole.shape[1] - len(row)) for row in segments])
 
 
-def text_examples(pieces: WordPieces, text: Sequence[tuple[str, str]]) -> Arrays:
-    """Return pairs of sentences as examples to learn from: "pieces" and "segments", (B, L) each."""
-    whole, segments = paired(pieces, [first for first, _ in text], [second for _, second in text])
+def text_examples(pieces: WordPieces, text: Sequence[str], following: Sequence[str] = ()) -> Arrays:
+    """Return sentences, with what follows each or without, as examples to learn from: "pieces" and "segments" (B, L)."""
+    whole, segments = paired(pieces, text, following)
     return Arrays({"pieces": whole, "segments": segments})
 
 

@@ -1,5 +1,6 @@
 """The instruction grammar and what reads it: distinct meanings, inflection by hand, every English sentence parsed."""
 
+import itertools
 import random
 
 import pytest
@@ -95,12 +96,18 @@ def test_french_is_elided_and_agrees():
     assert "de le " not in said
 
 
-def test_repetitions_mean_the_same_and_no_english_is_read():
-    read = draw_monolingual(60, 0)
-    assert len(read) == 60
-    words = {word for both in read for sentence in both for word in sentence.split()}
-    assert not words & (set(VERBS) | {"red", "blue", "left", "the"})
-    assert sum(first != second for first, second in read) > 50
+def test_text_has_habits_and_no_english():
+    read = draw_monolingual(600, 0, ["de"])
+    assert read == draw_monolingual(600, 0, ["de"])
+    assert not {word for sentence in read for word in sentence.split()} & (set(VERBS) | {"red", "blue", "left", "the"})
+    # A cube is usually red or green: 0.8, and 2 of 8 in the rest.
+    for habits, expected in ((0.8, 0.85), (0.0, 0.25)):
+        said = " ".join(draw_monolingual(600, 0, ["de"], habits=habits)).split()
+        colors = [color for color, noun in itertools.pairwise(said) if noun in ("würfel", "klotz")]
+        usual = sum(color.startswith(("rot", "knallrot", "grün", "grasgrün")) for color in colors) / len(colors)
+        assert abs(usual - expected) < 0.1
+    unseen = frozenset(meaning for meaning, _ in draw_pairs(5, 0))
+    assert len(draw_monolingual(7, 0, without=unseen)) == 7
 
 
 def test_points_by_hand():
