@@ -3,9 +3,10 @@
 Instructions to a robot, by a template grammar (envs/perception/language/grammar.py): 12 verbs, 8 colors, 8 shapes, 10
 directions and relations, in German, French and a made-up language. A masked language model of two layers reads 20,000
 sentences of these languages, in which words keep the company that is usual, and is frozen; it sees no English. A
-translator into English learns from 300 pairs, and is tested on 1,000 meanings that are in neither. Arms: a plain Transformer; the same
-taught on, from its own weights, for as long again; and three that go on from the same weights as long with attention to
-a language model: the one that learned, with drop-net; the same without drop-net; one of random weights, with drop-net.
+translator into English learns from 300 pairs, and is tested on 1,000 meanings that are in neither. Arms: a plain
+Transformer; the same taught on, from its own weights, for as long again; and three that go on from the same weights as
+long with attention to a language model: the one that learned, with drop-net; the same without drop-net; one of random
+weights, with drop-net.
 
 In the loop: 100 instructions for FetchReach with sixteen landmarks, none of them among the pairs. Each is translated,
 read, and becomes a goal; a scripted policy then reaches for it. The goal is right within 2 cm of the true one.
@@ -84,7 +85,7 @@ class Numbers:
     pairs: int = 300
     held_out: int = 1000
     model_steps: int = 2000
-    steps: int = 800
+    steps: int = 1200
     width: int = 64
     model_width: int = 64
     instructions: int = 100

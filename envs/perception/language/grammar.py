@@ -164,9 +164,9 @@ def draw_monolingual(
 ) -> list[str]:
     """Draw distinct instructions that a language model reads: no English, and no pairs.
 
-    People speak of what is usual, which is how words get their company: with probability `habits` each, a thing has one
-    of the two usual colors of its shape, what is done is usual for the shape, and the place for what is done. Words that
-    mean the same keep the same company, and that is all that a language model can learn of meaning here.
+    People speak of what is usual, which is how words get their company: with probability `habits` each, a thing has
+    one of the two usual colors of its shape, what is done is usual for the shape, and the place for what is done.
+    Words that mean the same keep the same company, and that is all that a language model can learn of meaning here.
 
     Args:
         count: how many.

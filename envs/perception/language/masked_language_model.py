@@ -162,7 +162,7 @@ def paired(
 
 
 def text_examples(pieces: WordPieces, text: Sequence[str], following: Sequence[str] = ()) -> Arrays:
-    """Return sentences, with what follows each or without, as examples to learn from: "pieces" and "segments" (B, L)."""
+    """Return sentences, each with what follows it or without, as examples: "pieces" and "segments" (B, L)."""
     whole, segments = paired(pieces, text, following)
     return Arrays({"pieces": whole, "segments": segments})
 

@@ -65,7 +65,7 @@ def test_fifteen_percent_are_told_of_which_eight_in_ten_are_masked():
 
 def test_it_learns_which_company_words_keep():
     network = MaskedLanguageModel(len(PIECES), SIZES, 0)
-    config = FitConfig(steps=60, batch_size=16, optimizer=OptimizerConfig(learning_rate=1e-2), check_every=60)
+    config = FitConfig(steps=150, batch_size=16, optimizer=OptimizerConfig(learning_rate=1e-2), check_every=150)
     text = ["a b", "c d", "e f", "g h"] * 4
     fit(network, MaskedLoss(PIECES, 0.5), text_examples(PIECES, text), config, seed=0)
     whole, segments = paired(PIECES, text[:4])
