@@ -16,11 +16,11 @@ minus random language model; drop-net minus none; and goals right, fused minus p
 before any run; the paper's gain is 1.9 BLEU on IWSLT'14 English to German, of another size and kind.
 
 First trials, one seed and 300 sentences, changed no bar, but what is learned from. With vocabularies that cut common
-words in pieces and a language model that read each instruction twice, in other words, 18 % were exact with the model, 18
-with a random one and 12 of the plain translator after 400 minibatches of 32; with whole words 39, 36 and 25 after 800 of
-16, and 39 of the plain one after twice as many. There the model had not learned to compare two sentences: the nearest
-word was one of the same meaning for 5 % of German words. Now words keep usual company, in single sentences, and plain
-translators learn for 1,200 minibatches before they are gone on from.
+words in pieces and a language model that read each instruction twice, in other words, 18 % were exact with the model,
+18 with a random one and 12 of the plain translator after 400 minibatches of 32; with whole words 39, 36 and 25 after
+800 of 16, and 39 of the plain one after twice as many. There the model had not learned to compare two sentences: the
+nearest word was one of the same meaning for 5 % of German words. Now words keep usual company, in single sentences, and
+plain translators learn for 1,200 minibatches before they are gone on from.
 """
 
 from __future__ import annotations
