@@ -314,17 +314,18 @@ def reach(
     found = {}
     for name, translator in translators.items():
         flat = envs.make_vector("FetchReach", count, num_threads=1, flat=True, max_episode_steps=REACHING_STEPS + 1)
-        env = InstructionGoalWrapper(flat, translator, config)
+        env, goals = InstructionGoalWrapper(flat, translator, config), flat.goals
+        assert goals is not None
         said = [pair.source if translator else pair.target for _, pair in asked]
         observation, info = env.reset(seed=seed, options={"instruction": said})
         true = aims([meaning for meaning, _ in asked], env.things).points(env.places())
         parsed = info["instruction/parsed"]
-        right = parsed & ((env.goals.split(observation)[1] - true).norm(dim=1) < RIGHT_M)
+        right = parsed & ((goals.split(observation)[1] - true).norm(dim=1) < RIGHT_M)
         for _ in range(REACHING_STEPS):
-            _, desired, achieved = env.goals.split(observation)
+            _, desired, achieved = goals.split(observation)
             action = torch.cat([(desired - achieved) / 0.05, torch.zeros(count, 1)], dim=1).clamp(-1.0, 1.0)
             observation, *_ = env.step(action)
-        reached = parsed & ((env.goals.achieved(observation) - true).norm(dim=1) < REACHED_M)
+        reached = parsed & ((goals.achieved(observation) - true).norm(dim=1) < REACHED_M)
         env.close()
         shares = {"right": right, "reached": reached, "parsed": parsed}
         found[name] = {key: 100.0 * float(value.float().mean()) for key, value in shares.items()}

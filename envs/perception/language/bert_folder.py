@@ -65,7 +65,7 @@ def load_bert(folder: Path | str, *, layer: int = -1, special: bool = True) -> L
         said.get("model_type", "bert") == "bert" and said.get("hidden_act", "gelu") == "gelu",
         f"{folder}: it is a {said.get('model_type')} with {said.get('hidden_act')}; use a BERT with gelu",
     )
-    sizes = {name: said.get(theirs) for name, theirs in _SIZES.items()}
+    sizes: dict[str, Any] = {name: said.get(theirs) for name, theirs in _SIZES.items()}
     for name, value in sizes.items():
         require(
             isinstance(value, int) and 1 <= value < 2**20,

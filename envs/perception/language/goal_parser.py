@@ -84,12 +84,17 @@ def aims(meanings: Sequence[Meaning | None], things: Sequence[Thing]) -> Aims:
     number = {thing: place for place, thing in enumerate(things)}
     thing, offset, understood = [], [], []
     for meaning in meanings:
-        named = () if meaning is None else (meaning.reference or meaning.thing, meaning.thing)
-        known = meaning is not None and meaning.verb not in WITHOUT_POINT and all(one in number for one in named)
-        thing.append(number[named[0]] if known else 0)
-        offset.append(_OFFSETS[meaning.place] if meaning is not None and known else (0.0, 0.0, 0.0))
-        understood.append(known)
+        if meaning is None or meaning.verb in WITHOUT_POINT or not _names(meaning) <= number.keys():
+            found = (0, (0.0, 0.0, 0.0), False)
+        else:
+            found = (number[meaning.reference or meaning.thing], _OFFSETS[meaning.place], True)
+        for values, value in zip((thing, offset, understood), found, strict=True):
+            values.append(value)
     return Aims(torch.tensor(thing), torch.tensor(offset, dtype=torch.float64), torch.tensor(understood))
+
+
+def _names(meaning: Meaning) -> set[Thing]:
+    return {meaning.thing, meaning.reference or meaning.thing}
 
 
 def _thing(words: Sequence[str]) -> Thing | None:

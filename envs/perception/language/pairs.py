@@ -58,8 +58,9 @@ def _pair(path: Path, number: int, line: str) -> Pair:
         found = json.loads(line)
     except (ValueError, RecursionError):
         found = None
-    values = [found.get(name) for name in ("src", "tgt", "lang")] if isinstance(found, dict) else []
-    if len(values) != 3 or not all(isinstance(value, str) and value.strip() for value in values):
+    given = [found.get(name) for name in ("src", "tgt", "lang")] if isinstance(found, dict) else []
+    values = [value for value in given if isinstance(value, str) and value.strip()]
+    if len(values) != 3:
         shown = printable(line[:40])
         raise UserError(f'{path}:{number}: {shown} is no {{"src": ..., "tgt": ..., "lang": ...}}; mend that line')
     if max(map(len, values)) > LONGEST:

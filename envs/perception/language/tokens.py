@@ -144,7 +144,7 @@ def words_of(sentence: str, accents: bool = True, lower: bool = True) -> list[st
         sentence = "".join(
             letter for letter in unicodedata.normalize("NFD", sentence) if unicodedata.category(letter) != "Mn"
         )
-    spread = []
+    spread: list[str] = []
     for letter in sentence:
         if letter.isspace():
             spread.append(" ")

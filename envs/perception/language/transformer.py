@@ -210,7 +210,7 @@ class Transformer(nn.Module):
     def decode(self, target: Tensor, states: Tensor, mask: Tensor, mixes: Sequence[Mix | None] = ()) -> Tensor:
         """Return logits (B, T, V) of the piece after each of target (B, T)."""
         said = self._embed(target)
-        for place, layer in enumerate(self.decoder):
+        for place, layer in enumerate(self._decoder()):
             said = layer(said, layer.attention.project(states), mask, mixes[place] if mixes else None)
         return self.logits(said)
 
@@ -220,7 +220,7 @@ class Transformer(nn.Module):
 
     def begun(self, states: Tensor, mask: Tensor, mixes: Sequence[Mix | None] = ()) -> Begun:
         """Return the same for an encoder's states (B, L, F)."""
-        return Begun([layer.attention.project(states) for layer in self.decoder], mask, mixes)
+        return Begun([layer.attention.project(states) for layer in self._decoder()], mask, mixes)
 
     def step(
         self, pieces: Tensor, place: int, past: Sequence[Projected], begun: Begun
@@ -234,7 +234,7 @@ class Transformer(nn.Module):
             begun: what `begin` returned.
         """
         said, present = self._embed(pieces, place), []
-        for number, layer in enumerate(self.decoder):
+        for number, layer in enumerate(self._decoder()):
             mix = begun.mixes[number] if begun.mixes else None
             before = past[number] if past else None
             said, kept = layer.step(said, before, begun.memories[number], begun.mask, mix)
@@ -248,6 +248,9 @@ class Transformer(nn.Module):
     def logits(self, said: Tensor) -> Tensor:
         """Map states (..., F) to logits (..., V), by the embedding."""
         return functional.linear(said, self.embedding.weight)
+
+    def _decoder(self) -> list[DecoderLayer]:
+        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
     def _embed(self, pieces: Tensor, place: int | None = None) -> Tensor:
         places: Tensor = self.get_buffer("places")

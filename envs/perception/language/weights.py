@@ -50,7 +50,7 @@ def load_language_model(path: Path | str) -> LanguageModel:
     about, tensors = read_weights(
         path,
         format=LANGUAGE_MODEL,
-        fields={"config": dict, "pieces": dict, "layer": int, "special": bool},
+        fields={"config": dict, "pieces": dict, "layer": int},
         expected=expected,
         refusal=lambda reason: f"{path}: {reason}; name a file that save_language_model wrote",
     )
@@ -65,11 +65,10 @@ def save_translator(path: Path, translator: Translator) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    fused = isinstance(translator.network, FusedTransformer)
-    model = translator.language_model if fused else None
+    model = translator.language_model if isinstance(translator.network, FusedTransformer) else None
     about = {
         "config": asdict(translator.network.config),
-        "fused": fused,
+        "kind": "fused" if model else "plain",
         "pieces": _pieces_said(translator.pieces),
         "language_model": _said_of(model) if model else {},
     }
@@ -85,7 +84,7 @@ def load_translator(path: Path | str) -> Translator:
     about, tensors = read_weights(
         path,
         format=TRANSLATOR,
-        fields={"config": dict, "fused": bool, "pieces": dict, "language_model": dict},
+        fields={"config": dict, "kind": str, "pieces": dict, "language_model": dict},
         expected=lambda about: _Whole(_translator(about)).state_dict(),
         refusal=lambda reason: f"{path}: {reason}; name a file that save_translator wrote",
     )
@@ -106,7 +105,9 @@ class _Whole(nn.Module):
 
 def _translator(about: Mapping[str, Any]) -> Translator:
     pieces = _pieces(about["pieces"])
-    if not about["fused"]:
+    if about["kind"] not in ("plain", "fused"):
+        raise ValueError("it is neither plain nor fused")
+    if about["kind"] == "plain":
         config = build(TransformerConfig, about["config"])
         return Translator(Transformer(len(pieces), pieces.pad, config, 0), pieces)
     model = _language_model(about["language_model"])

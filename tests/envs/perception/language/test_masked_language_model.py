@@ -71,8 +71,8 @@ def test_it_learns_which_company_words_keep():
     whole, segments = paired(PIECES, text[:4])
     shown = whole.clone()
     shown[:, 2] = PIECES.mask
-    said = network.logits(network.states(shown, segments, whole != PIECES.pad))[:, 2].argmax(1)
-    assert torch.equal(said, whole[:, 2])
+    said = network.logits(network.states(shown, segments, whole != PIECES.pad))[:, 2].softmax(1)
+    assert said.gather(1, whole[:, 2:3]).mean() > 0.3  # 1 of 8 by how often words come
     both = text_examples(PIECES, ["a b"], ["c"])
     assert both.tensors["segments"].tolist() == [[0, 0, 0, 0, 1, 1]]
 
