@@ -15,7 +15,7 @@ from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.optim.mixing import MixingConfig, mix_steps
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-SCHEDULES = ("constant", "cosine", "linear", "step")
+SCHEDULES = ("constant", "cosine", "linear", "step", "inverse_sqrt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,8 @@ class ScheduleConfig:
 
     Attributes:
         kind: "constant", "cosine" (half a wave from 1 to `final`, arXiv:1608.03983), "linear" (a line from 1 to
-            `final`) or "step".
+            `final`), "step" or "inverse_sqrt" (behind the warm-up, the root of `warmup` over the minibatch's number,
+            arXiv:1706.03762).
         warmup: minibatches in which the factor also rises from 1 / warmup to 1.
         final: the factor at the end of "cosine" and "linear".
         milestones: minibatches done at which each factor of "step" begins.
@@ -118,6 +119,8 @@ class ScheduleConfig:
             return rising * (self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done)))
         if self.kind == "linear":
             return rising * (1.0 + (self.final - 1.0) * done)
+        if self.kind == "inverse_sqrt":
+            return rising * math.sqrt(max(self.warmup, 1) / max(self.warmup, step + 1))
         passed = sum(step >= milestone for milestone in self.milestones)
         return rising * self.factors[passed - 1] if passed else rising
 

@@ -55,6 +55,9 @@ def test_schedules_are_their_formulas():
         assert cosine.factor(step, 100) == pytest.approx(expected)
         assert linear.factor(step, 100) == pytest.approx(1 - step / 100)
     assert [steps.factor(step, 100) for step in (0, 9, 10, 19, 20, 99)] == [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    root = ScheduleConfig(kind="inverse_sqrt", warmup=4)
+    assert [root.factor(step, 100) for step in (0, 1, 3, 15, 63)] == pytest.approx([0.25, 0.5, 1.0, 0.5, 0.25])
+    assert ScheduleConfig(kind="inverse_sqrt").factor(3, 10) == pytest.approx(0.5)
     rising = ScheduleConfig(warmup=4)
     assert [rising.factor(step, 100) for step in (0, 1, 3, 4, 50)] == [0.25, 0.5, 1.0, 1.0, 1.0]
 
