@@ -41,7 +41,7 @@ class ClipInfo:
     has_audio: bool
 
 
-def holds_clips(path: str) -> bool:
+def holds_clips(path: Path | str) -> bool:
     """Say whether a path is a clip, or a folder with one in it."""
     files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
     return any(file.suffix.lower() in SUFFIXES for file in files)
@@ -140,12 +140,6 @@ def clip_files(path: Path | str) -> list[Path]:
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     require(bool(found), f"{path} holds no clip; name a folder of {', '.join(SUFFIXES)} files")
     return found
-
-
-def holds_clips(path: Path | str) -> bool:
-    """Say whether a path is a clip, or a folder with one in it."""
-    files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
-    return any(file.suffix.lower() in SUFFIXES for file in files)
 
 
 class Clips:
