@@ -197,8 +197,10 @@ def follow_all(
             for name, own in ARMS.items()
         }
     if episodes:
-        own = {"network": network, "sizes": sizes, "episodes": episodes}
-        found["pushing"] = {name: push(name, derive_seed(seed, "pushing"), folder, **own) for name in PUSHED}
+        found["pushing"] = {
+            name: push(name, derive_seed(seed, "pushing"), folder, network=network, sizes=sizes, episodes=episodes)
+            for name in PUSHED
+        }
     return found
 
 
