@@ -20,10 +20,12 @@ class Attention(nn.Module):
     Args:
         channels: C.
         width: d.
+        pool: side of the squares of cells whose mean is attended to as one.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, pool: int = 1) -> None:
         super().__init__()
+        self.pool = pool
         self.query = nn.Conv2d(channels, width, 1)
         self.key = nn.Conv2d(channels, width, 1)
         self.value = nn.Conv2d(channels, width, 1)
@@ -43,12 +45,14 @@ class Attention(nn.Module):
         batch, times = support.shape[:2]
         queries = self.log_scale.exp() * functional.normalize(self.query(maps).flatten(2), dim=1)
         flat = support.flatten(0, 1)
+        if self.pool > 1:
+            flat = functional.avg_pool2d(flat, self.pool, ceil_mode=True, count_include_pad=False)
         keys, values = (_joined(layer(flat), batch, times) for layer in (self.key, self.value))  # (B, T h w, d)
         cells, there = None, None
         if valid is not None:
             there = valid.any(dim=1).view(-1, 1, 1, 1)
             cells = valid | ~there.view(-1, 1)  # a row without any attends to what is nothing, and is set to 0 below
-            cells = cells.repeat_interleave(support.shape[3] * support.shape[4], dim=1)[:, None, None]
+            cells = cells.repeat_interleave(flat.shape[2] * flat.shape[3], dim=1)[:, None, None]
         found = functional.scaled_dot_product_attention(
             queries.transpose(1, 2).unsqueeze(1),
             functional.normalize(keys, dim=2).unsqueeze(1),
@@ -68,12 +72,13 @@ class Refiner(nn.Module):
     Args:
         channels: C.
         width: d.
+        pool: see Attention.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, pool: int = 1) -> None:
         super().__init__()
-        self.temporal = Attention(channels, width)
-        self.spatial = Attention(channels, width)
+        self.temporal = Attention(channels, width, pool)
+        self.spatial = Attention(channels, width, pool)
 
     def forward(self, maps: Tensor, support: Tensor, valid: Tensor, context: Tensor | None = None) -> Tensor:
         """Return refined maps (B, C, H, W); `support` (B, T, C, h, w), `valid` (B, T), `context` (B, C, h, w)."""

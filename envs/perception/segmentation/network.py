@@ -31,6 +31,7 @@ class CompFeatNetConfig:
         classes: K.
         channels: C.
         attention: width of queries.
+        pool: side of the squares of cells that are attended to as one; 1 for each by itself.
         embedding: width of what identities are compared by.
         frame: frames attend to the past (frame-level attention).
         objects: so do objects (object-level attention).
@@ -40,13 +41,14 @@ class CompFeatNetConfig:
     classes: int = 10
     channels: int = 64
     attention: int = 64
+    pool: int = 2
     embedding: int = 128
     frame: bool = True
     objects: bool = True
     map: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("classes", "channels", "attention", "embedding"):
+        for name in ("classes", "channels", "attention", "pool", "embedding"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
 
 
@@ -84,13 +86,13 @@ class CompFeatNet(nn.Module):
                 *_convolution(3, channels // 2, 2), *_convolution(channels // 2, channels, 2),
                 *_convolution(channels, channels, 1), *_convolution(channels, channels, 1),
             )  # fmt: skip
-            self.frame_refiner = Refiner(channels, config.attention) if config.frame else None
+            self.frame_refiner = Refiner(channels, config.attention, config.pool) if config.frame else None
             self.neck = nn.Conv2d(channels, channels, 3, padding=1)
             told = nn.Conv2d(channels, 5, 1)
             self.middles = nn.Sequential(*_convolution(channels, channels, 1), told)
             told.weight.data *= 0.1
             told.bias = nn.Parameter(torch.tensor([-4.6, 0.0, 0.0, 0.0, 0.0]))  # an object is at one cell in a hundred
-            self.object_refiner = Refiner(channels, config.attention) if config.objects else None
+            self.object_refiner = Refiner(channels, config.attention, config.pool) if config.objects else None
             flat = channels * BINS * BINS
             self.body = nn.Sequential(nn.Linear(flat, config.embedding), nn.ReLU())
             self.classes = nn.Linear(config.embedding, config.classes)
