@@ -78,7 +78,7 @@ class Numbers:
     compensation_steps: int = 60
     residual_steps: int = 60
     joint_steps: int = 20
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     clips: int = 96
     examples: int = 16
     coded: int = 6
