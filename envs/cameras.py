@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from envs.motion import Motion, Poses, motion
-from envs.perception.fields import FIELDS
+from envs.perception.fields import DRAWN, FIELDS
 from envs.scene import compile_scene
 from envs.simulation.mjwarp import for_warp, import_warp, on_device
 from envs.task import Task
@@ -66,8 +66,8 @@ class Cameras:
         fields: Sequence[str] = ("rgb",),
     ) -> None:
         for name in fields:
-            if name not in FIELDS:
-                raise UserError(f"camera.sees={name}: cameras have no such field{near_matches(name, FIELDS)}")
+            if name not in DRAWN:
+                raise UserError(f"camera.sees={name}: cameras have no such field{near_matches(name, DRAWN)}")
         self._warp, self._mujoco_warp = import_warp("camera.size")
         self.task, self.config, self.fields, self.device = task, config, tuple(fields), torch.device(device)
         scene = compile_scene(task, config.view)

@@ -4,6 +4,8 @@
 """
 
 PERCEPTIONS: dict[str, str] = {
+    "detection/dense": "envs.perception.detection.detector:Dense",
+    "detection/iff": "envs.perception.detection.detector:IFFDetector",
     "interpolation/average": "envs.perception.interpolation.classical:Average",
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",

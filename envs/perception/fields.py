@@ -58,5 +58,8 @@ FIELDS = {
         Field("ids", 1, torch.int64, -1.0, 254.0, "which geometry of the model; -1 where nothing is"),
         Field("normals", 3, torch.float32, -1.0, 1.0, "the surface's unit normal: right, up, toward the camera; or 0"),
         Field("flow", 2, torch.float32, -16.0, 16.0, "pixels, right and down, to where it was one camera frame before"),
+        Field("objects", 1, torch.float32, 0.0, 1.0, "how surely the middle of a detected object is here"),
     )
 }
+
+DRAWN = ("rgb", "depth", "ids", "normals", "flow")  # by cameras; what else there is, perceivers make
