@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlsuite.data.counters import uniform
+from rlsuite.data.source import Source
 from rlsuite.errors import require
 from rlsuite.metrics.boxes import area
 
@@ -24,6 +25,7 @@ KINDS = ("disc", "bar", "triangle")
 _OTHERS = ("ring", "cross", "stripe")  # things that are no objects
 _DRAWS = 12  # random numbers of a thing
 _OCTAVES = (3, 7, 15)
+_COLOURS = ((0.85, 0.2, 0.15), (0.2, 0.7, 0.25), (0.2, 0.3, 0.9))  # of the kinds of objects
 _CORNERS = ((0.0, -1.0), (0.9, 0.8), (-0.9, 0.8))  # of a triangle
 LEAST_SEEN = 0.5
 
@@ -41,6 +43,7 @@ class SceneConfig:
         largest: likewise; sizes in between have logarithms drawn evenly.
         clutter: things of other kinds.
         noise: of each pixel, as a share of white.
+        alike: how much objects of one kind have its colour, red, green or blue, in common; at 0 any has any colour.
     """
 
     height: int = 96
@@ -51,6 +54,7 @@ class SceneConfig:
     largest: float = 36.0
     clutter: int = 6
     noise: float = 0.04
+    alike: float = 0.8
 
     def __post_init__(self) -> None:
         require(min(self.height, self.width) >= 8, f"height={self.height}, width={self.width}: use 8 or more")
@@ -60,7 +64,9 @@ class SceneConfig:
             0 < self.smallest <= self.largest <= side,
             f"smallest={self.smallest}, largest={self.largest}: use up to {side:g}, half of the picture",
         )
-        require(self.clutter >= 0 and 0 <= self.noise <= 1, f"clutter={self.clutter}, noise={self.noise}: use others")
+        require(self.clutter >= 0, f"clutter={self.clutter}: use 0 or more")
+        for name in ("noise", "alike"):
+            require(0 <= getattr(self, name) <= 1, f"{name}={getattr(self, name)}: use a share of 1")
 
 
 class Things(NamedTuple):
@@ -109,10 +115,14 @@ class Scenes:
         parts = [(clutter, others, under, over, place) for place in range(0, config.clutter, 2)]
         parts += [(placed, objects, covers, patterns, place) for place in range(config.most)]
         parts += [(clutter, others, under, over, place) for place in range(1, config.clutter, 2)]
+        colours = torch.tensor(_COLOURS)
         canvas = functional.pad(self._ground(draws[:, 1 : 1 + ground]), (self.window,) * 4).flatten(2)
         for things, drawn, cover, pattern, place in parts:
             where = self._where(things, place).unsqueeze(1).expand(-1, 3, -1)
-            colour = (drawn[:, place, 7:10, None] * pattern[:, place, None]).clamp(0.0, 1.0)
+            colour = drawn[:, place, 7:10]
+            if things is placed:
+                colour = torch.lerp(colour, colours[things.kind[:, place]], config.alike)
+            colour = (colour.unsqueeze(2) * pattern[:, place, None]).clamp(0.0, 1.0)
             canvas.scatter_(2, where, torch.lerp(canvas.gather(2, where), colour, cover[:, place, None]))
         seen, clear = torch.zeros(len(index), config.most), torch.ones_like(canvas[:, 0])
         for things, _, cover, _, place in reversed(parts):  # from the front to the back
@@ -176,6 +186,32 @@ class Scenes:
         edge = _depth(things.kind.unsqueeze(-1), u, v) * half.amin(2)  # pixels inside the edge, about
         stripes = torch.sin((3.0 + 9.0 * draws[..., 10:11]) * u)
         return (0.5 + edge).clamp(0.0, 1.0), 1.0 + 0.35 * draws[..., 11:12] * stripes
+
+
+class Mirrored:
+    """A source of twice as many examples: another's, of one width, and then their mirror images.
+
+    Args:
+        source: "picture" (B, C, H, W), "boxes" (B, M, 4), and what else there is, which stays.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return 2 * len(self.source)
+
+    def examples(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the examples at index (B,)."""
+        found, turned = self.source.examples(index % len(self.source)), index >= len(self.source)
+        picture, boxes = found["picture"], found["boxes"]
+        other = boxes[..., [2, 1, 0, 3]] * torch.tensor([-1.0, 1.0, -1.0, 1.0])
+        other[..., ::2] += picture.shape[3]
+        empty = (boxes == 0).all(-1, keepdim=True)  # objects that are not there
+        return found | {
+            "picture": torch.where(turned.view(-1, 1, 1, 1), picture.flip(3), picture),
+            "boxes": torch.where(turned.view(-1, 1, 1) & ~empty, other, boxes),
+        }
 
 
 def _corner(middle: Tensor, window: int) -> Tensor:
