@@ -1,8 +1,8 @@
 """iffDetector (arXiv:2006.12708), small: a detector whose own predictions clean its features finds more.
 
-Self-made scenes of 96x96: up to six discs, bars and triangles in any colour on textured ground, among rings, crosses
-and stripes. A small backbone and FoveaBox's head at stride 8 learn from 500 pictures and are judged on 300 others. Four
-arms learn equally long:
+Self-made scenes of 96x96: up to six reddish discs, greenish bars and bluish triangles on textured ground, among rings,
+crosses and stripes of any colour. A small backbone and FoveaBox's head at stride 8 learn from 500 pictures and their
+mirror images, and are judged on 300 others. Four arms learn equally long:
   - plain: the head alone;
   - feedback: the head looks again at features into which its predictions came back (IFF as in FoveaBox);
   - features: a control that runs the same layers as often, but what comes back is, before the last layer, no
@@ -29,7 +29,7 @@ from envs.evaluation.probes import count_macs, count_parameters
 from envs.perception.detection.dense import DetectorConfig
 from envs.perception.detection.detector import Dense, DetectorPerceiverConfig
 from envs.perception.detection.iff import IFFConfig
-from envs.perception.detection.scenes import SceneConfig, Scenes
+from envs.perception.detection.scenes import Mirrored, SceneConfig, Scenes
 from rlsuite.data.arrays import Arrays, kept
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
@@ -58,7 +58,7 @@ class Numbers:
         seeds: how many: 0, 1, ...
         train: pictures learned from.
         test: pictures judged on.
-        epochs: of all arms.
+        epochs: of all arms; each picture is seen once in one, as it is or mirrored.
         batch_size: pictures of a minibatch.
         learning_rate: Adam's, falling along half a cosine.
         gain_bar: points of AP50, feedback minus plain, on the mean, at least.
@@ -164,7 +164,7 @@ def learn(
     history = fit(
         detector,
         lambda _, batch: detector.losses(batch),
-        pictures,
+        Mirrored(pictures),
         FitConfig(
             steps=epochs * max(1, train // batch_size),
             batch_size=min(batch_size, train),

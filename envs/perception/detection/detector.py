@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from envs.perception.detection.annotated import AnnotatedPictures
 from envs.perception.detection.dense import DenseDetector, Detections, DetectorConfig, KeepConfig
 from envs.perception.detection.iff import IFFConfig
 from envs.perception.detection.losses import detection_losses, make_targets
-from envs.perception.detection.scenes import SceneConfig, Scenes
+from envs.perception.detection.scenes import KINDS, Mirrored, SceneConfig, Scenes
 from envs.perception.perceiver import Perceiver, Seen, State
 from rlsuite.data.arrays import kept as keep
 from rlsuite.data.source import Source
@@ -92,12 +93,23 @@ class Dense(Perceiver):
         return self.network.detect(pictures, self.config.keep)
 
     def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = (), kept: int = 0) -> Source:
-        """Return self-made scenes of three kinds of objects."""
+        """Return tiles of real pictures where data is a file of COCO's annotations, else self-made scenes.
+
+        With kept, examples and their mirror images. The file's classes are one where the network knows no more.
+        """
+        classes = self.config.network.classes
         if clips:
             raise UserError("env=: a clip has no boxes; leave it out, and learn from self-made scenes")
-        require(not data, f"data={data}: there is no such data; leave it out for self-made scenes")
-        source = Scenes(SceneConfig(height=size, width=size), seed=seed)
-        return keep(source, kept) if kept else source
+        if not data:
+            require(classes >= len(KINDS), f"classes={classes}: scenes have {len(KINDS)}; use as many or more")
+            source: Source = Scenes(SceneConfig(height=size, width=size), seed=seed)
+        else:
+            real = AnnotatedPictures(data, tile=(size, size), overlap=(size // 6, size // 6), merged=classes == 1)
+            require(
+                len(real.names) <= classes, f"{data} has {len(real.names)} classes; use as many with network.classes="
+            )
+            source = real
+        return Mirrored(keep(source, kept)) if kept else source
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return FoveaBox's losses of "picture" (B, 3, H, W), "boxes" (B, M, 4), "classes" (B, M), "ignored" (B, M)."""

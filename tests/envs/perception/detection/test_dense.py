@@ -153,6 +153,12 @@ def test_losses_on_the_first_pass_are_added_at_their_weight():
     assert values[1] == pytest.approx(1.5 * values[0])  # nothing comes back yet, so both passes say the same
 
 
+def test_what_it_learns_from():
+    perceiver = Dense(config=DetectorPerceiverConfig(network=SMALL))
+    assert len(perceiver.source("", 64, 0, kept=2)) == 4
+    assert perceiver.source("", 64, 0).examples(torch.zeros(1, dtype=torch.int64))["picture"].shape == (1, 3, 64, 64)
+
+
 def test_what_is_refused():
     with pytest.raises(UserError, match="strides"):
         DetectorConfig(strides=(8, 4))

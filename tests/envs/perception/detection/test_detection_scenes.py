@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from envs.perception.detection.scenes import SceneConfig, Scenes
+from envs.perception.detection.scenes import Mirrored, SceneConfig, Scenes
+from rlsuite.data.arrays import kept
 from rlsuite.errors import UserError
 from rlsuite.metrics.boxes import area
 
@@ -55,6 +56,29 @@ def test_what_is_hidden_by_more_than_half_is_ignored():
     found = Scenes(crowded).examples(torch.arange(20))
     assert 0.1 < float(found["ignored"].float().mean()) < 0.7
     assert not found["ignored"][:, 5].any()  # the last one lies in front
+
+
+def test_kinds_have_colours_of_their_own():
+    """With all of their colour in common and no patterns to speak of, the middle of a disc is red, and so on."""
+    config = SceneConfig(fewest=1, most=1, clutter=0, noise=0.0, alike=1.0, smallest=20.0)
+    found = Scenes(config).examples(torch.arange(30))
+    for picture, box, name in zip(found["picture"], found["boxes"][:, 0], found["classes"][:, 0], strict=True):
+        column, row = (0.5 * (box[:2] + box[2:])).long().tolist()
+        assert int(picture[:, row, column].argmax()) == int(name)
+
+
+def test_mirror_images():
+    source = kept(Scenes(SceneConfig(fewest=2, most=3)), 3)
+    twice = Mirrored(source)
+    assert len(twice) == 6
+    found = twice.examples(torch.tensor([2, 5]))
+    assert torch.equal(found["picture"][0], source.tensors["picture"][2])
+    assert torch.equal(found["picture"][1].flip(2), source.tensors["picture"][2])
+    boxes = source.tensors["boxes"][2]
+    there = found["classes"][1] >= 0
+    assert torch.allclose(found["boxes"][1, there][:, 0], 96 - boxes[there, 2])
+    assert torch.allclose(found["boxes"][1, there][:, 1:4:2], boxes[there, 1::2])
+    assert not found["boxes"][1, ~there].any()
 
 
 def test_what_is_refused():
