@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from envs.perception.detection.annotated import AnnotatedPictures
+from envs.perception.detection.camera_scenes import camera_scenes
 from envs.perception.detection.dense import DenseDetector, Detections, DetectorConfig, KeepConfig
 from envs.perception.detection.iff import IFFConfig
 from envs.perception.detection.losses import detection_losses, make_targets
@@ -24,6 +26,7 @@ from rlsuite.data.arrays import kept as keep
 from rlsuite.data.source import Source
 from rlsuite.errors import UserError, require, require_finite
 
+FRAMES = 1000  # of a task's cameras
 SPREAD, LEAST_SPREAD = 0.2, 0.8  # of a middle's blot: a share of the box's sides, and pixels
 
 
@@ -93,9 +96,10 @@ class Dense(Perceiver):
         return self.network.detect(pictures, self.config.keep)
 
     def source(self, data: str, size: int, seed: int, clips: Sequence[Tensor] = (), kept: int = 0) -> Source:
-        """Return tiles of real pictures where data is a file of COCO's annotations, else self-made scenes.
+        """Return examples with boxes: self-made scenes, or tiles of the pictures of data, a file of COCO's annotations.
 
-        With kept, examples and their mirror images. The file's classes are one where the network knows no more.
+        "Reacher:target,fingertip" is what a task's cameras see, with the boxes of those bodies. With kept, examples and
+        their mirror images. A file's classes are one where the network knows no more.
         """
         classes = self.config.network.classes
         if clips:
@@ -103,6 +107,11 @@ class Dense(Perceiver):
         if not data:
             require(classes >= len(KINDS), f"classes={classes}: scenes have {len(KINDS)}; use as many or more")
             source: Source = Scenes(SceneConfig(height=size, width=size), seed=seed)
+        elif ":" in data and not Path(data).exists():
+            task, _, bodies = data.partition(":")
+            named = [name for name in bodies.split(",") if name]
+            require(0 < len(named) <= classes, f"data={data}: use up to {classes} bodies, or more network.classes")
+            source = camera_scenes(task, named, size, kept or FRAMES, seed)
         else:
             real = AnnotatedPictures(data, tile=(size, size), overlap=(size // 6, size // 6), merged=classes == 1)
             require(
