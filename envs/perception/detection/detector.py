@@ -27,6 +27,7 @@ from rlsuite.data.source import Source
 from rlsuite.errors import UserError, require, require_finite
 
 FRAMES = 1000  # of a task's cameras
+LARGEST_SHARE = 0.375  # of a scene's side, that an object has at most
 SPREAD, LEAST_SPREAD = 0.2, 0.8  # of a middle's blot: a share of the box's sides, and pixels
 
 
@@ -106,7 +107,7 @@ class Dense(Perceiver):
             raise UserError("env=: a clip has no boxes; leave it out, and learn from self-made scenes")
         if not data:
             require(classes >= len(KINDS), f"classes={classes}: scenes have {len(KINDS)}; use as many or more")
-            source: Source = Scenes(SceneConfig(height=size, width=size), seed=seed)
+            source: Source = Scenes(SceneConfig(height=size, width=size, largest=LARGEST_SHARE * size), seed=seed)
         elif ":" in data and not Path(data).exists():
             task, _, bodies = data.partition(":")
             named = [name for name in bodies.split(",") if name]
