@@ -232,8 +232,9 @@ def _judge_class(name: int, found: Sequence[Found], objects: Sequence[Objects], 
         part = slice(begin, begin + rows)
         numbers = torch.tensor([len(one) for one in true[part]])
         there = torch.arange(max(1, int(numbers.max()))) < numbers.unsqueeze(1)
-        padded = [_padded(list(parts), there.shape[1]) for parts in (true[part], flags[part], areas[part])]
-        outcome, to_find = _match(pad_sequence(boxes[part], batch_first=True), *padded, there, protocol)
+        given, marks, sizes = (_padded(list(parts), there.shape[1]) for parts in (true[part], flags[part], areas[part]))
+        guesses = pad_sequence(boxes[part], batch_first=True)
+        outcome, to_find = _match(guesses, given, marks, sizes, there, protocol)
         counts += to_find
         outcomes += [outcome[:, :, row, : len(one)] for row, one in enumerate(boxes[part])]
     every = torch.cat(scores)

@@ -71,13 +71,13 @@ class Numbers:
     """
 
     seeds: int = 3
-    train: int = 100
+    train: int = 80
     test: int = 40
-    near: int = 300
-    steps: int = 500
-    first_steps: int = 250
+    near: int = 250
+    steps: int = 400
+    first_steps: int = 200
     last_steps: int = 100
-    batch_size: int = 8
+    batch_size: int = 6
     learning_rate: float = 2e-3
     level_bar: float = 10.0
     match_bar: float = 2.0
@@ -94,10 +94,11 @@ DEBUG = Numbers(seeds=1, train=2, test=2, near=4, steps=1, first_steps=1, last_s
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Learn, judge, and test the claims."""
     seeds, inputs = tuple(range(numbers.seeds)), {name: getattr(numbers, name) for name in LEARNS}
-    levels = jobs.grid(learn_levels, arms=LEVELS, seeds=seeds, steps=numbers.steps, **inputs)
+    levels = jobs.grid(learn_levels, arms=("levels",), seeds=seeds, steps=numbers.steps, **inputs)["levels"]
     own = {name: getattr(numbers, name) for name in ("near", "first_steps", "last_steps")}
-    matched = jobs.grid(learn_matched, arms=FIRST, seeds=seeds, **own, **inputs)
-    found = levels | matched
+    matched = jobs.grid(learn_matched, arms=("matching",), seeds=seeds, **own, **inputs)["matching"]
+    found = {arm: tuple(one[arm] for one in levels) for arm in LEVELS}
+    found |= {arm: tuple(one[arm] for one in matched) for arm in FIRST}
     for arm, each in found.items():
         shown = "; ".join(", ".join(f"{one['AP50'][size]:.1f}" for size in BINS) for one in each)
         print(f"{arm:8} AP50 of {', '.join(BINS)}, by seed: {shown}", flush=True)
@@ -141,12 +142,13 @@ def claims(found: Mapping[str, tuple[dict[str, Any], ...]], numbers: Numbers) ->
 def learn_levels(
     arm: str, seed: int, folder: Path, *, steps: int, train: int, test: int, batch_size: int, learning_rate: float
 ) -> dict[str, Any]:
-    """Return figures of a detector with cells of one size; see Numbers."""
-    detector = make(LEVELS[arm], seed)
-    learn(
-        detector, in_memory(Tiled(frames("train", train, seed), TILE, OVERLAP)), steps, batch_size, learning_rate, seed
-    )
-    return figures(detector, frames("test", test, seed))
+    """Return, for each of LEVELS, figures of a detector with cells of that size; see Numbers."""
+    cut, tested, found = in_memory(Tiled(frames("train", train, seed), TILE, OVERLAP)), frames("test", test, seed), {}
+    for name, stride in LEVELS.items():
+        detector = make(stride, seed)
+        learn(detector, cut, steps, batch_size, learning_rate, seed)
+        found[name] = figures(detector, tested)
+    return found
 
 
 def learn_matched(
@@ -162,18 +164,20 @@ def learn_matched(
     batch_size: int,
     learning_rate: float,
 ) -> dict[str, Any]:
-    """Return figures of a detector that learned from larger objects first; see Numbers."""
-    detector, far = make(4, seed), frames("train", train, seed)
-    if arm != "none":
-        first = one_class(kept(Scenes(NEAR, seed=derive_seed(seed, "near")), near))
-        source: Source = first
-        if arm != "plain":
-            target = sizes(far)
-            match = ScaleMatch(target) if arm == "sm" else MonotoneScaleMatch(sizes(first), target)
-            source = ScaleMatched(first, match, derive_seed(seed, "scales"))
-        learn(detector, source, first_steps, batch_size, learning_rate, derive_seed(seed, "first"))
-    learn(detector, in_memory(Tiled(far, TILE, OVERLAP)), last_steps, batch_size, learning_rate, seed)
-    return figures(detector, frames("test", test, seed))
+    """Return, for each of FIRST, figures of a detector that learned from larger objects first; see Numbers."""
+    far, large = frames("train", train, seed), one_class(kept(Scenes(NEAR, seed=derive_seed(seed, "near")), near))
+    cut, tested, target, found = in_memory(Tiled(far, TILE, OVERLAP)), frames("test", test, seed), sizes(far), {}
+    matches = {"sm": ScaleMatch(target), "msm": MonotoneScaleMatch(sizes(large), target)}
+    for name in FIRST:
+        detector = make(4, seed)
+        source: Source = large
+        if name in matches:
+            source = ScaleMatched(large, matches[name], derive_seed(seed, "scales"))
+        if name != "none":
+            learn(detector, source, first_steps, batch_size, learning_rate, derive_seed(seed, "first"))
+        learn(detector, cut, last_steps, batch_size, learning_rate, seed)
+        found[name] = figures(detector, tested)
+    return found
 
 
 def make(stride: int, seed: int) -> Dense:

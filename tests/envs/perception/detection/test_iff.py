@@ -60,8 +60,10 @@ def test_published_forms_add_so_many_parameters(features, name):
 def test_gradients_come_through_both_passes(features):
     def gradient(config):
         head, iff = wrapped(config)
-        sum(one.square().sum() for one in iff(features)).backward()
-        return head.towers[0][0][0].weight.grad.clone()
+        torch.cat(iff(features), dim=1).square().sum().backward()
+        found = dict(head.named_parameters())["towers.0.0.0.weight"].grad
+        assert found is not None
+        return found
 
     whole, cut = gradient(IFFConfig(init="default")), gradient(IFFConfig(init="default", detach=True))
     assert whole.abs().sum() > 0
@@ -102,7 +104,7 @@ def test_diagnosis_by_hand():
     objects[:, :4, :4] = True
     features = torch.where(objects, 2.0, -1.0).unsqueeze(1)
     with torch.no_grad():
-        iff.back[0].weight.fill_(-0.25)
+        iff.back[0].get_parameter("weight").fill_(-0.25)
     found = {name: value.tolist() for name, value in iff.diagnose(features, objects).items()}
     assert found["ratio"] == pytest.approx(0.25)
     assert found["cosine_background"] == pytest.approx(-1.0)

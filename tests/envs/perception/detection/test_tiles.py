@@ -24,7 +24,7 @@ def test_published_corners():
     overlap=st.integers(0, 4),
 )
 def test_tiles_cover_the_picture_and_have_one_size(size, tile, overlap):
-    found = tiles(*size, tile, (overlap, overlap))
+    found = tiles(size[0], size[1], tile, (overlap, overlap))
     covered = torch.zeros(size[1], size[0], dtype=torch.bool)
     for left, top, right, bottom in found.tolist():
         assert (right - left, bottom - top) == (min(tile[0], size[0]), min(tile[1], size[1]))
