@@ -24,6 +24,7 @@ from rlsuite.errors import UserError, require
 from rlsuite.metrics.detection import Found, Objects
 from rlsuite.records.files import is_inside, read_text
 
+LONGEST = 1 << 16  # pixels of a picture's side
 LARGEST = 1 << 30  # bytes; COCO's own training file has 470 million
 
 
@@ -98,10 +99,17 @@ def _read(said: dict[str, Any], merged: bool, dense: bool) -> tuple[list[Annotat
         )
         size = (int(image["height"]), int(image["width"]))
         corner = tuple(int(value) for value in image.get("corner") or ())
-        if min(size) < 1 or len(corner) not in (0, 4):
+        if not all(1 <= side <= LONGEST for side in size) or not _is_corner(corner):
             raise ValueError("an image has no size, or a corner that is none")
         found.append(Annotated(int(image["id"]), str(image["file_name"]), size, corner, objects))
     return found, [", ".join(names)] if merged else names
+
+
+def _is_corner(corner: tuple[int, ...]) -> bool:
+    if not corner:
+        return True
+    left, top, right, bottom = corner
+    return 0 <= left < right <= LONGEST and 0 <= top < bottom <= LONGEST
 
 
 def picture_path(folder: Path, one: Annotated) -> Path:

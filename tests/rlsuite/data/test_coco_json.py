@@ -89,13 +89,16 @@ def test_results_are_pycocotools_own_kind(written):
         "{}",
         {**FILE, "images": [{"id": 9}]},
         {**FILE, "images": [{"id": 9, "file_name": "b.png", "width": 0, "height": 30}]},
+        {**FILE, "images": [{"id": 9, "file_name": "b.png", "width": 10**9, "height": 30}]},
+        {**FILE, "images": [{**FILE["images"][0], "corner": [10, 0, 10, 20]}]},
+        {**FILE, "images": [{**FILE["images"][0], "corner": [10, 0]}]},
         {**FILE, "annotations": [{"image_id": 9, "category_id": 8, "bbox": [0, 0, 1, 1]}]},
         {**FILE, "annotations": [{"image_id": 9, "category_id": 7, "bbox": [0, 0, 1]}]},
         {**FILE, "annotations": [{"image_id": 9, "category_id": 7, "bbox": [0, 0, 1, float("nan")]}]},
         {**FILE, "annotations": [{"image_id": 9, "category_id": 7, "bbox": [0, 0, 1, 1], "area": float("inf")}]},
         "[" * 100_000,
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_other_files_are_refused_in_one_line(written, said):
     with pytest.raises(UserError, match="annotations as COCO has them"):
