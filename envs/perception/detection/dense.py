@@ -4,7 +4,8 @@
         -> head, with feedback if asked for (`iff.py`) -> (B, K + 4, h, w) of each level
 
 The head is FoveaBox's (Kong et al. 2019, arXiv:1904.03797), two towers of convolutions; its norm is over groups, since
-with feedback it sees two distributions at each step.
+with feedback it sees two distributions at each step. Its variant whose features are aligned by deformable convolutions
+is left out: torch has none of its own.
 
 Shapes: B pictures, C channels, K classes, L levels, P cells of all levels, N detections kept at most.
 """
