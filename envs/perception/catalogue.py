@@ -11,6 +11,8 @@ PERCEPTIONS: dict[str, str] = {
     "inpainting/last_seen": "envs.perception.inpainting.classical:LastSeen",
     "inpainting/patch": "envs.perception.inpainting.occluders:Patch",
     "inpainting/tsam": "envs.perception.inpainting.tsam:TSAM",
+    "detection/dense": "envs.perception.detection.detector:Dense",
+    "detection/iff": "envs.perception.detection.detector:IFFDetector",
     "interpolation/average": "envs.perception.interpolation.classical:Average",
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",

@@ -1,0 +1,1 @@
+"""Finding objects in pictures: where they are, as boxes, and what they are."""
