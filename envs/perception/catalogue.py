@@ -8,6 +8,9 @@ PERCEPTIONS: dict[str, str] = {
     "interpolation/dis": "envs.perception.interpolation.classical:DIS",
     "interpolation/repeat": "envs.perception.interpolation.classical:Repeat",
     "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
+    "stereo/lcnet": "envs.perception.stereo.lcnet:Uncalibrated",
+    "stereo/least_squares": "envs.perception.stereo.least_squares:LeastSquares",
+    "stereo/psfcn": "envs.perception.stereo.psfcn:PSFCN",
     "translation/from_colors": "envs.perception.translation:FromColors",
     "translation/from_ids": "envs.perception.translation:FromIds",
 }
