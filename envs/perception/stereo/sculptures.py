@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from envs.perception.stereo.diligent import read_lines
 from envs.perception.stereo.png import read_png
 from rlsuite.errors import UserError, require
-from rlsuite.records.files import read_text, require_inside
+from rlsuite.records.files import require_inside
 
 
 class Sculptures:
@@ -31,9 +32,10 @@ class Sculptures:
         self.root = Path(folder)
         listed = self.root / f"{split}_mtrl.txt"
         require(listed.is_file(), f"data={folder}: it holds no {listed.name}; name a folder such as PS_Blobby_Dataset")
-        self.names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
+        self.names = [line.strip() for line in read_lines(listed) if line.strip()]
         require(bool(self.names), f"{listed} names no example; give it lines such as SHAPE/MATERIAL")
-        require(all(name.count("/") == 1 for name in self.names), f"{listed}: lines are SHAPE/MATERIAL")
+        known = all(name.count("/") == 1 and ".." not in name for name in self.names)
+        require(known, f"{listed}: lines are SHAPE/MATERIAL")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,7 +51,7 @@ class Sculptures:
         listed = folder / material / f"{shape}_{material}.txt"
         for path in (folder, listed):
             require_inside(path, self.root)
-        rows = [line.split() for line in read_text(listed).splitlines() if line.strip()]
+        rows = [line.split() for line in read_lines(listed) if line.strip()]
         try:
             lights = torch.tensor([[float(number) for number in row[1:4]] for row in rows]).view(-1, 3)
         except (ValueError, RuntimeError):
