@@ -1,5 +1,7 @@
 """Flashes around a camera: materials by hand, and what a task's cameras give beside its true normals."""
 
+# pyright: reportAttributeAccessIssue=false
+
 import mujoco
 import pytest
 import torch

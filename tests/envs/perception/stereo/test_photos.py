@@ -111,5 +111,5 @@ def test_sculptures_are_read_as_the_paper_has_them(tmp_path):
     with pytest.raises(UserError, match="SHAPE/MATERIAL"):
         Sculptures(str(tmp_path))
     (tmp_path / "train_mtrl.txt").write_text("bust/silver\n")
-    with pytest.raises(UserError, match="bust_silver.txt: there is no such file"):
+    with pytest.raises(UserError, match=r"bust_silver\.txt: there is no such file"):
         Sculptures(str(tmp_path)).examples(torch.tensor([0]))
