@@ -9,6 +9,9 @@ answering the mean of all lights.
 Claims. The maximum's error is so much below that of least squares on the mean of seeds; on checkers, +N's is below the
 plain network's; LCNet's median error is below half of the mean light's. Maximum against mean, the error of strengths,
 normals behind LCNet's lights, and flashes of a simulated hand (`envs/flashes.py`) are reported and not claimed.
+
+The first full run, of 1200 minibatches for all networks, fell short of the first claim (21.5 % for 25): networks of
+normals now see 1800, LCNet, which was far inside its bar, a third of that. No bar was changed.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Numbers:
 
     Attributes:
         seeds: how many: 0, 1, ...
-        steps: minibatches of each network.
+        steps: minibatches of each network of normals; LCNet has a third of them.
         batch_size: blobs of each.
         blobs: to learn from; a tenth as many are tested on.
         learns_with: lights of each example that networks of normals learn with.
@@ -64,7 +67,7 @@ class Numbers:
     """
 
     seeds: int = 3
-    steps: int = 1200
+    steps: int = 1800
     batch_size: int = 8
     blobs: int = 400
     learns_with: int = 12
@@ -182,7 +185,7 @@ def learn(
     checkers = tested(seed, blobs // 10, replace(SHINES, checkers=4))
     found |= {"checkers": error(network, checkers), "least squares, checkers": error(None, checkers)}
     if arm == "max":
-        lights = learn_lights(seed, steps, batch_size, blobs, width)
+        lights = learn_lights(seed, max(steps // 3, 1), batch_size, blobs, width)
         found["lights"] = tell(lights, seed, blobs // 10)
         directions, _ = lights.estimate(shining["images"], shining["mask"])
         found["behind LCNet"] = error(network, shining | {"lights": directions})
@@ -193,7 +196,7 @@ def learn(
 
 
 def learn_lights(seed: int, steps: int, batch_size: int, blobs: int, width: int) -> LCNet:
-    """Return an LCNet that has learned as long as the others; see `learn`."""
+    """Return an LCNet that has learned from `steps` minibatches; for the others see `learn`."""
     network = LCNet(LCNetConfig(width=width, size=SIZE, angles=12), derive_seed(seed, "lights"))
     crops = CropConfig(lights=LIGHTS, side=0, rescaled=False, brightness=2.0, noise=0.02, strengths=True)
 
