@@ -177,7 +177,7 @@ def measure(
     points, _ = as_points(capture, truth)
     seeds = points[torch.randperm(len(points), generator=stream)[:known]]
     scanned = scan(capture, seeds, passes, cells)
-    surface = true_mesh(body)
+    surface = true_mesh(body, cells)
     diagonal = float((surface.vertices.amax(dim=0) - surface.vertices.amin(dim=0)).norm())
     judged = score(scanned.mesh, surface, scanned.normals, 4000)
     hull = hull_mesh(capture, cells)
@@ -203,10 +203,10 @@ def median(parts: list[Tensor]) -> float:
     return float(torch.cat(parts).median())
 
 
-def true_mesh(body: Body) -> Mesh:
-    """Return a body's surface, on a grid of 96 cells a side."""
-    at = torch.linspace(-1.6, 1.6, 96)
-    step = 3.2 / 95
+def true_mesh(body: Body, cells: int) -> Mesh:
+    """Return a body's surface, on a grid half as fine again as that of the scanned one."""
+    number = 3 * cells // 2
+    at, step = torch.linspace(-1.6, 1.6, number), 3.2 / (number - 1)
     field = body(torch.stack(torch.meshgrid(at, at, at, indexing="ij"), dim=-1))
     return marching_cubes(field, 0.0, torch.full((3,), -1.6 - 0.5 * step), step)
 

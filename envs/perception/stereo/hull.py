@@ -32,12 +32,16 @@ def hull_distances(capture: Capture) -> tuple[Tensor, Tensor]:
     return enter, leave
 
 
-def in_hull(capture: Capture, points: Tensor) -> Tensor:
-    """Say which points (P, 3) lie in every mask: (P,) bool."""
+def in_hull(capture: Capture, points: Tensor, loosely: bool = False) -> Tensor:
+    """Say which points (P, 3) lie in every mask: (P,) bool; loosely, within a pixel of it."""
     within = torch.ones(len(points), dtype=torch.bool)
     for view in range(capture.views):
         left = within.nonzero().flatten()
-        within[left] = capture.inside(view, capture.project(view, points[left])[0])
+        pixels, _ = capture.project(view, points[left])
+        if loosely:
+            within[left] = sample(capture.masks[view].float().unsqueeze(-1), pixels)[:, 0] > 0.0
+        else:
+            within[left] = capture.inside(view, pixels)
     return within
 
 

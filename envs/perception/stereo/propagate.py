@@ -21,6 +21,7 @@ from envs.perception.stereo.contours import LEAST_SURE, trace_contours
 from envs.perception.stereo.hull import in_hull
 
 AGREE, CLOSE = 0.005, 0.01  # of the object's size: two views; several points on a contour
+STEEP = 4.0  # pixels' widths between the distances of neighbouring pixels
 NEIGHBOUR = 0.45  # cosine between the axes of cameras that may see one point
 BEHIND = 0.2  # of the object's size: a seen point lies no farther behind the hull
 ROUNDS, EACH = 12, 400  # and new contours of a view in each round
@@ -121,7 +122,11 @@ def agreed(index: Tensor, value: Tensor, along: Tensor, close: float) -> tuple[T
 
 
 def consistent(capture: Capture, found: Tensor, size: float) -> Tensor:
-    """Return distances (M, H, W) that another view confirms, within 0.5 % of the size and a pixel's width."""
+    """Return distances (M, H, W) that another view confirms.
+
+    It does where its own distances at the four pixels around the point differ by less than four pixels' width, and the
+    point's lies between them, or within 0.5 % of the object's size of that.
+    """
     kept = torch.full_like(found, torch.nan)
     width = found.shape[2]
     for view in range(capture.views):
@@ -131,12 +136,23 @@ def consistent(capture: Capture, found: Tensor, size: float) -> Tensor:
         sure = torch.zeros(len(points), dtype=torch.bool)
         for other in _neighbours(capture, view):
             pixels, distances = capture.project(other, points)
-            place, within = nearest(pixels, found.shape[1:])
-            apart = (found[other].flatten()[place] - distances).abs()
-            sure |= within & (apart < AGREE * size + distances / capture.intrinsics[0, 0])
-        sure &= in_hull(capture, points)
+            low, high = _around(found[other], pixels)
+            between = (distances > low - AGREE * size) & (distances < high + AGREE * size)
+            sure |= between & (high - low < STEEP * distances / capture.intrinsics[0, 0])
+        sure &= in_hull(capture, points, loosely=True)
         kept[view].view(-1)[index[sure]] = value[sure]
     return kept
+
+
+def _around(picture: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest known number (P,) of a picture (H, W) at the four pixels around (P, 2).
+
+    Where none is known they are infinity and minus infinity.
+    """
+    steps = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    place, within = nearest(pixels.floor().unsqueeze(1) + steps, picture.shape)
+    value = torch.where(within, picture.flatten()[place], torch.nan)
+    return value.nan_to_num(torch.inf).amin(dim=1), value.nan_to_num(-torch.inf).amax(dim=1)
 
 
 def as_points(capture: Capture, distances: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ def sphere(cells=20, radius=0.7):
 def test_marching_cubes_have_their_place_and_face_outward():
     mesh = sphere()
     torch.testing.assert_close(mesh.vertices.norm(dim=1), torch.full((len(mesh.vertices),), 0.7), atol=5e-3, rtol=0)
-    assert float(angles(mesh.normals(), mesh.vertices).max()) < 6.0
+    assert float(angles(mesh.normals(), mesh.vertices).max()) < 8.0
     assert len(mesh.vertices) - len(mesh.edges()) + len(mesh.faces) == 2  # Euler's formula
 
 
@@ -91,7 +91,8 @@ def test_a_scan_becomes_an_asset_that_mujoco_reads(tmp_path):
     assert (strength, exponent) == (pytest.approx(0.5, abs=0.02), pytest.approx(64, rel=0.1))
     write_scan(tmp_path / "scan", mesh, mesh.normals(), known)
     model = mujoco.MjModel.from_xml_path(str(tmp_path / "scan" / "object.xml"))
-    assert model.nmeshvert[0] == len(mesh.vertices) if hasattr(model, "nmeshvert") else model.nmesh == 1
+    assert model.nmesh == 1
+    assert int(model.mesh_vertnum[0]) == len(mesh.vertices)
     assert model.mat_rgba[0].tolist() == pytest.approx([0.2, 0.4, 0.6, 1.0], abs=1e-2)
     assert float(model.mat_shininess[0]) == pytest.approx(0.5, rel=0.1)
     first = (tmp_path / "scan" / "mesh.obj").read_text().splitlines()[0].split()
