@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from envs.flashes import flash, surfaces
 from envs.motion import Motion, Poses, motion
 from envs.perception.fields import FIELDS
+from envs.perception.stereo.shading import flash_lights
 from envs.scene import compile_scene
 from envs.simulation.mjwarp import for_warp, import_warp, on_device
 from envs.task import Task
@@ -90,7 +92,8 @@ class Cameras:
             previous: (n, nq), positions at another time, for "flow"; None for the same.
 
         Returns:
-            The fields asked for: "rgb" (n, 3, H, W) uint8; "depth", "ids", "normals" and "flow" as `FIELDS` says them.
+            The fields asked for: "rgb" (n, 3, H, W) uint8; "depth", "ids", "normals", "flashes" and "flow" as `FIELDS`
+            says them.
         """
         found: dict[str, list[Tensor]] = {name: [] for name in self.fields}
         for part in self._parts(len(qpos)):
@@ -183,6 +186,7 @@ class Cameras:
             chunk = self._pose(qpos, memory)
             self._trace(chunk)
             made: dict[str, Tensor] = {}
+            normals: Tensor | None = None
             for name in self.fields:  # flow last: it moves the worlds
                 if name == "rgb":
                     made[name] = chunk.rgb[..., [2, 1, 0]].movedim(-1, 1).contiguous()
@@ -190,8 +194,9 @@ class Cameras:
                     made[name] = chunk.depth.clone()
                 elif name == "ids":
                     made[name] = chunk.ids.long()
-                elif name == "normals":
-                    made[name] = self._normals(chunk)
+                elif name in ("normals", "flashes"):
+                    normals = self._normals(chunk) if normals is None else normals
+                    made[name] = normals if name == "normals" else self._flashes(chunk, normals)
             if "flow" in self.fields:
                 made["flow"] = self._moved(chunk, qpos if previous is None else previous, memory).flow
             return {name: made[name] for name in self.fields}
@@ -204,6 +209,9 @@ class Cameras:
     def _directions(self, chunk: _Chunk) -> Tensor:
         side = self.config.size
         return self._warp.to_torch(chunk.context.ray)[: side * side].view(side, side, 3).clone()
+
+    def _flashes(self, chunk: _Chunk, normals: Tensor) -> Tensor:
+        return flash(normals, chunk.ids.long(), self.rays, surfaces(self.model, self.device), flash_lights())
 
     def _normals(self, chunk: _Chunk) -> Tensor:
         """Return the surfaces' normals (n, 3, H, W) in the camera's axes; zeros where nothing is."""

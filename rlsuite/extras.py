@@ -18,6 +18,7 @@ EXTRAS = {
     "onnxruntime": ("onnxruntime", "export"),
     "onnxscript": ("onnxscript", "export"),
     "sb3_contrib": ("sb3-contrib", "bench"),
+    "scipy": ("scipy", "vision"),  # which scikit-image brings
     "skimage": ("scikit-image", "vision"),
     "sklearn": ("scikit-learn", "vision"),
     "optuna": ("optuna", "tune"),

@@ -19,6 +19,9 @@ PERCEPTIONS: dict[str, str] = {
     "interpolation/rife": "envs.perception.interpolation.rife:RIFE",
     "segmentation/compfeat": "envs.perception.segmentation.compfeat:CompFeat",
     "tracking/crt": "envs.perception.tracking.crt:CRT",
+    "stereo/lcnet": "envs.perception.stereo.lcnet:Uncalibrated",
+    "stereo/least_squares": "envs.perception.stereo.least_squares:LeastSquares",
+    "stereo/psfcn": "envs.perception.stereo.psfcn:PSFCN",
     "translation/from_colors": "envs.perception.translation:FromColors",
     "translation/from_ids": "envs.perception.translation:FromIds",
 }

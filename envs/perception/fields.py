@@ -59,6 +59,7 @@ FIELDS = {
         ),
         Field("ids", 1, torch.int64, -1.0, 254.0, "which geometry of the model; -1 where nothing is"),
         Field("normals", 3, torch.float32, -1.0, 1.0, "the surface's unit normal: right, up, toward the camera; or 0"),
+        Field("flashes", 48, torch.float32, 0.0, 1.0, "linear red, green, blue under each of 16 lights (envs.flashes)"),
         Field("flow", 2, torch.float32, -16.0, 16.0, "pixels, right and down, to where it was one camera frame before"),
         Field("hole", 1, torch.float32, 0.0, 1.0, "1 where the camera lost what it should show, else 0", drawn=False),
         Field("tracks", 1, torch.int64, -1.0, 254.0, "which object, by a number it keeps; -1 for none", drawn=False),
