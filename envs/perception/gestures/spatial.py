@@ -51,6 +51,9 @@ class SpatialConfig:
         cues: which are used, in their order.
         anchors: (x, y) of fixed places for the crops, those of `hands` and then that of `face`, in [-1, 1]; empty for
             the key points, as the paper has it.
+        normalize: whether each cue is batch-normalized over the frames before time is looked at. The paper does not say
+            so, but begins with VGG's learned weights; without them cues are nearly the same in every frame at first,
+            and CTC stays where it writes nothing.
     """
 
     stem: tuple[int, ...] = (64, 0, 128, 0, 256, 256)
@@ -66,6 +69,7 @@ class SpatialConfig:
     pose_cue: int = 256
     cues: tuple[str, ...] = CUES
     anchors: tuple[tuple[float, float], ...] = ()
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         for name in ("stem", "middle", "top"):
@@ -157,6 +161,8 @@ class SpatialMultiCue(nn.Module):
                 nn.ReLU(),
             )
 
+        self.normalize = nn.ModuleList(nn.BatchNorm1d(size) for size in config.sizes.values() if config.normalize)
+
     def forward(self, frames: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return the cues (F, size) each, and the key points (F, K, 2), or None where nothing looks for them.
 
@@ -181,6 +187,8 @@ class SpatialMultiCue(nn.Module):
         if "pose" in config.cues:
             assert keypoints is not None
             found.append(self.read_pose(keypoints.flatten(1)))
+        if self.normalize:
+            found = [layer(cue) for layer, cue in zip(self.normalize, found, strict=True)]
         return found, keypoints
 
     def _centre(self, place: int, keypoints: Tensor | None, like: Tensor) -> Tensor:
