@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from rlsuite.errors import require
 from rlsuite.metrics.videos import tubelet_iou
+from rlsuite.nn.vision.suppression import greedy
 
 POSITIVE, NEGATIVE = 0.7, 0.3
 
@@ -108,11 +109,7 @@ def best_tubelets(logits: Tensor, tubelets: Tensor, count: int, overlap: float =
     scores, index = logits.sigmoid().topk(min(4 * count, logits.shape[1]), dim=1)
     rows = torch.arange(len(logits), device=logits.device).unsqueeze(1)
     found = tubelets[rows, index]
-    over = tubelet_iou(found, found) > overlap
-    stays = torch.ones_like(scores, dtype=torch.bool)
-    for place in range(1, scores.shape[1]):
-        stays[:, place] = ~(over[:, place, :place] & stays[:, :place]).any(dim=1)
-    scores, order = (scores * stays).topk(min(count, scores.shape[1]), dim=1)
+    scores, order = (scores * greedy(tubelet_iou(found, found) > overlap)).topk(min(count, scores.shape[1]), dim=1)
     return found[rows, order], scores
 
 

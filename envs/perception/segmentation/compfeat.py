@@ -26,10 +26,11 @@ from envs.perception.segmentation.correlation import inside, map_likeness, map_l
 from envs.perception.segmentation.digit_clips import DigitClips
 from envs.perception.segmentation.matching import MatchConfig, match
 from envs.perception.segmentation.network import BINS, STRIDE, CompFeatNet, CompFeatNetConfig, Frame, shifted
-from envs.perception.segmentation.pictures import pasted, unsuppressed
+from envs.perception.segmentation.pictures import pasted
 from rlsuite.data.source import Source
 from rlsuite.errors import require
 from rlsuite.metrics.boxes import box_iou
+from rlsuite.nn.vision.suppression import suppress
 
 SHRINK = 0.7  # of the box that a correlation map is to be 1 in: our choice
 
@@ -117,8 +118,8 @@ class CompFeat(Perceiver):
         objects = self.network.objects(frame, boxes, support, valid)
         logits, shifts = self.network.told(objects)
         boxes = shifted(boxes, shifts)
-        present = present & unsuppressed(boxes, scores * present, self.config.overlap)
         chance, labels = logits.softmax(dim=2).max(dim=2)
+        present = present & suppress(boxes, scores * present, torch.zeros_like(labels), self.config.overlap)
         after, slots = self.identify(frame, objects, boxes, labels, scores * chance, present, state)
         after["tracks"] = self._painted(frame, boxes, labels, slots, after, seen["rgb"].shape[2:])
         fresh = seen["phase"] == 0

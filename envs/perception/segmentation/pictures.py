@@ -1,4 +1,4 @@
-"""Boxes and masks of many pictures at once.
+"""Masks of objects put back into their pictures.
 
 Shapes: B pictures, D boxes, P side of a mask, H and W sides of a picture.
 """
@@ -8,22 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from rlsuite.metrics.boxes import box_iou
-
-
-def unsuppressed(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Return which boxes (B, D, 4) no stronger one that stays overlaps by more than `overlap`: (B, D) bool.
-
-    Greedy non-maximum suppression; equal scores go by their order. The loop is over D alone.
-    """
-    order = scores.sort(dim=1, descending=True, stable=True).indices
-    ordered = boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4))
-    over = box_iou(ordered, ordered) > overlap
-    stays = torch.ones_like(scores, dtype=torch.bool)
-    for place in range(1, scores.shape[1]):
-        stays[:, place] = ~(over[:, place, :place] & stays[:, :place]).any(dim=1)
-    return torch.zeros_like(stays).scatter(1, order, stays)
 
 
 def pasted(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from envs.perception.segmentation.correlation import CorrelationMap, Correlation
 from envs.perception.segmentation.digit_clips import DigitClips
 from envs.perception.segmentation.matching import MatchConfig, match
 from envs.perception.segmentation.network import STRIDE, CompFeatNetConfig, proposals, shifted
-from envs.perception.segmentation.pictures import pasted, unsuppressed
+from envs.perception.segmentation.pictures import pasted
 from rlsuite.errors import UserError
 
 SMALL = CompFeatNetConfig(channels=8, attention=8, embedding=16)
@@ -151,11 +151,6 @@ def test_masks_are_cut_and_pasted_in_place():
     cut = losses.own_masks(owner, box)
     assert 0.4 < cut.mean() < 0.6
     assert torch.equal(pasted(cut, box, (8, 8))[0, 0] > 0.5, owner[0] == 0)
-
-
-def test_the_stronger_of_two_boxes_stays():
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [9.0, 0, 19, 10]]])
-    assert unsuppressed(boxes, torch.tensor([[0.5, 0.9, 0.1, 0.2]]), 0.5).tolist() == [[False, True, True, True]]
 
 
 def test_clips_are_what_they_say(clips):
