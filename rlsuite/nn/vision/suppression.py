@@ -25,7 +25,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tens
     order = scores.sort(dim=1, descending=True, stable=True).indices
     ranked, names = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4)), classes.gather(1, order)
     over = (box_iou(ranked, ranked) > iou) & (names.unsqueeze(1) == names.unsqueeze(2))
-    return torch.zeros_like(over[:, 0]).scatter(1, order, greedy(over))
+    return torch.zeros_like(order, dtype=torch.bool).scatter(1, order, greedy(over))
 
 
 def greedy(over: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def greedy(over: Tensor) -> Tensor:
         over: (B, N, N) bool, whether two things are too much alike.
     """
     over = over.triu(1)  # (B, better, worse)
-    kept = torch.ones_like(over[:, 0])
+    kept = torch.ones(over.shape[:2], dtype=torch.bool, device=over.device)
     while True:
         again = ~(over & kept.unsqueeze(2)).any(1)
         if torch.equal(again, kept):
