@@ -36,6 +36,7 @@ def test_claims_by_hand():
     assert verdicts(reflectance=16.0)[6] == FAILS
 
 
+@pytest.mark.slow
 def test_a_tiny_experiment(tmp_path):
     pytest.importorskip("skimage", reason="scikit-image is not installed (extra: vision)")
     result = mvps.run(mvps.DEBUG, Jobs(tmp_path, parallel=0))
