@@ -61,7 +61,7 @@ class Numbers:
     """
 
     seeds: int = 3
-    steps: int = 700
+    steps: int = 500
     batch_size: int = 16
     learning_rate: float = 1e-3
     examples: int = 3000

@@ -41,7 +41,7 @@ class CompFeatNetConfig:
     classes: int = 10
     channels: int = 64
     attention: int = 64
-    pool: int = 2
+    pool: int = 1
     embedding: int = 128
     frame: bool = True
     objects: bool = True
