@@ -16,11 +16,14 @@ from envs.cameras import Cameras
 from envs.simulation.base import Fields
 from envs.task import Task
 from renderers.sdf.camera import from_mujoco, turn_of
-from renderers.sdf.shapes import SDF, Primitive, Union
+from renderers.sdf.shapes import SDF, Primitive, Union, box, capsule
 from rlsuite.config.camera import CameraConfig
 
 FIELD_OF_VIEW, DISTANCE = 40.0, 3.2
 BODIES: dict[str, tuple[float, ...]] = {"sphere": (0.8,), "box": (0.6, 0.5, 0.4), "capsule": (0.3, 0.5)}
+# Of random unions: half lengths of the box, radius and half length of the capsule, its place; how many numbers each.
+_UNIONS = ((0.15, 0.4, 3), (0.12, 0.25, 1), (0.15, 0.4, 1), (-0.25, 0.25, 3))
+UNION_NUMBERS = sum(number for _, _, number in _UNIONS)
 _BODY = '<body name="{0}"><freejoint/><geom name="{0}" type="{0}" size="{1}" mass="1"/></body>'
 
 
@@ -61,15 +64,25 @@ def eye_poses(quaternion: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
 
 def random_unions(count: int, generator: torch.Generator) -> list[Union]:
     """Return unions of a box and an upright capsule beside its middle, eight numbers each, in the unit sphere."""
-
-    def draw(low: float, high: float, number: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, number, generator=generator)
-
-    halves, radius, length, place = draw(0.15, 0.4, 3), draw(0.12, 0.25, 1), draw(0.15, 0.4, 1), draw(-0.25, 0.25, 3)
+    halves, radius, length, place = (
+        low + (high - low) * torch.rand(count, number, generator=generator) for low, high, number in _UNIONS
+    )
     capsules = torch.cat([radius, length], 1)
     return [
         Union([Primitive("box", halves[i]), Primitive("capsule", capsules[i], place=place[i])]) for i in range(count)
     ]
+
+
+def union_of(points: Tensor, code: Tensor) -> Tensor:
+    """Return signed distances (M,) of such unions; codes (M, 8) are their numbers, -1 and 1 their ranges' ends.
+
+    No size is below 0.02, whatever its code.
+    """
+    middle = torch.cat([torch.full((number,), (low + high) / 2) for low, high, number in _UNIONS])
+    half = torch.cat([torch.full((number,), (high - low) / 2) for low, high, number in _UNIONS])
+    values = middle + half * code
+    sizes, place = values[:, :5].clamp_min(0.02), values[:, 5:]
+    return torch.minimum(box(points, sizes[:, :3]), capsule(points - place, sizes[:, 3:]))
 
 
 class Each:
