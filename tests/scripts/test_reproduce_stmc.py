@@ -51,5 +51,5 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
 
 
 def test_wrong_numbers_are_refused():
-    with pytest.raises(UserError, match="steps=5: use more than pose_steps=5"):
-        stmc.Numbers(steps=5, pose_steps=5)
+    with pytest.raises(UserError, match=r"steps=5: use more than pose_steps \+ word_steps=5"):
+        stmc.Numbers(steps=5, pose_steps=3, word_steps=2)

@@ -132,6 +132,21 @@ def test_arms_leave_out_what_they_say():
             replace(SMALL, **wrong)
 
 
+def test_normalized_cues_by_hand():
+    frames = videos()["video"].flatten(0, 1)
+    plain, normalized = SpatialMultiCue(SMALL), SpatialMultiCue(replace(SMALL, normalize=True))
+    normalized.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        cues, _ = plain(frames)
+        found, _ = normalized(frames)
+        for cue, one in zip(cues, found, strict=True):
+            torch.testing.assert_close(one, (cue - cue.mean(0)) / (cue.var(0, correction=0) + 1e-5).sqrt())
+        normalized.eval()
+        whole, alone = normalized(frames)[0], normalized(frames[:1])[0]
+    for one, other in zip(whole, alone, strict=True):  # what is read of a frame does not depend on those beside it
+        torch.testing.assert_close(one[:1], other)
+
+
 def test_learning_moves_every_weight_and_lowers_the_loss():
     net, batch = STMC(("a", "b", "c"), NET, seed=0), videos()
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
