@@ -63,10 +63,10 @@ class Numbers:
     """
 
     seeds: int = 3
-    rollouts_learned: int = 600
-    rollouts_tested: int = 100
-    first_steps: int = 500
-    second_steps: int = 800
+    rollouts_learned: int = 150
+    rollouts_tested: int = 40
+    first_steps: int = 400
+    second_steps: int = 600
     batch_size: int = 32
     learning_rate: float = 2e-3
     named_bar: float = 5.0
