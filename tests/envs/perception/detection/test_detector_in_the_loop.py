@@ -34,7 +34,7 @@ def test_an_agent_sees_middles_and_colours(tmp_path):
     env.load_state(kept)
     assert all(torch.equal(env.step(action)[0], one) for one in after)
     env.close()
-    with pytest.raises(UserError, match="cameras have no such field"):
+    with pytest.raises(UserError, match="no camera draws it"):
         envs.make_vector("Reacher", 1, num_threads=1, camera=camera)
 
 
