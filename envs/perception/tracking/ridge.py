@@ -1,7 +1,7 @@
 """Ridge regression in closed form, differentiable, and what the tracker's second stage asks of it.
 
-Cascaded Regression Tracking (arXiv:2006.10336) scores its few remaining candidates by such a regression. The page-long
-published outline names neither targets nor weights; those here are ours, and say so.
+Cascaded Regression Tracking (arXiv:2006.10336) scores its few remaining candidates by such a regression. The abstract,
+all of it that could be read, names neither targets nor weights; those here are ours, and say so.
 
 Shapes: n samples, d features; leading axes are free.
 """
