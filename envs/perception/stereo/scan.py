@@ -126,8 +126,8 @@ def observe(capture: Capture, points: Tensor, normals: Tensor, visible: Tensor) 
         lit = trusted_samples(raw, raw.mean(dim=2) / irradiance, capture.white) & (cosine > 0.2)
         half, difference = half_angles(surface, toward, eye)
         row, light = lit.nonzero(as_tuple=True)
-        parts = (half, difference, cosine, irradiance)
-        found.append(Observations(vertex[row], light, *(part[row, light] for part in parts), raw[row, light]))
+        half, difference, cosine, irradiance = (part[row, light] for part in (half, difference, cosine, irradiance))
+        found.append(Observations(vertex[row], light, half, difference, cosine, irradiance, raw[row, light]))
     return Observations._make(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
