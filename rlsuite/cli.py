@@ -155,7 +155,8 @@ def check_packages() -> None:
     for name in names:
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin or "").resolve() if spec is not None else Path()
-        if root not in found.parents:
+        # An environment may lie inside the checkout: what is installed there is not ours either.
+        if root not in found.parents or "site-packages" in found.relative_to(root).parts:
             raise UserError(
                 f"the package '{name}' came from {found.parent}, not from {root}; uninstall what put it there, "
                 "or use a fresh virtual environment"
