@@ -17,7 +17,8 @@ from torch import Tensor
 @torch.no_grad()
 def project_columns(weight: Tensor) -> None:
     """Scale the weights into each output, the columns of (K, I, O), to norm 1, in place; columns of zeros stay."""
-    weight.div_(weight.norm(dim=1, keepdim=True).clamp_min(1e-8))
+    # Not weight.norm(dim=1): over an axis that is not the last, torch's takes ten times as long on a CPU.
+    weight.div_(weight.square().sum(dim=1, keepdim=True).sqrt_().clamp_min_(1e-8))
 
 
 @torch.no_grad()

@@ -52,9 +52,8 @@ class BatchNormBlock(nn.Module):
 
     def forward(self, hidden: Tensor, dtype: torch.dtype, members: slice | None = None) -> Tensor:
         """Map features (K, B, H) float32 to such features; products are in `dtype`."""
-        inside = self.inner_normalization(self.inner(hidden.to(dtype), members), members)
-        inside = self.activation(inside)
-        change = self.outer_normalization(self.outer(inside.to(dtype), members), members)
+        inside = self.inner_normalization(self.inner(hidden.to(dtype), members), members, dtype=dtype)
+        change = self.outer_normalization(self.outer(self.activation(inside).to(dtype), members), members)
         return hidden + self.activation(change)
 
 
@@ -117,7 +116,7 @@ class ResidualMLP(nn.Module):
 
         Hidden layers multiply in the inputs' dtype; normalizations, sums, the last layer and its result are float32.
         """
-        normalized = self.input_normalization(inputs, members).to(inputs.dtype)
+        normalized = self.input_normalization(inputs, members, dtype=inputs.dtype)
         hidden = self.input_layer(normalized, members).float()
         for block in self.blocks:
             hidden = block(hidden, inputs.dtype, members)

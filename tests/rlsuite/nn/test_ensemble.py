@@ -158,6 +158,26 @@ def test_batch_norm_equals_the_written_out_one_forward_and_backward(members, gen
     torch.testing.assert_close(norm.variance, running_variance)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_of_bfloat16_has_the_bits_of_float32_rounded(training, generator):
+    norm, twin = EnsembleBatchNorm(2, 5).train(training), EnsembleBatchNorm(2, 5).train(training)
+    for parameter in (norm.scale, norm.mean):
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    twin.load_state_dict(norm.state_dict())
+    inputs = (torch.randn(2, 64, 5, generator=generator) * 3.0 + 1.0).bfloat16().requires_grad_()
+    output, wide = norm(inputs, dtype=torch.bfloat16), twin(inputs)
+    assert output.dtype == torch.bfloat16
+    assert wide.dtype == torch.float32
+    assert torch.equal(output, wide.bfloat16())
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(value, twin.state_dict()[name], rtol=1e-6, atol=1e-6)
+    weights = torch.randn(2, 64, 5, generator=generator).bfloat16()
+    ours = torch.autograd.grad((output * weights).float().sum(), (inputs, norm.scale, norm.shift))
+    theirs = torch.autograd.grad((wide * weights).sum(), (inputs, twin.scale, twin.shift))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.float(), other.float(), rtol=2e-2, atol=2e-2)
+
+
 def test_batch_norm_passes_gradients_after_a_second_batch(generator):
     norm = EnsembleBatchNorm(2, 3)
     batches = torch.randn(2, 2, 6, 3, generator=generator, requires_grad=True)
