@@ -1,11 +1,11 @@
 """Measure ours against peers, alternately in one run: ``python scripts/benchmark.py what=stepping env=Humanoid``.
 
 what=stepping env=<Task> num_envs=256: environment steps a second, against mujoco.batch alone, EnvPool and
-Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3 env=<Task>: gradient updates a second, against
-Stable-Baselines3 and the bare matrix products. what=imagination: imagined steps a second of agent=pombu, against
-plain loops over the models and the bare matrix products. what=painting agent=painter
-env=Painting: exact strokes a second against plain loops, and training pictures a second against the paper's loop
-written plainly. what=characters: exact glyph strokes, pictures taught and characters read a second, against the
+Gymnasium's SyncVectorEnv. what=updates agent=ace|ddpg|td3|sac|flash_sac env=<Task>: gradient updates a second,
+against the bare matrix products and, the first three, Stable-Baselines3. what=imagination: imagined steps a second of
+agent=pombu, against plain loops over the models and the bare matrix products. what=painting agent=painter env=Painting:
+exact strokes a second against plain loops, and training pictures a second against the paper's loop written plainly.
+what=characters: exact glyph strokes, pictures taught and characters read a second, against the
 paper's loops and one at a time. what=fit: steps a second of rlsuite.fit, against the bare loop it replaces.
 what=cameras env=<Task> size=64 num_envs=64: pictures a second with depth and ids, against MuJoCo's renderer.
 what=binary: products of signs by XNOR and popcount, against torch's float32 matmul. what=overlap agent= env=: rounds

@@ -3,8 +3,8 @@
 agent=ddpg and agent=td3 measure one actor and two critics of SB3's sizes (400-300, batch 256, delayed actor)
 against SB3's TD3. agent=ace measures the agent as configured against the time of the same matrix products alone,
 and pair by pair against SB3's DDPG of equal hidden sizes, which has no embeddings (agent.embedding.size=0 compares
-equals). agent.precision counts: auto is bfloat16 where the processor has it
-(for the bare products too), SB3 computes in float32.
+equals). agent=sac and agent=flash_sac, whose like SB3 lacks, are measured against the products. agent.precision counts:
+auto is bfloat16 where the processor has it (for the bare products too), SB3 computes in float32.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from rlsuite.running.rollout import RolloutWorker
 from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
 
 SB3_SIZES = (400, 300)
+SB3_FORM = ("ddpg", "td3")  # measured in the sizes of SB3's
+AS_CONFIGURED = ("ace", "sac", "flash_sac")
 
 
 def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[str, Any]:
@@ -44,13 +46,12 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
         seconds: aimed at for each measurement.
     """
     require(not config.env.adapter, "what=updates is measured on the suite's own tasks, such as env=Hopper")
-    known = ("ace", "ddpg", "td3")
+    known = (*SB3_FORM, *AS_CONFIGURED)
     require(config.agent_name in known, f"agent={config.agent_name}: updates are measured for {', '.join(known)}")
     goals = has_goals(config.env.full_id)
     require(not goals, f"env={config.env.name}: updates are measured on tasks without goals, such as env=Hopper")
     prepare_torch(config)
-    is_ace = config.agent_name == "ace"
-    if not is_ace:
+    if config.agent_name in SB3_FORM:
         config = dataclasses.replace(config, agent=sb3_form(config.agent))
     agent, replay = filled(config)
     rate = _ours(agent, replay, 10, agent.update)()
@@ -64,7 +65,7 @@ def measure_updates(config: TrainConfig, rounds: int, seconds: float) -> dict[st
     if on_cuda:
         contestants["eager"] = _ours(agent, replay, updates, agent.update)
     pairs = config.agent.num_pairs
-    if importlib.util.find_spec("stable_baselines3"):
+    if not agent.stochastic and importlib.util.find_spec("stable_baselines3"):
         contestants["sb3"] = _sb3(config, updates * pairs, pairs)
     rates = alternate(contestants, rounds)
     print_table(

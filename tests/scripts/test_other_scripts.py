@@ -182,6 +182,12 @@ def test_benchmark_updates_prints_ratios(capsys):
         result = last_json(capsys)
         assert result["ratio_matmul"] > 0
         assert "ratio_sb3" in result
+    small = ["agent.batch_size=16", "agent.critic.hidden_sizes=[8,8]", "agent.actor.hidden_sizes=[8,8]"]
+    arguments = ["what=updates", "agent=flash_sac", "env=Hopper", "rounds=1", "seconds=0.05", *small]
+    assert run_script(benchmark.main, arguments) == 0
+    result = last_json(capsys)
+    assert result["ratio_matmul"] > 0
+    assert result["ratio_sb3"] is None
     assert run_script(benchmark.main, ["what=everything"]) == 2
     assert "stepping" in error_line(capsys)
 
