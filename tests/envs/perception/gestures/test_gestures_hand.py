@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from small_spatial import SMALL
 
 from envs.perception.gestures.hand import KEYPOINTS, LOOK_DRAWS, draw, keypoints_and_capsules, looks
 from envs.perception.gestures.score import GestureScore
@@ -17,29 +18,11 @@ from envs.perception.gestures.sentences import (
     targets,
 )
 from envs.perception.gestures.signing import SigningHand, script
-from envs.perception.gestures.spatial import SpatialConfig
 from envs.perception.gestures.stmc import STMC, STMCConfig
 from rlsuite.errors import UserError
 
 STILL = SigningConfig(amplitude=0.0, tremble=0.0, follow=1.0, edge_frames=(2, 2))
-NET = STMCConfig(
-    spatial=SpatialConfig(
-        stem=(4, 0, 4),
-        middle=(0, 4, 0, 4),
-        top=(4,),
-        pose_width=4,
-        hands=(2, 5),
-        face=1,
-        hand_crop=4,
-        face_crop=3,
-        crop_width=3,
-        pose_cue=5,
-    ),
-    channels=8,
-    hidden=4,
-    intra_hidden=4,
-    beam=3,
-)
+NET = STMCConfig(spatial=SMALL, channels=8, hidden=4, intra_hidden=4, beam=3)
 
 
 def plain_look(count=1):

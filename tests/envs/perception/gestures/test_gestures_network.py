@@ -7,27 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_spatial import SMALL
 from torch.nn import functional
 
 from envs.perception.gestures.decoding import align, greedy, prefix_beam_search
 from envs.perception.gestures.heads import ctc, feasible
-from envs.perception.gestures.spatial import SpatialConfig, SpatialMultiCue, cell_places, crops, soft_argmax
+from envs.perception.gestures.spatial import SpatialMultiCue, cell_places, crops, soft_argmax
 from envs.perception.gestures.stmc import STMC, STMCConfig, pose_error, pose_loss
 from envs.perception.gestures.temporal import TemporalMultiCue
 from rlsuite.errors import UserError
 
-SMALL = SpatialConfig(
-    stem=(4, 0, 4),
-    middle=(0, 4, 0, 4),
-    top=(6,),
-    pose_width=4,
-    hands=(2, 5),
-    face=1,
-    hand_crop=4,
-    face_crop=3,
-    crop_width=3,
-    pose_cue=5,
-)
 NET = STMCConfig(spatial=SMALL, channels=16, hidden=6, intra_hidden=4)
 
 

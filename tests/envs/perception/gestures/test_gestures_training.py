@@ -4,35 +4,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_spatial import SMALL
 
 from envs.perception.gestures.augmentation import AugmentationConfig, Augmented, Watched, cut, keep_frames, mirror
 from envs.perception.gestures.decoding import align
 from envs.perception.gestures.phoenix import Phoenix
 from envs.perception.gestures.sentences import VOCABULARY, SigningConfig, gesture_videos
-from envs.perception.gestures.spatial import SpatialConfig
 from envs.perception.gestures.stmc import STMC, STMCConfig
 from envs.perception.gestures.training import AlignedClips, StagesConfig, StepClassifiers, long_enough, train_in_stages
 from rlsuite.data.arrays import Arrays
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
 
-NET = STMCConfig(
-    spatial=SpatialConfig(
-        stem=(4, 0, 4),
-        middle=(0, 4, 0, 4),
-        top=(4,),
-        pose_width=4,
-        hands=(2, 5),
-        face=1,
-        hand_crop=4,
-        face_crop=3,
-        crop_width=3,
-        pose_cue=5,
-    ),
-    channels=8,
-    hidden=4,
-    intra_hidden=4,
-)
+NET = STMCConfig(spatial=SMALL, channels=8, hidden=4, intra_hidden=4)
 
 
 def counting(lengths, frames=6, side=4):
