@@ -208,6 +208,9 @@ def test_the_papers_sizes():
     agent = config.agent
     assert (config.num_envs, config.train_ratio, config.learning_starts, agent.batch_size) == (1, 1.0, 10_000, 512)
     assert (agent.policy_delay, agent.target_every, agent.target_rate, agent.discount) == (2, 1, 0.01, 0.99)
+    rates = (agent.critic_learning_rate, agent.actor_learning_rate, agent.temperature_learning_rate)
+    assert rates == (3e-4, 3e-4, 3e-4)
+    assert not agent.normalize_observations
     facts = EnvironmentFacts.of_vectors(348, -torch.ones(17), torch.ones(17), num_envs=1)
     made = ActorCritic(facts, agent)
     weights = {name: sum(p.numel() for p in getattr(made, name).parameters()) for name in ("critics", "actors")}
