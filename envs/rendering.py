@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import mujoco
 import numpy as np
 import torch
@@ -32,7 +34,9 @@ class Camera:
         self._task, self._memory, self._facts = task, simulation.memory, simulation.facts
         self._batch = simulation.batch
         self._own_models = simulation.own_models
-        self._model = self._batch.get_model(0) if self._own_models else simulation.model
+        self._model = self._batch.get_model(0) if self._own_models else copy.copy(simulation.model)
+        self._planes = _planes(self._model)
+        self._widen_planes()
         self._data = mujoco.MjData(self._model)
         height, width = size
         frame = self._model.vis.global_
@@ -56,11 +60,20 @@ class Camera:
         """Return a picture of simulation `index`, (height, width, 3) uint8."""
         if self._own_models:
             self._batch.get_model(index, self._model)
+            self._widen_planes()
         self._batch.get_data(index, self._data)
         mujoco.mj_forward(self._model, self._data)
         self._show(index)
         self._renderer.update_scene(self._data, self._camera)
         return self._renderer.render()
+
+    def _widen_planes(self) -> None:
+        """Draw floors without an end: a policy that runs leaves the 40 metres they are given in the models."""
+        for plane, repeats in self._planes.items():
+            self._model.geom_size[plane, :2] = 0.0
+            material = self._model.geom_matid[plane]
+            if material >= 0:
+                self._model.mat_texrepeat[material] = repeats
 
     def _show(self, index: int) -> None:
         """Put into the picture what the physics does not know."""
@@ -77,3 +90,13 @@ class Camera:
     def close(self) -> None:
         """Free the OpenGL context."""
         self._renderer.close()
+
+
+def _planes(model: mujoco.MjModel) -> dict[int, np.ndarray]:
+    """Return the planes that have an end, and how often endless ones of their look repeat their texture."""
+    found = {}
+    for plane in np.flatnonzero((model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)) & (model.geom_size[:, 0] > 0.0)):
+        material = model.geom_matid[plane]
+        repeats = model.mat_texrepeat[material] if material >= 0 else np.ones(2)
+        found[int(plane)] = repeats / model.geom_size[plane, :2]
+    return found

@@ -145,6 +145,23 @@ def test_pictures():
         envs.make_vector("HalfCheetah", 1).render()
 
 
+def test_floors_have_no_end_where_a_runner_gets():
+    env = envs.make_vector("HalfCheetah", 1, render_mode="rgb_array", num_threads=1)
+    env.reset(seed=0)
+    pictures = []
+    for place in (0.0, 84.0):  # the model's floor ends at 40 m; a whole number of its squares apart
+        env.simulation.field("qpos")[:, 0] = place
+        try:
+            pictures.append(env.render().astype(int))
+        except UserError:
+            pytest.skip("no OpenGL here")
+    env.close()
+    below = slice(300, 480)  # the horizon lies above
+    assert np.abs(pictures[0][below] - pictures[1][below]).mean() < 20.0
+    assert pictures[1][below].std() > 30.0  # squares
+
+
+
 @pytest.mark.parametrize("algorithm", ["PPO", "TD3"])
 def test_trains_under_stable_baselines(algorithm):
     stable_baselines3 = pytest.importorskip("stable_baselines3")
