@@ -6,6 +6,7 @@ reached at the last step; failed, the number of episodes that a simulation's fai
 and cut, of those that did not end within 100,000 steps, if there are any. The starts are never those of a run's own
 learning curve, whatever the seeds: recipes are chosen on curves.
 ``video=true`` writes the first episode as mp4, ``render=human`` shows it in a window at the task's own pace.
+``env.KEY=VALUE`` sets an option of the task for this evaluation alone: ``env.max_obstacles=10`` of the runner.
 
 ACE ensembles of trained members, with no further training: ``run=RUN_A,RUN_B source=runs``, ``run=RUN_DIR
 source=snapshots num_members=5``, ``source=mixed``; ``num_actors=`` and ``num_critics=`` choose AxCy.
@@ -27,6 +28,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,10 +38,12 @@ from agents.loading import PolicyConfig, load_policy
 from agents.policy_file import is_policy_file, load_policy_file
 from agents.pretrained import store
 from agents.subject import JudgeConfig
+from envs import VectorEnv
 from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
-from rlsuite.config.compose import plain_values, script_config
+from rlsuite.config.compose import parse, plain_values, script_config
+from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_inside, require_writable
 from rlsuite.records.video import VideoWriter
@@ -103,6 +107,7 @@ def main(arguments: list[str]) -> int:
     arguments = positional(arguments, "run")
     if any(argument.partition("=")[0] == judging.KEY for argument in arguments):
         return judge_policy(arguments)
+    arguments, options = options_apart(arguments)
     script = script_config(EvaluateScriptConfig, arguments)
     if script.pretrained == "list":
         print("\n".join(store.summaries()))
@@ -112,6 +117,7 @@ def main(arguments: list[str]) -> int:
         f"output={script.output}: an ONNX file is written of integer networks; add evaluation=quantization/brelu",
     )
     if script.run and is_policy_file(script.run[0]):
+        require(not options, f"env.{next(iter(options), '')}=: a policy file is judged in its own task; leave it out")
         return evaluate_file(script)
     agent, config, checkpoint = load_policy(script)
     path = _video_path(script, checkpoint) if script.video else None
@@ -119,7 +125,9 @@ def main(arguments: list[str]) -> int:
         require_writable(path)
     prepare_torch(dataclasses.replace(config, num_threads=script.num_threads))
     render_mode = "rgb_array" if script.video or script.render else None
-    env = make_evaluation_env(config, script.episodes, num_threads=script.num_threads, render_mode=render_mode)
+    keys = {"num_threads": script.num_threads, "render_mode": render_mode}
+    env = make_evaluation_env(config, script.episodes, options=options, **keys)
+    require_same_spaces(config, env, options)
 
     def policy(observation: torch.Tensor) -> torch.Tensor:
         return agent.act(observation, False)
@@ -152,6 +160,30 @@ def main(arguments: list[str]) -> int:
         print("chosen actor, share: " + " ".join(f"{share:.3f}" for share in (counts / counts.sum()).tolist()))
     report(result, config.env.full_id)
     return 0
+
+
+def options_apart(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the arguments that are not env.KEY=VALUE, and those that are, by KEY."""
+    others = [argument for argument in arguments if not argument.startswith("env.")]
+    chosen = [argument for argument in arguments if argument.startswith("env.")]
+    options = {}
+    for override in parse(chosen):
+        require(not override.is_sweep_override(), f"{override.input_line}: one evaluation takes one value")
+        options[override.key_or_group.removeprefix("env.")] = override.value()
+    return others, options
+
+
+def require_same_spaces(config: TrainConfig, env: VectorEnv, options: dict[str, Any]) -> None:
+    """Raise UserError where options change what the policy sees or what its actions are."""
+    if not options:
+        return
+    with contextlib.closing(make_evaluation_env(config, 1)) as own:
+        same = (own.single_observation_space, own.single_action_space) == (
+            env.single_observation_space,
+            env.single_action_space,
+        )
+    names = " ".join(f"env.{name}=" for name in options)
+    require(same, f"{names}: the policy was trained on other observations or actions; leave it out")
 
 
 def _video_path(script: EvaluateScriptConfig, checkpoint: Path) -> Path:

@@ -54,6 +54,29 @@ def test_evaluate_prints_one_json_line_last_and_is_repeatable(runs, capsys):
     assert first["mean"] == pytest.approx(sum(first["lengths"]) / 5, abs=1.0)
 
 
+def test_options_of_the_task_can_be_others_for_an_evaluation(runs, capsys):
+    from scripts import evaluate_agent
+
+    arguments = [f"run={runs / 'a'}", "episodes=2"]
+    assert run_script(evaluate_agent.main, [*arguments, "env.max_episode_steps=3"]) == 0
+    assert last_json(capsys)["lengths"] == [3, 3]
+    assert run_script(evaluate_agent.main, [*arguments, "env.balls=3"]) == 2
+    assert "no option 'balls'" in error_line(capsys)
+    assert run_script(evaluate_agent.main, [*arguments, "env.max_episode_steps=3,4"]) == 2
+    assert "env.max_episode_steps=3,4: one evaluation takes one value" in error_line(capsys)
+
+
+def test_an_evaluation_keeps_what_the_policy_sees(tmp_path, capsys):
+    from scripts import evaluate_agent, train_agent
+
+    small = ["agent.hidden_sizes=[8]", "agent.rollout_length=4", "agent.minibatch_size=8", "agent.passes=1"]
+    of_run = ["num_envs=2", "steps=8", "num_threads=1", "device=cpu", "evaluate.every=0", f"run_dir={tmp_path / 'run'}"]
+    assert run_script(train_agent.main, ["agent=ppo", "env=LearningToRun", *small, *of_run]) == 0
+    capsys.readouterr()
+    assert run_script(evaluate_agent.main, [str(tmp_path / "run"), "episodes=1", "env.features=ace"]) == 2
+    assert error_line(capsys).startswith("error: env.features=: the policy was trained on other observations")
+
+
 def test_evaluate_never_replays_the_starts_of_a_runs_own_curve(runs, capsys, monkeypatch):
     from scripts import evaluate_agent
 
