@@ -43,18 +43,20 @@ class Numbers:
 
     Attributes:
         task: where the pairs learn and are judged.
+        agent: what each pair is trained by, an actor-critic; the paper's is DDPG.
         source: members of an ensemble are separate runs; or snapshots: the last checkpoints of one run, a run a repeat.
         steps: environment steps of each pair.
         pairs: in an ensemble.
         repeats: disjoint ensembles: pairs * repeats runs (of snapshots: repeats runs), seeds 0, 1, ...
         episodes: of each evaluation.
-        hidden_sizes: of actor and critic.
+        hidden_sizes: of actor and critic; [] for the agent's own.
         bar: the ensemble's mean return over its members', at least.
         early_step: an episode that ends before this step of where agents are judged has ended early.
         overrides: further arguments for train_agent.py, such as 'overrides=["train_ratio=0.5"]'.
     """
 
     task: str = "Hopper"
+    agent: str = "ddpg"
     source: str = "runs"
     steps: int = 60_000
     pairs: int = 5
@@ -80,14 +82,14 @@ class Numbers:
     def arguments(self, seed: int) -> list[str]:
         """Return the arguments of train_agent.py for one run."""
         sizes = str(list(self.hidden_sizes)).replace(" ", "")
+        networks = [f"agent.actor.hidden_sizes={sizes}", f"agent.critic.hidden_sizes={sizes}"]
         return [
-            "agent=ddpg",
+            f"agent={self.agent}",
             f"env={self.task}",
             f"steps={self.steps}",
             f"seed={seed}",
             "num_threads=1",
-            f"agent.actor.hidden_sizes={sizes}",
-            f"agent.critic.hidden_sizes={sizes}",
+            *(networks if self.hidden_sizes else ()),
             f"checkpoint.every={max(1, self.steps // (self.pairs + 1))}",
             f"checkpoint.keep_agents={max(10, self.pairs)}",
             *self.overrides,
@@ -169,10 +171,13 @@ def measure(folders: Sequence[Path], seeds: Sequence[int], numbers: Numbers, thr
     pairs = len(folders)
     first_config = load_policy(PolicyConfig(run=(str(folders[0]),)))[1]
     env = evaluation_env(first_config, numbers, threads)
+    # Values in units of a run's own returns are compared only after their means and deviations are taken out.
+    normalize = True if first_config.agent.reward_scaling == "returns" else None
 
     def arm(which: Sequence[Path], num_actors: int, num_critics: int, seed: int) -> tuple[dict[str, Any], list[float]]:
         names = tuple(str(folder) for folder in which)
-        policy = PolicyConfig(run=names, source="runs", num_actors=num_actors, num_critics=num_critics)
+        parts = {"num_actors": num_actors, "num_critics": num_critics, "normalize_scores": normalize}
+        policy = PolicyConfig(run=names, source="runs", **parts)
         agent = load_policy(policy)[0]
         result = evaluate(
             lambda observation: agent.act(observation, False), env, seed=seed, count_only=agent.count_only
