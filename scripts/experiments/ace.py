@@ -43,7 +43,7 @@ class Numbers:
 
     Attributes:
         task: where the pairs learn and are judged.
-        agent: what each pair is trained by, an actor-critic; the paper's is DDPG.
+        learner: the agent that each pair is trained by, an actor-critic; the paper's is DDPG.
         source: members of an ensemble are separate runs; or snapshots: the last checkpoints of one run, a run a repeat.
         steps: environment steps of each pair.
         pairs: in an ensemble.
@@ -56,7 +56,7 @@ class Numbers:
     """
 
     task: str = "Hopper"
-    agent: str = "ddpg"
+    learner: str = "ddpg"
     source: str = "runs"
     steps: int = 60_000
     pairs: int = 5
@@ -84,7 +84,7 @@ class Numbers:
         sizes = str(list(self.hidden_sizes)).replace(" ", "")
         networks = [f"agent.actor.hidden_sizes={sizes}", f"agent.critic.hidden_sizes={sizes}"]
         return [
-            f"agent={self.agent}",
+            f"agent={self.learner}",
             f"env={self.task}",
             f"steps={self.steps}",
             f"seed={seed}",

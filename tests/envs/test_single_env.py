@@ -161,7 +161,6 @@ def test_floors_have_no_end_where_a_runner_gets():
     assert pictures[1][below].std() > 30.0  # squares
 
 
-
 @pytest.mark.parametrize("algorithm", ["PPO", "TD3"])
 def test_trains_under_stable_baselines(algorithm):
     stable_baselines3 = pytest.importorskip("stable_baselines3")

@@ -134,7 +134,7 @@ def test_committed_numbers_are_those_of_the_result_file():
         old = found.get("numbers") or found["figures"]["numbers"]
         for key in old.keys() - {"parallel", "runs"}:
             assert numbers[key] == old[key], (name, key)
-        assert numbers.keys() - old.keys() <= {"dynamics"}, name  # which the models' defaults were then
+        assert numbers.keys() - old.keys() <= {"dynamics", "learner"}, name  # what was not to be chosen then
 
 
 def test_all_runs_what_there_is_and_a_failure_stops_nothing(tmp_path, monkeypatch, capfd):

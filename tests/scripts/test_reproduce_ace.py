@@ -118,7 +118,7 @@ def test_ensembles_are_judged_where_the_task_says():
 def test_pairs_may_be_of_another_actor_critic(tmp_path):
     """Its values are in units of its own returns, so that critics' scores are standardized before they are added."""
     small = ("num_envs=2", "agent.critic.hidden_sizes=[8,8]", "agent.actor.hidden_sizes=[8,8]", *ace.DEBUG.overrides)
-    tiny = dataclasses.replace(ace.DEBUG, agent="flash_sac", hidden_sizes=(), overrides=small)
+    tiny = dataclasses.replace(ace.DEBUG, learner="flash_sac", hidden_sizes=(), overrides=small)
     result = ace.run(tiny, Jobs(tmp_path, parallel=0))
     assert len(result.figures["repeats"][0]["chosen_shares"]["A2C2"]) == 2
 
