@@ -146,8 +146,8 @@ class EnsembleBatchNorm(nn.Module):
     def forward(self, inputs: Tensor, members: slice | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Normalize (K, B, H) to (K, B, H) of `dtype`, computing in float32.
 
-        Where inputs are of `dtype`, too, the kernel reads and writes it: a layer of bfloat16 between two products then
-        takes half as long as by float32 in between, and its outputs have the same bits.
+        Where inputs are of `dtype`, too, the kernel itself reads and writes it: between two products of bfloat16 that
+        spares the copies to float32 and back.
         """
         scale, shift = cut(self.scale, members), cut(self.shift, members)
         if self.training:
@@ -247,8 +247,8 @@ class EnsembleMLP(nn.Module):
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
         """Map (K, B, I) to (K, B, O); `members` runs only those, and K counts only them.
 
-        Hidden layers multiply in the inputs' dtype; normalizations, the last layer and its result are float32: with
-        bfloat16 inputs most of the arithmetic costs half, and values keep their digits.
+        Hidden layers multiply in the inputs' dtype; normalizations compute in float32, the last layer and its result
+        are float32: with bfloat16 inputs most of the arithmetic costs half, and values keep their digits.
         """
         hidden = self._normalize(self.input_normalization, inputs, inputs.dtype, members)
         for layer, normalization in zip(self.layers, self.normalizations, strict=False):

@@ -114,7 +114,7 @@ class ResidualMLP(nn.Module):
     def forward(self, inputs: Tensor, members: slice | None = None) -> Tensor:
         """Map (K, B, I) to (K, B, O); `members` runs only those, and K counts only them.
 
-        Hidden layers multiply in the inputs' dtype; normalizations, sums, the last layer and its result are float32.
+        Hidden layers multiply in the inputs' dtype; sums, the last layer and its result are float32.
         """
         normalized = self.input_normalization(inputs, members, dtype=inputs.dtype)
         hidden = self.input_layer(normalized, members).float()

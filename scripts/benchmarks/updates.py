@@ -3,8 +3,8 @@
 agent=ddpg and agent=td3 measure one actor and two critics of SB3's sizes (400-300, batch 256, delayed actor)
 against SB3's TD3. agent=ace measures the agent as configured against the time of the same matrix products alone,
 and pair by pair against SB3's DDPG of equal hidden sizes, which has no embeddings (agent.embedding.size=0 compares
-equals). agent=sac and agent=flash_sac, whose like SB3 lacks, are measured against the products. agent.precision counts:
-auto is bfloat16 where the processor has it (for the bare products too), SB3 computes in float32.
+equals). agent=sac and agent=flash_sac are measured against the products alone. agent.precision counts: auto is bfloat16
+where the processor has it (for the bare products too), SB3 computes in float32.
 """
 
 from __future__ import annotations
