@@ -1,15 +1,14 @@
 """Keep a trained agent as one small file: ``python scripts/export_agent.py run=RUN_DIR output=agent.safetensors``.
 
 The file holds what the deterministic policy reads (its networks, the normalizer, of ACE the critics that choose) and
-how it was made: config, steps, command, commits, and the returns of 20 episodes it is scored in. Those that come along
-with the suite (agents/pretrained/) were made by this; ``evaluate_agent.py pretrained=list`` names them. The last line
-printed is JSON: path, bytes, mean, steps.
+how it was made: config, steps, commits, what was typed where command= says it, and the returns of 20 episodes it is
+scored in. Those that come along with the suite (agents/pretrained/) were made by this; ``evaluate_agent.py
+pretrained=list`` names them. The last line printed is JSON: path, bytes, mean, steps.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ class ExportAgentConfig(PolicyConfig):
 
     Attributes:
         output: the file; its name ends with .safetensors.
-        command: what was typed to train it, for the record; in quotes of its own: "command='python ... steps=8000'".
+        command: what was typed to train it, for the record, where that is to be said (the file holds the config in any
+            case); in quotes of its own: "command='python ... steps=8000'".
         overwrite: whether a file of that name may be replaced.
     """
 
@@ -57,10 +57,9 @@ def main(arguments: list[str]) -> int:
     require_writable(path)
     agent, config, checkpoint = load_policy(script)
     prepare_torch(config)
-    command_line = script.command or shlex.join(
-        ["python", "scripts/train_agent.py", f"agent={config.agent_name}", f"env={config.env.name}"]
-    )
-    about = {"command": command_line, "commits": read_checkpoint(checkpoint, parts=[]).metadata.get("commits", [])}
+    about = {"commits": read_checkpoint(checkpoint, parts=[]).metadata.get("commits", [])}
+    if script.command:  # a run does not know what was typed, presets least of all
+        about["command"] = script.command
     kept = store.save(path, agent, config, steps=int(checkpoint.name), about=about)
     print(
         json.dumps({"path": str(path), "bytes": path.stat().st_size, "mean": kept.mean, "steps": kept.about["steps"]})
