@@ -37,17 +37,20 @@ def printable(text: str) -> str:
     )
 
 
-def near_matches(name: str, known: Iterable[str], *, only_close: bool = False) -> str:
-    """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known."""
+def near_matches(name: object, known: Iterable[str], *, only_close: bool = False) -> str:
+    """Return ``"; did you mean 'x' or 'y'?"`` for names close to `name`, else a list of what is known.
+
+    A name may be a number or true, as configs read them.
+    """
     known = sorted(known)
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(f"'{by_lower[match]}'" for match in close) + "?"
     return "; known: " + ", ".join(known) if known and not only_close else ""
 
 
-def require_choice(name: str, value: str, known: Iterable[str]) -> None:
+def require_choice(name: str, value: object, known: Iterable[str]) -> None:
     """Raise UserError unless `value` is one of `known`; `name` is the key, such as agent.critic.block."""
     known = list(known)
     require(value in known, f"{name}={value}: use {', '.join(known)}{near_matches(value, known, only_close=True)}")

@@ -145,9 +145,8 @@ class Shaping:
         """Raise UserError if a term is unknown."""
         for name in names:
             if name not in TERMS:
-                raise UserError(
-                    f"env.shaping: unknown term '{name}'{near_matches(name, TERMS)}; use some of {', '.join(TERMS)}"
-                )
+                close = near_matches(name, TERMS, only_close=True)
+                raise UserError(f"env.shaping: unknown term '{name}'{close}; use some of {', '.join(TERMS)}")
 
     def start(self, raw: Tensor) -> Tensor:
         """Return the memory (n, size) of episodes that begin with raw observations (n, 41)."""

@@ -34,7 +34,7 @@ from envs.learning_to_run.shaping import Shaping
 from envs.random import EnvironmentRandom
 from envs.simulation.base import Edit, Fields, ModelFacts, SelectedFields, Simulation
 from envs.task import Outcome, Task, ViewConfig
-from rlsuite.errors import UserError, near_matches, require, require_choice
+from rlsuite.errors import UserError, require, require_choice
 from rlsuite.symmetry import Mirror
 
 _ACTIONS = 2 * len(MUSCLES)
@@ -98,11 +98,7 @@ class LearningToRun(Task):
         require_choice("env.contact", self.contact, ("mujoco", "analytic"))
         require_choice("env.muscles", self.muscles, CURVES)
         require_choice("env.binary_actions", self.binary_actions, ("", "threshold", "switches"))
-        if self.features not in FEATURES:
-            raise UserError(
-                f"env.features='{self.features}': unknown{near_matches(str(self.features), FEATURES)}; use one of "
-                f"{', '.join(FEATURES)}"
-            )
+        require_choice("env.features", self.features, FEATURES)
         for name, least in (("max_obstacles", 0), ("evaluation_obstacles", 0)):
             value = getattr(self, name)
             valid = isinstance(value, int) and least <= value <= obstacles.MOST

@@ -17,6 +17,7 @@ from envs.learning_to_run.mirror import RAW_NAMES, mirrored
 from envs.learning_to_run.skeleton import BALL, BODIES, PELVIS_VX, PELVIS_X, PELVIS_Y
 
 _NO_BALL = (-1000.0, 0.0, 0.0)  # so far behind that it is seen where balls behind are cut off
+_SAME_BALL = 1e-4  # m; balls lie further apart
 _SECONDS = 0.01
 _SCALES = (2.0, 1.0, 1.0, 4.0, 8.0, 1.0, *[4.0] * 12, *[1.0] * 23)
 _FEET = slice(29, 36, 2)  # heights of toes and tali
@@ -47,7 +48,8 @@ class Map:
         ball = raw[:, BALL].clone()
         ahead = ball[:, 0] < 100.0
         ball[:, 0] += raw[:, PELVIS_X]
-        new = (ahead & ((ball[:, 0] - latest[:, 0]).abs() > 1e-9)).unsqueeze(1)
+        # A ball's place is the pelvis's and the distance to it: its digits in float32 change as the pelvis moves.
+        new = (ahead & ((ball[:, 0] - latest[:, 0]).abs() > _SAME_BALL)).unsqueeze(1)
         balls = torch.cat([torch.where(new, ball, latest), torch.where(new, latest, memory[:, 31:])], dim=1)
         return torch.cat([memory[:, 14:28], raw[:, BODIES], balls], dim=1)
 

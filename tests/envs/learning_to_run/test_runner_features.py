@@ -106,6 +106,16 @@ def plain_reason8(raw):
     return torch.tensor(found, dtype=torch.float64)
 
 
+def test_a_ball_is_one_ball_in_float32_too():
+    raw = episode(120)
+    raw[:, [1, 24]] = pelvis = 0.037 * torch.arange(120, dtype=torch.float64).unsqueeze(1)
+    for step in range(120):  # a ball at 1.5 m, and from there on one at 4.1
+        place = 1.5 if float(pelvis[step]) < 1.6 else 4.1
+        raw[step, 38:] = torch.tensor([place - float(pelvis[step]), 0.0, 0.1], dtype=torch.float64)
+    whole, half = shown("ace", raw), shown("ace", raw.float())
+    torch.testing.assert_close(half.double(), whole, atol=1e-3, rtol=0.0)
+
+
 def test_reason8s_52_numbers_with_a_repeated_place():
     raw = episode(12)
     raw[5, 26], raw[6, 26], raw[6, 33] = raw[4, 26], raw[4, 26], raw[5, 33]

@@ -1,5 +1,6 @@
 """LearningToRun: obstacles, symmetry, repeated actions, falls, resuming, options."""
 
+import dataclasses
 import math
 
 import gymnasium
@@ -8,10 +9,12 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from agents.assembly import make_evaluation_env
 from envs.failures import load_failure, replay_failure, save_failure
 from envs.learning_to_run import obstacles
 from envs.learning_to_run.features import FEATURES
 from envs.random import EnvironmentRandom
+from rlsuite.config.compose import compose_train
 from rlsuite.errors import UserError
 
 
@@ -282,6 +285,10 @@ def test_evaluation_pays_the_challenges_reward_at_its_own_repeat():
     given = {"action_repeat": 5, "evaluation_repeat": 0, "evaluation_obstacles": 10, "max_obstacles": 3}
     chosen = envs.evaluation_options("LearningToRun", given)
     assert (chosen["action_repeat"], chosen["max_obstacles"]) == (5, 10)
+    config = dataclasses.replace(compose_train(["env=LearningToRun", "env.action_repeat=5"])[0], num_threads=1)
+    for asked, wanted in (({"evaluation_obstacles": 7}, (1, 7)), ({"evaluation_repeat": 4, "action_repeat": 2}, (2, 3))):
+        env = make_evaluation_env(config, 1, options=asked)
+        assert (env.task.action_repeat, env.task.max_obstacles) == wanted
 
 
 @pytest.mark.parametrize(
@@ -299,6 +306,9 @@ def test_evaluation_pays_the_challenges_reward_at_its_own_repeat():
         ({"frame_skip": 5}, "are not 10 ms"),
         ({"action_repeat": 4, "max_episode_steps": 301}, "a multiple of env.action_repeat=4"),
         ({"binary_actions": "yes"}, "use , threshold, switches"),
+        ({"binary_actions": True}, "use , threshold, switches"),
+        ({"contact": 1}, "use mujoco, analytic"),
+        ({"features": 0}, "use raw, ace"),
     ],
 )
 def test_bad_options_are_one_line(options, message):
