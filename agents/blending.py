@@ -4,8 +4,8 @@ What deepsense.ai did in "Learning to Run" (arXiv:1804.00361): small networks, w
 larger one, whose training goes on. How they did it is not known; this is our reading, which is dataset aggregation
 (Ross, Gordon and Bagnell 2011, arXiv:1011.0686): in each of several rounds every environment is led either by a teacher
 or by the student, whose share grows from 0 in the first round to 1 in the last; the student learns, by regression on
-all that was seen so far, what the environment's teacher would do there. Its value function learns nothing of it: the
-first rollouts of its own teach it.
+all that was seen so far (and on its mirror images, where agent.mirrored=true), what the environment's teacher would do
+there. Its value function learns nothing of it: the first rollouts of its own teach it.
 
 Shapes: N environments, T steps of a round, M states of a minibatch, R states seen so far, D observation, A action.
 """
@@ -97,16 +97,19 @@ def blend(student: OnPolicyAgent, teachers: Sequence[Agent], env: VectorEnv, con
     differences = []
     for number in range(config.rounds):
         leads = (torch.rand(config.num_envs, generator=generator) < config.share(number)).to(observation.device)
-        states = []
+        states, actions = [], []
         for _ in range(config.round_length):
             own, taught = student.act(observation, False), taught_actions(teachers, observation)
             states.append(observation.clone())
-            labels.append(taught)
+            actions.append(taught)
             row = leads.view(-1, *[1] * (taught.dim() - 1))
             observation = env.step(torch.where(row, own, taught))[0]
-        seen += states
-        newest, wanted = torch.cat(states), torch.cat(labels[-len(states) :])
+        newest, wanted = torch.cat(states), torch.cat(actions)
         differences.append(float(_difference(student, newest, wanted)))
+        if student.images is not None:  # what is left and right must be standardized, and taught, alike
+            newest, wanted = student.images.of_rows(newest, wanted)
+        seen.append(newest)
+        labels.append(wanted)
         if student.normalizes:
             student.normalizer.update(newest[..., : student.observation_size])
         _learn(student, optimizer, torch.cat(seen), torch.cat(labels), config, generator)

@@ -42,6 +42,10 @@ class MirrorImages:
             **same,
         )
 
+    def of_rows(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return observations (B, D) and actions (B, A) with their images, each after its own."""
+        return _with_image(observation, self._observation), _with_image(action, self._action)
+
     def beside(self, rollout: Transition) -> Transition:
         """Return a rollout (T, N, ...) with its mirror image beside it, (T, 2 N, ...)."""
 

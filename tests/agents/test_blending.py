@@ -1,6 +1,7 @@
 """Policy blending: whose action counts, the loss by hand, who leads when, learning a teacher, and refusals."""
 
 import copy
+import dataclasses
 
 import gymnasium
 import pytest
@@ -11,6 +12,7 @@ from agents.blending import BlendConfig, blend, blending_loss, check_teachers, t
 from agents.ppo import PPO
 from agents.ppo_config import PPOConfig
 from rlsuite.errors import UserError
+from rlsuite.symmetry import Mirror
 from rlsuite.vector_env import EnvironmentFacts
 
 SMALL = BlendConfig(rounds=4, round_length=20, num_envs=6, passes=3, minibatch_size=64)
@@ -91,6 +93,17 @@ def test_a_larger_student_learns_what_a_smaller_teacher_does_the_same_each_time(
     assert all(torch.equal(state[name], same[name]) for name in state)
     assert differences[-1] < 0.25 * differences[0]
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_left_and_right_are_standardized_and_taught_alike():
+    facts = dataclasses.replace(EnvironmentFacts.of(PointEnv(2)), mirror=lambda: Mirror((1, 0), (0,)))
+    student = PPO(facts, PPOConfig(hidden_sizes=(16, 16), mirrored=True, normalize_observations=True), seed=0)
+    assert student.images is not None
+    rows, actions = student.images.of_rows(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))
+    assert (rows.tolist(), actions.tolist()) == ([[1.0, 2.0], [2.0, 1.0]], [[3.0], [3.0]])
+    blend(student, [student_of(seed=3, last_layer_gain=1.0)], PointEnv(6), SMALL)
+    for statistic in (student.normalizer.mean, student.normalizer.variance):
+        torch.testing.assert_close(statistic[..., 0], statistic[..., 1])
 
 
 def test_refusals():
