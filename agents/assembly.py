@@ -65,10 +65,11 @@ def make_evaluation_env(
     Args:
         config: the run.
         num_envs: one an episode.
-        options: of the task, over the run's and over those that the task has for evaluation.
+        options: of the task, over the run's; those that it has for evaluation follow from both, and yield to these.
         overrides: as `make_env` takes them.
     """
-    chosen = {**envs.evaluation_options(config.env.full_id, config.env.options), **(options or {})}
+    asked = options or {}
+    chosen = {**envs.evaluation_options(config.env.full_id, {**config.env.options, **asked}), **asked}
     env = dataclasses.replace(config.env, options=chosen)
     return make_env(dataclasses.replace(config, env=env), num_envs, **overrides)
 
