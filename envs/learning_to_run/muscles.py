@@ -1,8 +1,8 @@
 """Muscle forces: activation dynamics, and what an activated muscle pulls with at a length and a speed.
 
-Tendons do not stretch: the muscle's length is the path's less the tendon's. Two sets of curves: "mujoco", those of
-MuJoCo's muscle actuator, with a tendon of slack length times (1 + half the strain at full force), which stands in for
-its stretch; "source", those of Thelen (2003), which the model was made with, with its pennation. Activation follows
+Tendons do not stretch: the muscle's length is the path's less the tendon's, which is the slack one times (1 + half the
+strain at full force) and so stands in for its stretch. Two sets of curves: "mujoco", those of MuJoCo's muscle actuator;
+"source", those of Thelen (2003), which the model was made with, with its pennation. Activation follows
 the same law in both: da/dt = (u - a) / tau, tau = 0.01 (0.5 + 1.5 a) s while it rises, else 0.04 / (0.5 + 1.5 a) s.
 
 Shapes: N environments; legs right, left; nine muscles, in the order of `envs.learning_to_run.paths.ORDER`.

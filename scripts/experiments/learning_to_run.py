@@ -81,6 +81,10 @@ class Numbers:
         require(
             self.judged <= CHECKPOINTS, f"judged={self.judged}: a run has {CHECKPOINTS} checkpoints; use at most that"
         )
+        require(
+            self.limit % self.repeat == 0 and 1000 % self.repeat == 0,
+            f"repeat={self.repeat}: use a divisor of limit={self.limit} and of 1000, such as 4 or 5",
+        )
         share = CHECKPOINTS * self.num_envs * self.repeat
         whole = self.episodes * self.limit % share == 0
         require(

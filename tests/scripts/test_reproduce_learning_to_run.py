@@ -93,6 +93,7 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
 def test_wrong_numbers_are_refused():
     for changes, message in (
         ({"seeds": 0}, "seeds=0: use 1 or more"),
+        ({"repeat": 3}, "use a divisor of limit=300 and of 1000"),
         ({"judged": 21}, "20 checkpoints; use at most that"),
         ({"episodes": 401}, "a multiple of 2000"),
         ({"standing_bar": float("nan")}, "standing_bar"),

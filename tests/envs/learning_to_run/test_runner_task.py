@@ -286,9 +286,12 @@ def test_evaluation_pays_the_challenges_reward_at_its_own_repeat():
     chosen = envs.evaluation_options("LearningToRun", given)
     assert (chosen["action_repeat"], chosen["max_obstacles"]) == (5, 10)
     config = dataclasses.replace(compose_train(["env=LearningToRun", "env.action_repeat=5"])[0], num_threads=1)
-    for asked, wanted in (({"evaluation_obstacles": 7}, (1, 7)), ({"evaluation_repeat": 4, "action_repeat": 2}, (2, 3))):
-        env = make_evaluation_env(config, 1, options=asked)
-        assert (env.task.action_repeat, env.task.max_obstacles) == wanted
+    for asked, repeat, balls in (
+        ({"evaluation_obstacles": 7}, 1, 7),
+        ({"evaluation_repeat": 4, "action_repeat": 2}, 2, 3),
+    ):
+        task = make_evaluation_env(config, 1, options=asked).task
+        assert (task.action_repeat, task.max_obstacles) == (repeat, balls)
 
 
 @pytest.mark.parametrize(
