@@ -239,7 +239,8 @@ class WarpSimulation:
         work()
         self.load_state(state)
         torch.cuda.synchronize(self.device)
-        with self._warp.ScopedCapture(stream=self._warp.Stream()) as capture:
+        stream = self._warp.Stream()  # torch's own may be the legacy one, which cannot be captured
+        with self._warp.ScopedStream(stream), self._warp.ScopedCapture(stream=stream) as capture:
             work()
         return capture.graph
 

@@ -52,10 +52,10 @@ def on_device(warp: Any, device: torch.device) -> Iterator[None]:
         with warp.ScopedDevice("cpu"):
             yield
     else:
-        with (
-            warp.ScopedDevice(warp.device_from_torch(device)),
-            warp.ScopedStream(warp.stream_from_torch(torch.cuda.current_stream(device))),
-        ):
+        stream = warp.stream_from_torch(torch.cuda.current_stream(device))
+        # A stream that is being captured may not wait for one that is not.
+        waits = not torch.cuda.is_current_stream_capturing()
+        with warp.ScopedDevice(warp.device_from_torch(device)), warp.ScopedStream(stream, sync_enter=waits):
             yield
 
 
