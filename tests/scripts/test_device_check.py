@@ -1,5 +1,6 @@
 """device_check.py: limits, deaths and missing packages by small parts of its own; (slow) every real part on CPU."""
 
+import functools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from rlsuite.cli import run_script
 from rlsuite.errors import UserError
 from scripts import device_check
 from scripts.device import graphs, humanoid
-from scripts.device.graphs import ROWS, TINY, compare, differences, random_batches
+from scripts.device.graphs import EAGER, ROWS, TINY, compare, differences, random_batches, repeat
 from scripts.device.rows import Rows, read_rows
 
 ON_CPU = ["device=cpu", "scale=tiny"]
@@ -126,6 +127,10 @@ def test_a_graphed_update_is_the_eager_one(name, monkeypatch):
     found = compare((*ROWS[name], *TINY, "device=cpu"), 0.01)
     assert found["weights"]["equal"]
     assert found["moments"]["equal"]
+    assert found["weights_after_1"]["equal"]
+    again = repeat((*ROWS[name], *TINY, "device=cpu"), 0.01)
+    assert again["weights"]["equal"]
+    assert again["updates_per_s"] > 0
     assert found["graphs"] == (1 if name == "sac, batch 256" or name.startswith("ace") else 2)
 
 
@@ -157,6 +162,24 @@ def test_training_stops_by_the_clock(tmp_path, monkeypatch):
     assert found["final_return"]["episodes"] == 4
 
 
+def test_a_training_whose_recording_failed_goes_on_eagerly(tmp_path, monkeypatch):
+    def fails(agent, batch):
+        raise RuntimeError("no capture")
+
+    monkeypatch.setattr(humanoid, "TINY", (*humanoid.TINY, "steps=300"))
+    with monkeypatch.context() as broken:
+        broken.setattr("rlsuite.running.training.update_on", lambda device, agent: functools.partial(fails, agent))
+        with pytest.raises(RuntimeError):
+            humanoid.measure_humanoid("humanoid", 0, tmp_path, "cpu", "tiny", 60.0)
+        assert "no capture" in read_rows(tmp_path)["training"]["error"]
+        humanoid.measure_humanoid("humanoid", 0, tmp_path, "cpu", "tiny", 60.0)  # the next process
+    found = read_rows(tmp_path)
+    assert found["speed"]["steps"] == 300
+    assert found["speed"]["updates"] > 0
+    assert not found["speed"]["updates_in_cuda_graphs"]
+    assert "seconds_after_training" in found[humanoid.EAGERLY]
+
+
 WRONG = ["parts=[]", "parts=graphs", "parts=[graph,graph]", "device=tpu", "scale=big", "minutes=0", "output=x.txt"]
 
 
@@ -177,6 +200,6 @@ def test_all_parts_on_a_processor(tmp_path):
     assert {name: part["state"] for name, part in found["parts"].items()} == dict.fromkeys(
         device_check.PARTS, "complete"
     )
-    assert set(found["parts"]["graph"]["rows"]) == set(ROWS)
+    assert set(found["parts"]["graph"]["rows"]) == {*ROWS, *(f"{name}{EAGER}" for name in ROWS)}
     assert all(row["weights"]["equal"] for row in found["parts"]["graph"]["rows"].values())
     assert Path(tmp_path / "humanoid" / found["parts"]["humanoid"]["rows"]["weights"]["file"]).exists()
