@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from rlsuite.cli import command, positional
+from rlsuite.errors import require
 from rlsuite.records.files import claimed
 from rlsuite.running.signals import GracefulStop
 from rlsuite.title import default_run_dir, fitted, title, title_of_sweep, value_of
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
                 return sweep(arguments, stop, folder)
         if arguments[0] == "resume":
             arguments = positional(arguments[1:], "resume")
+            require(bool(value_of(arguments, "resume")), "resume: name the run, such as resume runs/NAME")
+        refuse_words(arguments)
         resumed = value_of(arguments, "resume")
         new = resumed in ("", "auto")
         with place(arguments, default_run_dir(arguments)) if new else contextlib.nullcontext() as folder:
@@ -46,6 +49,15 @@ def main(arguments: list[str]) -> int:
             from scripts.train_run import dispatch
 
             return dispatch(arguments, stop, folder)
+
+
+def refuse_words(arguments: list[str]) -> None:
+    """Raise UserError for what is no key=value, before a title speaks of a run that nobody has asked for."""
+    for word in arguments:
+        hint = "for example: agent=ace env=Humanoid steps=100000"
+        if (Path(word) / "config.yaml").exists():
+            hint = f"to go on with that run: resume {word}"
+        require("=" in word, f"'{word}' is not key=value; {hint}")
 
 
 def place(arguments: list[str], default: Path) -> contextlib.AbstractContextManager[Path]:

@@ -5,10 +5,34 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlsuite.errors import UserError, near_matches
+
+# What Stable-Baselines3, CleanRL and rsl_rl call our keys.
+ELSEWHERE = {
+    "buffer_size": "capacity",
+    "clip_range": "clip",
+    "gae_lambda": "trace_decay",
+    "gamma": "discount",
+    "lam": "trace_decay",
+    "lr": "learning_rate",
+    "max_grad_norm": "gradient_norm",
+    "n_envs": "num_envs",
+    "n_epochs": "passes",
+    "n_steps": "rollout_length",
+    "net_arch": "hidden_sizes",
+    "num_learning_epochs": "passes",
+    "num_steps": "rollout_length",
+    "policy_frequency": "policy_delay",
+    "policy_noise": "target_noise",
+    "noise_clip": "target_noise_clip",
+    "tau": "target_rate",
+    "total_timesteps": "steps",
+    "update_epochs": "passes",
+    "vf_coef": "value_weight",
+}
 
 
 def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
@@ -27,11 +51,31 @@ def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
     values = {}
     for key, value in plain.items():
         if key not in known:
-            public = [f"{path}{name}" for name in known if name != "agent_name"]  # which is said as agent=
-            message = near_matches(f"{path}{key}", public)
-            raise UserError(f"unknown key '{path}{key}'{message}")
+            held = {name: plain.get(name) for name in known if name != "agent_name"}  # which is said as agent=
+            public = [f"{path}{name}" for name in held]
+            meant = [f"{path}{name}" for name in _named(ELSEWHERE.get(key, key), held)]
+            close = f"; did you mean {' or '.join(map(repr, meant[:3]))}?" if meant else ""
+            raise UserError(f"unknown key '{path}{key}'{close or near_matches(f'{path}{key}', public)}")
         values[key] = _convert(value, hints[key], f"{path}{key}")
     return cls(**values)
+
+
+def _named(name: str, held: Mapping[str, Any]) -> list[str]:
+    """Return the keys, also those within groups, that are called so, or end so, as in agent.discount: the nearest."""
+    ranks: dict[tuple[int, bool], list[str]] = {}
+    for key in _keys(held):
+        last = key.rpartition(".")[2]
+        if last == name or last.endswith(f"_{name}"):
+            ranks.setdefault((key.count("."), last != name), []).append(key)
+    return ranks[min(ranks)] if ranks else []
+
+
+def _keys(held: Any) -> Iterator[str]:
+    if dataclasses.is_dataclass(held):
+        held = {entry.name: getattr(held, entry.name) for entry in dataclasses.fields(held)}
+    for key, value in held.items() if isinstance(held, Mapping) else ():
+        yield key
+        yield from (f"{key}.{inner}" for inner in _keys(value))
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:

@@ -204,6 +204,26 @@ def test_mistakes_end_in_status_2_and_one_line(capsys, arguments, parts, tmp_pat
     assert not (tmp_path / "runs").exists()  # nothing was begun
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume"], "resume: name the run, such as resume runs/NAME"),
+        (["resume", "agent=td3"], "resume: name the run"),
+        (["runs/there"], "'runs/there' is not key=value; to go on with that run: resume runs/there"),
+        (["--version"], "'--version' is not key=value; for example: "),
+    ],
+)
+def test_words_alone_begin_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/there").mkdir(parents=True)
+    (tmp_path / "runs/there/config.yaml").write_text("")
+    assert run_script(train_agent.main, arguments) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert message in captured.err
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("key", ["device", "replay.device"])
 def test_cuda_where_there_is_none_is_one_line(capsys, key, tmp_path):
