@@ -203,8 +203,9 @@ def load(
 
     Args:
         run_dir: the run (its latest checkpoint) or a checkpoint's directory.
-        pretrained: instead of it, the name of one that comes along, such as "Humanoid"; what only learning needs is
-            untrained in it, and its run_dir is where a run of that name would be kept.
+        pretrained: instead of it, the name of one that comes along, such as "Humanoid", or a file of
+            export_agent.py; what only learning needs is untrained in it, and its run_dir is where a run of that name
+            would be kept.
         env: where the run was trained on an object, that object again.
         device: auto, cpu or cuda.
         imports: packages that the run's env.id, such as package:Task-v0, may have imported.
@@ -214,8 +215,9 @@ def load(
     """
     require(bool(run_dir) != bool(pretrained), "load() takes a run's directory, or pretrained= and a name")
     if pretrained:
-        found = store.load(store.path_of(pretrained), device=device)
-        return Trained(found.agent, found.config, PRETRAINED / pretrained, found.about["steps"])
+        path = store.path_of(pretrained)
+        found = store.load(path, device=device)
+        return Trained(found.agent, found.config, PRETRAINED / path.stem, found.about["steps"])
     _give_again(run_dir, env)
     checkpoint = resolve_checkpoint(run_dir)
     agent, config = load_agent(checkpoint, device=device, imports=imports)

@@ -22,7 +22,8 @@ class PolicyConfig:
 
     Attributes:
         run: run directory or checkpoint directory; several, with commas, for an ensemble.
-        pretrained: instead of run=, an agent that comes along: evaluate_agent.py pretrained=list names them.
+        pretrained: instead of run=, an agent that comes along (evaluate_agent.py pretrained=list names them), or a file
+            that export_agent.py wrote.
         source: latest (the run's newest checkpoint), or the ensemble's members: runs, snapshots, mixed.
         num_members: checkpoints taken into an ensemble (not with source=latest); 0 means all found.
         num_actors: actors of the ensemble that propose (x of AxCy); 0 means all, and so does leaving it out, but for
@@ -91,9 +92,10 @@ def load_policy(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
 
 def _load(config: PolicyConfig) -> tuple[Any, TrainConfig, Path]:
     if config.pretrained:
-        found = pretrained.load(pretrained.path_of(config.pretrained), device=config.device)
+        path = pretrained.path_of(config.pretrained)
+        found = pretrained.load(path, device=config.device)
         # It has no run directory: what is written goes where one of its name would be.
-        return found.agent, found.config, PRETRAINED / config.pretrained / "checkpoints" / str(found.about["steps"])
+        return found.agent, found.config, PRETRAINED / path.stem / "checkpoints" / str(found.about["steps"])
     if config.source == "latest":
         checkpoint = resolve_checkpoint(config.run[0])
         if config._as_it_is:

@@ -61,9 +61,14 @@ def names() -> list[str]:
 def path_of(name: str) -> Path:
     """Return the file of an agent that comes along, by its name or by its task's, where that has one agent.
 
+    A path that ends with .safetensors is one of the user's own (export_agent.py).
+
     Raises:
         UserError: if there is none of this name.
     """
+    if name.endswith(".safetensors"):
+        require(Path(name).is_file(), f"pretrained={name}: there is no such file; export_agent.py writes them")
+        return Path(name)
     known = names()
     of_task = [known_name for known_name in known if known_name.rpartition("-")[0] == name]
     if name not in known and len(of_task) != 1:
@@ -97,7 +102,8 @@ def save(path: Path, agent: Agent, config: TrainConfig, *, steps: int, about: di
     Raises:
         UserError: if the agent has no deterministic policy, or the file cannot be written.
     """
-    require(not module_of(config.env), f"env.id={config.env.id}: an agent that comes along needs a task of the suite's")
+    suited = not module_of(config.env) and not config.env.adapter
+    require(suited, f"env.id={config.env.id}: an agent in a file of its own needs a task of the suite's")
     state, used = agent.state_dict(), _used(agent, config)
     halved = [name for name in used if _can_be_halved(state[name])]
     tensors = {name: state[name].half() if name in halved else state[name] for name in used}

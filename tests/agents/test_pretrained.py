@@ -81,6 +81,11 @@ def test_commands(runs, tmp_path, capsys, monkeypatch):
     assert "\n  pretrained=mine " in capsys.readouterr().out
     assert run_script(evaluate_agent.main, ["pretrained=mine", "episodes=3", "video=true"]) == 0
     assert (tmp_path / "runs" / "pretrained" / "mine" / "videos").is_dir()
+    assert run_script(evaluate_agent.main, ["pretrained=./mine.safetensors", "episodes=1"]) == 0
+    assert load_run(pretrained=str(tmp_path / "mine.safetensors"), device="cpu").run_dir.name == "mine"
+    capsys.readouterr()
+    assert run_script(evaluate_agent.main, ["pretrained=none.safetensors"]) == 2
+    assert "there is no such file; export_agent.py writes them" in capsys.readouterr().err
     for wrong in (["pretrained=min"], ["pretrained=mine", "run=x"], ["pretrained=mine", "num_actors=1"], []):
         assert run_script(evaluate_agent.main, wrong) == 2
     said = capsys.readouterr().err.strip().splitlines()
