@@ -112,7 +112,9 @@ def main(arguments: list[str]) -> int:
     policy = not script.pretrained and is_policy_file(script.run[0])
     require(not policy, f"{named}: a file is no agent; name a run directory")
     agent, run_config, checkpoint = load_policy(script)
-    require(agent.facts.picture_shape is None, f"{named}: its agent sees pictures itself; name a run without camera.size")
+    require(
+        agent.facts.picture_shape is None, f"{named}: its agent sees pictures itself; name a run without camera.size"
+    )
     path = Path(script.output) if script.output else checkpoint.parent.parent / f"pixels{SUFFIX}"
     require(script.overwrite or not path.exists(), f"output={path} is there; add overwrite=true, or choose another")
     require_writable(path)

@@ -145,6 +145,8 @@ def main(arguments: list[str]) -> int:
             for watch in watchers:
                 watch(frame)
 
+        if path is not None:
+            print(f"filming the first of {script.episodes} episodes", flush=True)
         seed, on_frame = derive_seed(script.seed, JUDGED_ON), show if watchers else None
         result = evaluate(policy, env, seed=seed, on_frame=on_frame, count_only=agent.count_only)
     if path is not None:

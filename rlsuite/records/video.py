@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, c
 
 
 class VideoWriter:
-    """Writes an mp4 (H.264). A context manager.
+    """Writes an mp4 (H.264). A context manager; the file has its name once it is whole.
 
     Args:
         path: the file; its directory is made if missing.
@@ -30,9 +31,12 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, *, frames_per_second: float | Fraction, sound: Path | None = None) -> None:
+        self._unfinished = path.with_name(f".{os.getpid()}-{path.name}")
         try:
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(f"file:{path}", mode="w")  # a name with a colon is no protocol
+            self._container = av.open(f"file:{self._unfinished}", mode="w")  # a name with a colon is no protocol
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write video {path} ({error}); choose another output=, such as film.mp4") from None
         self._rate, self._path = Fraction(frames_per_second).limit_denominator(1001), path
@@ -75,6 +79,8 @@ class VideoWriter:
         if self._stream is not None and kind is None:
             self._write(None)
         self._container.close()
+        if self._unfinished.exists():
+            self._unfinished.replace(self._path)
         if self._sound is not None:
             self._sound.close()
 
