@@ -76,7 +76,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._stream is not None and kind is None:
+        if self._stream is not None:  # what is there is kept, also of a film that was stopped
             self._write(None)
         self._container.close()
         if self._unfinished.exists():

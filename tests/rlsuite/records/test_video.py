@@ -25,11 +25,18 @@ def test_a_video_is_written_under_its_name(name, tmp_path, monkeypatch):
 
 def test_a_video_has_its_name_once_it_is_whole_or_was_ended(tmp_path):
     path = tmp_path / "film.mp4"
-    with pytest.raises(KeyboardInterrupt), VideoWriter(path, frames_per_second=10) as video:
-        video.add(np.zeros((32, 32, 3), np.uint8))
-        assert not path.exists()
-        raise KeyboardInterrupt
+
+    def stopped():
+        with VideoWriter(path, frames_per_second=10) as video:
+            video.add(np.zeros((32, 32, 3), np.uint8))
+            assert not path.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert os.listdir(tmp_path) == ["film.mp4"]
+    with av.open(path) as container:
+        assert len(list(container.decode(video=0))) == 1
 
 
 def test_a_folder_in_its_place_is_one_line(tmp_path):
