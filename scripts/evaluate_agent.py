@@ -39,6 +39,7 @@ from agents.policy_file import is_policy_file, load_policy_file
 from agents.pretrained import store
 from agents.subject import JudgeConfig
 from envs import VectorEnv
+from envs.visible import visible
 from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
@@ -227,7 +228,7 @@ def evaluate_file(script: EvaluateScriptConfig) -> int:
     require(not script.render, "render=human is for run directories; leave it out")
     found = load_policy_file(script.run[0], device="cpu", imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=script.num_threads))
-    env = make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu")
+    env = visible(make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu"))
     result = evaluate(found.act, env, seed=derive_seed(script.seed, JUDGED_ON))
     env.close()
     report(result, found.config.env.full_id)
