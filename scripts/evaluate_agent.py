@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from rlsuite.config.compose import parse, plain_values, script_config
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_inside, require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import Evaluation, cut_note, evaluate
@@ -206,7 +206,7 @@ def report(result: Evaluation, name: str) -> None:
     cut = f"; {result.failed} more failed and are in no mean" if result.failed else ""
     interval = f" ({kind})" if kind == NONE else f" [{shown(low)}, {shown(high)}] (95 %, {kind})"
     print(f"{name}: {shown(result.mean)}{interval} over {number - result.failed} episodes{reached}{cut}")
-    print(json.dumps(summary))
+    print(to_json(summary))
 
 
 def judge_policy(arguments: list[str]) -> int:

@@ -84,3 +84,16 @@ def test_the_tour_shows_the_tree_of_today():
         r"`((?:rlsuite|renderers|envs|agents|scripts)/[\w/]+\.py)`", text.split("## Where files went")[0]
     ):
         assert (ROOT / path).exists(), path
+
+
+def test_what_scripts_say_in_json_is_json():
+    """NaN is no JSON: scripts say it with to_json, which writes null, or refuse it."""
+    loose = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files("scripts")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "json.dumps"
+        and "allow_nan=False" not in ast.unparse(node)
+    ]
+    assert not loose
