@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from agents.subject import JudgeConfig
 from rlsuite.cli import run_script
+from scripts import attacking
 from scripts.evaluate_agent import main
 from scripts.train_agent import main as train
 
@@ -68,6 +70,7 @@ def test_what_is_refused_in_one_line(run, arguments, capsys):
 
 def test_one_episode_of_a_task_with_goals_is_attacked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attacking, "JudgeConfig", lambda **keys: JudgeConfig(**keys, states=64))
     arguments = ["pretrained=FetchReach-sher", "evaluation=attacks/fgsm", "eps=[0.1]", "episodes=1", "num_threads=1"]
     assert main([*arguments, "device=cpu"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)

@@ -94,7 +94,8 @@ def test_the_control_learns_as_often_as_the_policy(run, monkeypatch):
     assert taught[0][1] != taught[1][1]
 
 
-def test_one_episode_has_no_interval_and_its_last_line_is_json(run, capsys):
+def test_one_episode_has_no_interval_and_its_last_line_is_json(run, monkeypatch, capsys):
+    monkeypatch.setattr(judging, "measure_latency", lambda *_: {})
     assert evaluate_agent.main([f"run={run}", "evaluation=pruning/l1", *FEW[1:], "episodes=1"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
     assert [row["interval"] for row in found["rows"].values()] == [[None, None]] * 3
