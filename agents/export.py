@@ -5,8 +5,6 @@ Shapes: N rows, D observation, A action.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsuite.errors import UserError
-from rlsuite.extras import import_extra, require_extras
+from rlsuite.extras import import_extra, quiet_onnx_exporter, require_extras
 from rlsuite.nn.action_range import into_space
 
 
@@ -70,10 +68,7 @@ def export_onnx(
     rows = torch.export.Dim("rows", min=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The exporter speaks of packages it could use and of its own deprecations: nothing a user can act on.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_onnx_exporter():
             torch.onnx.export(
                 policy,
                 (example,),

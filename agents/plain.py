@@ -78,7 +78,7 @@ def plain_policy(agent: Agent) -> Plain:
         return Plain(policy, plain, True, OWN)
     raise UserError(
         f"{type(agent).__name__} is no policy of plain layers; evaluation= takes ace, ddpg, flash_sac, her, ppo, sac, "
-        "sher and td3"
+        "sher, td3 and trpo"
     )
 
 

@@ -107,7 +107,8 @@ for _name in FORWARDED:
 class ObservationWrapper(VectorWrapper):
     """An environment whose observations are changed: those of reset and step, and `final_obs`.
 
-    Shape, dtype and space stay as they are. A concrete one writes `see`, and what it needs of the others.
+    Shape, dtype and space stay as they are, unless a concrete one has spaces of its own. It writes `see`, and what it
+    needs of the others.
     """
 
     _seen: Tensor

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
 from types import ModuleType
 
 from rlsuite.errors import UserError
@@ -54,6 +58,23 @@ def require_extras(wanted_by: str, *modules: str) -> None:
     if missing:
         names = ", ".join(EXTRAS[module][0] for module in missing)
         raise UserError(f"{wanted_by} needs {names}, not installed here; {_install(*missing)}")
+
+
+@contextlib.contextmanager
+def quiet_onnx_exporter() -> Iterator[None]:
+    """Keep torch's ONNX exporter from speaking of packages it could use and of its own deprecations.
+
+    Nothing a user can act on; its errors are raised and logged as ever.
+    """
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _install(*modules: str) -> str:

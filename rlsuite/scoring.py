@@ -78,13 +78,13 @@ class Evaluation:
         Means are of whole episodes; `failed`, if there are any, is the number of the others and `failed_episodes` their
         places among returns and lengths. What cannot be said, such as the interval of one episode, is None.
         """
-        low, high, kind = self.interval(level)
+        interval = self.interval(level)
         known = self.whole.any()
         summary = {
             "mean": self.mean if known else None,
             "std": float(self.returns[self.whole].std()) if known else None,
-            "interval": [None if kind == NONE else end for end in (low, high)],
-            "interval_kind": kind,
+            "interval": interval.ends,
+            "interval_kind": interval.kind,
             "returns": [significant(value) for value in self.returns],
             "lengths": [int(length) for length in self.lengths],
         }

@@ -7,7 +7,6 @@ figures are to be trusted, report.md, and curve.png.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from rlsuite.config.build import build
 from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.extras import import_extra, require_extras
 from rlsuite.methods import Method, choose
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from scripts import judging
 
@@ -129,7 +129,7 @@ def attack_policy(methods: Sequence[Method], rest: Mapping[str, Any]) -> int:
     draw(out / "curve.png", title, script.eps, plain, curve.unit)
     print(report.markdown())
     print(f"written to {out}")
-    print(json.dumps(plain))
+    print(to_json(plain))
     return 0
 
 
@@ -233,7 +233,8 @@ def draw(path: Path, title: str, eps: Sequence[float], plain: Mapping[str, Any],
         places = [0.0, *eps]
         axis.plot(places, [point["score"] for point in points], marker="o", label=name)
         low, high = zip(*(point["interval"] for point in points), strict=True)
-        axis.fill_between(places, low, high, alpha=0.15, linewidth=0)
+        if None not in (*low, *high):  # one episode has no interval
+            axis.fill_between(places, low, high, alpha=0.15, linewidth=0)
     axis.axhline(plain["floor"], color="gray", linestyle=":", label="random actions")
     axis.set(xlabel=unit, ylabel=f"mean {plain['unit']}, 95 %")
     axis.set_title(title, parse_math=False, fontsize=9)

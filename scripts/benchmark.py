@@ -16,7 +16,6 @@ are left out (extra: bench). The last line printed is JSON with medians and rati
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from rlsuite.config.build import build
 from rlsuite.config.compose import compose_train, plain_values
 from rlsuite.config.schema import EvaluateConfig
 from rlsuite.errors import require, require_threads
+from rlsuite.records.json_text import to_json
 from rlsuite.running.threads import available_threads
 from scripts.benchmarks.binary import measure_binary
 from scripts.benchmarks.characters import measure_characters
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
         unknown = [argument for argument in rest if not argument.startswith("num_threads=")]
         require(not unknown, f"{', '.join(unknown)}: what={script.what} takes rounds, seconds and num_threads alone")
         measure = ALONE[script.what]
-        print(json.dumps(measure(script.num_threads, script.rounds, script.seconds)))
+        print(to_json(measure(script.num_threads, script.rounds, script.seconds)))
         return 0
     config, _ = compose_train(rest)
     if script.what == "stepping":
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
         result = measure_imagination(config, script.rounds, script.seconds)
     else:
         result = measure_updates(config, script.rounds, script.seconds)
-    print(json.dumps(result))
+    print(to_json(result))
     return 0
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from envs.evaluation.latency import median_milliseconds
 from envs.evaluation.subject import Subject
-from rlsuite.extras import require_extras
+from rlsuite.extras import quiet_onnx_exporter, require_extras
 
 CALIBRATION = 1000  # states that onnxruntime measures ranges on
 BATCH = 100
@@ -70,9 +70,10 @@ def onnxruntime_int8(subject: Subject) -> Peer:
     batch = torch.export.Dim("batch")
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        program: Any = torch.onnx.export(
-            subject.copy(), (states[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
-        )
+        with quiet_onnx_exporter():
+            program: Any = torch.onnx.export(
+                subject.copy(), (states[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+            )
         program.save(str(whole))
         name = program.model_proto.graph.input[0].name
         quantize_static(whole, small, Reader(name, states), weight_type=QuantType.QInt8)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain, train_config
 from rlsuite.errors import require, require_threads
 from rlsuite.records.checkpoint import resolve_checkpoint
+from rlsuite.records.json_text import to_json
 from rlsuite.records.monitor import Monitor
 from rlsuite.records.run_lock import RunLock
 
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     path = typed(folder) + trusted_arguments(config)
     print(as_started(f"written to {folder}; train it further with: python scripts/train_agent.py resume={path}"))
     seconds = round(time.monotonic() - began, 1)
-    print(json.dumps({"differences": differences, "seconds": seconds, "run_dir": str(folder)}))
+    print(to_json({"differences": differences, "seconds": seconds, "run_dir": str(folder)}))
     return 0
 
 

@@ -29,6 +29,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_choice
 from rlsuite.records.checkpoint import Checkpoint, latest_checkpoint, list_checkpoints, read_checkpoint
+from rlsuite.records.json_text import to_json
 from scripts.train_run import BEGUN
 
 TASKS = {
@@ -93,7 +94,7 @@ def main(arguments: list[str]) -> int:
     finally:
         if not config.folder:
             shutil.rmtree(folder, ignore_errors=True)
-    print(json.dumps({"kills": config.kills, "identical": identical}))
+    print(to_json({"kills": config.kills, "identical": identical}))
     return 0 if identical == config.kills else 1
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -45,6 +44,7 @@ from rlsuite.nn.action_range import ActionRange
 from rlsuite.nn.picture_policy import PicturePolicy, PicturePolicyConfig, build_picture_policy
 from rlsuite.nn.vision import NETWORKS
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 # A policy needs to know where things are, which pooling away would lose: few channels, and all places kept.
@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> int:
     save_policy(path, subject.module, subject.base, (), config, about)
     said = typed(path) + trusted_arguments(config)
     print(as_started(f"written to {path}; evaluate it with: python scripts/evaluate_agent.py run={said}"))
-    print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1), "output": str(path)}))
+    print(to_json({**found, "seconds": round(time.monotonic() - began, 1), "output": str(path)}))
     return 0
 
 

@@ -29,7 +29,9 @@ from rlsuite.config.compose import plain_values, script_config
 from rlsuite.errors import UserError, require, require_threads
 from rlsuite.experiment.results import commit
 from rlsuite.records.files import require_writable, write_atomically
+from rlsuite.records.json_text import to_json
 from rlsuite.records.pages import put_between
+from rlsuite.statistics.digits import bracketed
 from scripts import judging
 from scripts.bit_peers import peers_at_hand
 
@@ -136,9 +138,9 @@ def main(arguments: list[str]) -> int:
     for run in config.runs:
         found["policies"].append(compared(run, config))
     if config.output:
-        write_atomically(Path(config.output), (json.dumps(found, indent=1) + "\n").encode())
+        write_atomically(Path(config.output), (to_json(found, indent=1) + "\n").encode())
     shown(found, config.page)
-    print(json.dumps(found))
+    print(to_json(found))
     return 0
 
 
@@ -210,14 +212,13 @@ def table(found: Mapping[str, Any]) -> str:
     for policy in found["policies"]:
         for name, row in policy["rows"].items():
             bits, by = _way(name, policy["ways"].get(name))
-            low, high = row["interval"]
             operations = row.get("bit_operations")
             cells = (
                 policy["title"],
                 bits,
                 by,
-                f"{row['score']:,.0f} [{low:,.0f}, {high:,.0f}]",
-                f"{row['kept']:.3f}",
+                f"{row['score']:,.0f}{bracketed(*row['interval'], ',.0f')}",
+                "" if row["kept"] is None else f"{row['kept']:.3f}",
                 f"{row['bytes']:,.0f}",
                 "" if operations is None else f"{operations / 1e6:.2f} M",
                 ", ".join(f"{backend} {row[key]:.3f}" for key, backend in BACKENDS.items() if key in row),

@@ -11,7 +11,6 @@ Prints a table, and who is nearer; the last line is JSON.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from rlsuite.data.source import find_data
 from rlsuite.errors import require, require_threads
 from rlsuite.extras import import_extra
 from rlsuite.records.files import require_writable, write_atomically
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import derive_seed
 
 SAMPLES = 64  # of a curve, before it is measured out
@@ -137,9 +137,9 @@ def main(arguments: list[str]) -> int:
         found[noise] = {name: both_ways(points, pens) for name, points in lines.items()}
     print("\n".join(table(found)))
     last = {"distances": found, "drawings": len(whole), "seconds": round(time.perf_counter() - began, 1)}
-    print(json.dumps(last))
+    print(to_json(last))
     if config.output:
-        write_atomically(Path(config.output), json.dumps(last, indent=2) + "\n")
+        write_atomically(Path(config.output), to_json(last, indent=2) + "\n")
     return 0
 
 

@@ -8,7 +8,6 @@ The last line printed is JSON; the exit status is 1 where the mean lies outside.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, script_config
 from rlsuite.errors import require
+from rlsuite.records.json_text import to_json
 from rlsuite.statistics.means import mean_interval
 from rlsuite.statistics.runs import read_run
 from scripts.check_resume import TRAIN, start_ranks
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     compose_train(arguments_of(config, 0))  # what is wrong is refused before the first run begins
     alone, together = ([trained(config, ranks, seed) for seed in range(config.seeds)] for ranks in (1, config.ranks))
     found = compared(alone, together)
-    print(json.dumps({"agent": config.agent, "env": config.env, "steps": config.steps, **found}))
+    print(to_json({"agent": config.agent, "env": config.env, "steps": config.steps, **found}))
     return 0 if found["inside"] else 1
 
 

@@ -9,7 +9,6 @@ The last line printed is JSON.
 
 from __future__ import annotations
 
-import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.data.nas_bench_201 import DATASETS, NUM_CELLS, NasBench201, cell_of, default_path, read_table, row_of
 from rlsuite.errors import require
+from rlsuite.records.json_text import to_json
 
 BUDGETS = (100, 200)
 REFERENCE = np.array([-50.0, 1.0])  # validation accuracy of 50 %, the MACs of the cell of six 3 x 3 convolutions
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
                 results[data][kind.__name__] = found.mean(axis=0).tolist()
         results["hypervolume"] = volumes(table, seeds, pool)
     print_table(results)
-    print(json.dumps(results))
+    print(to_json(results))
     return 0
 
 

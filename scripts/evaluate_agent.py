@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from agents.policy_file import is_policy_file, load_policy_file
 from agents.pretrained import store
 from agents.subject import JudgeConfig
 from envs import VectorEnv
+from envs.visible import visible
 from envs.window import Window
 from rlsuite.cli import command, positional
 from rlsuite.config.build import build
@@ -46,6 +46,7 @@ from rlsuite.config.compose import parse, plain_values, script_config
 from rlsuite.config.schema import TrainConfig
 from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_inside, require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.records.video import VideoWriter
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import Evaluation, cut_note, evaluate
@@ -207,7 +208,7 @@ def report(result: Evaluation, name: str) -> None:
     cut = f"; {result.failed} more failed and are in no mean" if result.failed else ""
     interval = f" ({kind})" if kind == NONE else f" [{shown(low)}, {shown(high)}] (95 %, {kind})"
     print(f"{name}: {shown(result.mean)}{interval} over {number - result.failed} episodes{reached}{cut}")
-    print(json.dumps(summary))
+    print(to_json(summary))
 
 
 def judge_policy(arguments: list[str]) -> int:
@@ -229,7 +230,7 @@ def evaluate_file(script: EvaluateScriptConfig) -> int:
     require(not script.render, "render=human is for run directories; leave it out")
     found = load_policy_file(script.run[0], device="cpu", imports=script.imports)
     prepare_torch(dataclasses.replace(found.config, num_threads=script.num_threads))
-    env = make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu")
+    env = visible(make_evaluation_env(found.config, script.episodes, num_threads=script.num_threads, device="cpu"))
     result = evaluate(found.act, env, seed=derive_seed(script.seed, JUDGED_ON))
     env.close()
     report(result, found.config.env.full_id)

@@ -8,7 +8,6 @@ pretrained=list`` names them. The last line printed is JSON: path, bytes, mean, 
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import read_checkpoint
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,7 @@ def main(arguments: list[str]) -> int:
     if script.command:  # a run does not know what was typed, presets least of all
         about["command"] = script.command
     kept = store.save(path, agent, config, steps=int(checkpoint.name), about=about)
-    print(
-        json.dumps({"path": str(path), "bytes": path.stat().st_size, "mean": kept.mean, "steps": kept.about["steps"]})
-    )
+    print(to_json({"path": str(path), "bytes": path.stat().st_size, "mean": kept.mean, "steps": kept.about["steps"]}))
     return 0
 
 

@@ -10,7 +10,6 @@ environment's own space has them, the likeliest of each.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, require, require_finite
 from rlsuite.extras import require_extras
 from rlsuite.records.files import require_inside, require_writable
+from rlsuite.records.json_text import to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{path} differs from the agent by {difference:g}; report it, or accept it with tolerance=")
     found = {"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}
     names = env.observation_names
-    print(json.dumps(found | ({"observation": list(names)} if names else {})))
+    print(to_json(found | ({"observation": list(names)} if names else {})))
     return 0
 
 

@@ -11,7 +11,6 @@ clip), made_per_second (frames in between, a second of work), seconds.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -37,6 +36,7 @@ from rlsuite.data.clips import ClipInfo, clip_frames, clip_info, require_whole
 from rlsuite.errors import require, require_choice, require_finite, require_threads
 from rlsuite.methods import short_name, split_numbers
 from rlsuite.records.files import TEMPORARY, require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.records.video import VideoWriter
 
 ROOM = "interpolation/"
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
     made = (frames - frames // config.factor) / seconds
     print(f"{out}: {frames} frames by {method}")
     figures = {"path": str(out), "frames": frames, "frames_per_second": round(float(rate), 3)}
-    print(json.dumps(figures | {"made_per_second": round(made, 2), "seconds": round(seconds, 2)}))
+    print(to_json(figures | {"made_per_second": round(made, 2), "seconds": round(seconds, 2)}))
     return 0
 
 

@@ -10,7 +10,6 @@ The last line printed is JSON.
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,9 @@ from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.records.pages import put_between
+from rlsuite.statistics.digits import bracketed
 from rlsuite.statistics.means import mean_interval
 from scripts.experiments.searched_critics import judge_run, search_critics
 from scripts.experiments.searched_encoders import ACTORS, ENCODERS, EPS, judge_actor, judge_encoder, mean
@@ -100,12 +101,12 @@ def main(arguments: list[str]) -> int:
         "rows": judged(config, Jobs(Path(config.folder), config.parallel)),
     }
     found["machine"] = f"{platform.machine()}, {platform.processor() or platform.system()}"
-    write_whole(Path(config.output), json.dumps(found, indent=1) + "\n")
+    write_whole(Path(config.output), to_json(found, indent=1) + "\n")
     lines = table(found["rows"])
     print("\n".join(lines))
     if config.document:
         put_between(Path(config.page), MARKS, "\n".join(["", *lines, ""]))
-    print(json.dumps({"output": config.output, "rows": len(found["rows"])}))
+    print(to_json({"output": config.output, "rows": len(found["rows"])}))
     return 0
 
 
@@ -157,14 +158,13 @@ def training(config: JudgeSearchesConfig) -> list[str]:
 
 def row(use: str, network: str, found: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row: mean return with its interval, the share kept of `whole`'s over the floor, and costs."""
-    low, high, _ = mean_interval(found["scores"])
     floor = found["floor"]
     kept = (mean(found["scores"]) - floor) / (mean(whole["scores"]) - floor)
     return {
         "use": use,
         "network": network,
         "return": mean(found["scores"]),
-        "interval": [float(low), float(high)],
+        "interval": mean_interval(found["scores"]).ends,
         "kept": kept,
         "attacked": {key: mean(found[key]) for key in found if key.startswith("eps ")},
         **{key: value for key, value in found.items() if not key.startswith("eps ")},
@@ -177,14 +177,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     head += ["bytes", "ms torch / onnxruntime", "CPU s"]
     lines = [line(head), line(["---"] * len(head))]
     for each in rows:
-        low, high = each["interval"]
         one_bit = each.get("one_bit_macs", 0.0)
         macs = f"{each['macs']:,.0f}" + (f" ({one_bit:,.0f})" if one_bit else "") if "macs" in each else ""
         times = [each.get(f"milliseconds/{backend}") for backend in ("torch", "onnxruntime")]
         cells = [
             each["use"],
             each["network"],
-            f"{each['return']:.2f} [{low:.2f}, {high:.2f}]",
+            f"{each['return']:.2f}{bracketed(*each['interval'], '.2f')}",
             f"{each['kept']:.2f}",
             " / ".join(f"{value:.2f}" for value in each["attacked"].values()),
             macs,

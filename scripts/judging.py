@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +40,7 @@ from rlsuite.errors import UserError, require
 from rlsuite.extras import require_extras
 from rlsuite.methods import Method, choose, split_numbers
 from rlsuite.records.files import new_folder, require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 
 KEY = "evaluation"
@@ -107,7 +107,7 @@ def judge(
     print(report.markdown())
     policy = typed(out / "policy.safetensors") + trusted_arguments(config)
     print(as_started(f"written to {out}; evaluate the policy with: python scripts/evaluate_agent.py run={policy}"))
-    print(json.dumps(report.plain()))
+    print(to_json(report.plain()))
     return 0
 
 

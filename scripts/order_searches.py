@@ -10,7 +10,6 @@ The last line printed is JSON.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rlsuite.errors import require
 from rlsuite.experiment.jobs import Jobs
 from rlsuite.experiment.results import commit, write_whole
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.records.pages import put_between
 from scripts.experiments.inherited import SEARCHES, order
 from scripts.judge_searches import line
@@ -76,12 +76,12 @@ def main(arguments: list[str]) -> int:
     found = Jobs(Path(config.folder), config.parallel).grid(order, arms=SEARCHES, seeds=(config.seed,), **inputs)
     rows = {name: each[0] for name, each in found.items()}
     said = {"config": vars(config), "commit": commit(), "searches": rows}
-    write_whole(Path(config.output), json.dumps(said, indent=1) + "\n")
+    write_whole(Path(config.output), to_json(said, indent=1) + "\n")
     lines = table(rows)
     print("\n".join(lines))
     if config.document:
         put_between(Path(config.page), MARKS, "\n".join(["", *lines, ""]))
-    print(json.dumps({"output": config.output, "tau": {name: row["tau"] for name, row in rows.items()}}))
+    print(to_json({"output": config.output, "tau": {name: row["tau"] for name, row in rows.items()}}))
     return 0
 
 

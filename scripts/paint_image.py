@@ -10,7 +10,6 @@ first Ctrl-C ends the painting and writes what is there.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sys
 import time
@@ -41,6 +40,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import UserError, near_matches, require, require_choice, require_finite, require_threads
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import claimed, require_writable
+from rlsuite.records.json_text import to_json
 from scripts.painter.writing import progress_bar, write, write_preview
 
 PREVIEW = "preview.png"
@@ -228,7 +228,7 @@ def paint_into(folder: Path, picture: Tensor, config: PaintConfig, began: float)
     mse = float((drawn - picture).square().mean())
     figures = {"psnr": round(decibels(mse), 3), "mse": mse, "strokes": len(painting)}
     print(f"{folder}: {', '.join(config.names)}")
-    print(json.dumps({**figures, "seconds": round(seconds, 2)}))
+    print(to_json({**figures, "seconds": round(seconds, 2)}))
     return 0
 
 

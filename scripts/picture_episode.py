@@ -7,7 +7,6 @@ The last line printed is JSON: path, return, and at which of the episode's steps
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from rlsuite.cli import command, positional
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.scoring import evaluate
 from scripts.painter.make_gallery import side_by_side
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     length, earned = play(chosen)
     env.close()
     side_by_side([Image.fromarray(frame) for frame in frames], script.panel).save(output, quality=88)
-    print(json.dumps({"path": str(output), "return": round(earned, 3), "length": length, "steps": list(chosen)}))
+    print(to_json({"path": str(output), "return": round(earned, 3), "length": length, "steps": list(chosen)}))
     return 0
 
 

@@ -9,7 +9,6 @@ picture, character, confidence, and what each way of reading says.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.data.pictures import read_picture
 from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.records.files import require_writable, write_atomically
+from rlsuite.records.json_text import to_json
 
 ENLARGED = 8  # of picture.png
 FILES = ("reading.json", "strokes.json", "strokes.svg", "picture.png")
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
         except OSError as error:
             raise UserError(f"output={folder}: cannot be written ({error.strerror}); choose another folder") from None
         print(f"{path}: {found[index]['character']} ({found[index]['confidence']:.2f}); {folder}: {', '.join(FILES)}")
-    print(json.dumps(found))
+    print(to_json(found))
     return 0
 
 
@@ -127,7 +127,7 @@ def write(folder: Path, seen: Tensor, numbers: Tensor, glyph: Tensor, found: dic
     strokes = torch.cat([shapes, torch.zeros(len(shapes), 3)], dim=1).unsqueeze(0)
     layer = Layer(size, torch.zeros(1, 2, dtype=torch.int64), strokes)
     written = StrokeList(size, size, GLYPH, [layer], {"character": found["character"]})
-    write_atomically(folder / "reading.json", json.dumps(found) + "\n")
+    write_atomically(folder / "reading.json", to_json(found) + "\n")
     save_strokes(written, folder / "strokes.json")
     save_svg(written, folder / "strokes.svg")
     pair = torch.cat([seen, glyph.expand(3, -1, -1)], dim=2).permute(1, 2, 0)

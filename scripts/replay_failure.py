@@ -17,6 +17,7 @@ from rlsuite.agent_registry import trust
 from rlsuite.cli import command
 from rlsuite.errors import UserError
 from rlsuite.records.files import read_text
+from rlsuite.records.json_text import to_json
 from rlsuite.records.postmortem import replay_postmortem
 
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         modules = [module for text in values_of(arguments, "imports") for module in text.split(",")]
         for name in values_of(arguments, "agent"):
             trust(name)
-        print(json.dumps(replay_postmortem(path, environment_facts, modules)))
+        print(to_json(replay_postmortem(path, environment_facts, modules)))
         return 0
     failure = load_failure(path)
     replay = replay_failure(failure)
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
         print(f"{name}: {value.tolist()}")
     if failure.trace:
         print(failure.trace.rstrip())
-    print(json.dumps(vars(replay)))
+    print(to_json(vars(replay)))
     return 0
 
 

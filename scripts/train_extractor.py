@@ -12,7 +12,6 @@ interruption, to the same bits; resume=FOLDER says that it has to.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require, require_choice, require_threads
 from rlsuite.records.checkpoint import list_checkpoints
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import derive_seed
 
 
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     found = accuracies(readers, config)
     save_readers(readers, path, {"accuracy": found, "steps": config.steps, "data": config.data, "seed": config.seed})
     figures = {"path": str(path), "bytes": path.stat().st_size, "accuracy": found}
-    print(json.dumps(figures | {"seconds": round(time.perf_counter() - began, 1)}))
+    print(to_json(figures | {"seconds": round(time.perf_counter() - began, 1)}))
     return 0
 
 

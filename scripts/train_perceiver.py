@@ -9,7 +9,6 @@ the last record) and its parts, seconds.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from rlsuite.fit import FitConfig, fit
 from rlsuite.methods import Method, choose, split_numbers, to_plain
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from rlsuite.running.seeding import derive_seed
 
 CHECK_EVERY, SAVE_EVERY = 50, 200  # minibatches between two records, two checkpoints
@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
     last = {name: value for name, value in history.records[-1].items() if name not in ("step", "learning_rate")}
     save_perceiver(path, perceiver, method, {**made_with(config, method), "steps": history.steps, "losses": last})
     figures = {"path": str(path), "bytes": path.stat().st_size, "steps": history.steps, **last}
-    print(json.dumps(figures | {"seconds": round(time.perf_counter() - began, 1)}))
+    print(to_json(figures | {"seconds": round(time.perf_counter() - began, 1)}))
     return 0
 
 

@@ -11,7 +11,6 @@ value, trial, and the winner's keys.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -27,6 +26,7 @@ from rlsuite.config.compose import parse
 from rlsuite.errors import UserError, require
 from rlsuite.extras import import_extra
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 
 _RANGE = re.compile(r"(?P<low>[-+.\deE]+)\.\.(?P<high>[-+.\deE]+)(?P<log> log)?")
 OWN = ("search", "trials", "sampler_seed", "run_dir")
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
     found = [f"{key}={value}" for key, value in best.params.items()]
     train_it = shlex.join(["python", "scripts/train_agent.py", f"agent={agent}", f"env={env}", *others, *found])
     print(as_started(f"best: trial {best.number}, {best.value:.1f}; {train_it}"))
-    print(json.dumps({"value": best.value, "trial": best.number, **best.params}))
+    print(to_json({"value": best.value, "trial": best.number, **best.params}))
     return 0
 
 

@@ -68,7 +68,7 @@ def launch(folder: Path, port: int) -> str:
 
 def pinned(address: str) -> str:
     """Return the address of the cards with the evaluation return pinned above them."""
-    cards = json.dumps([{"plugin": "scalars", "tag": FIRST}], separators=(",", ":"))
+    cards = json.dumps([{"plugin": "scalars", "tag": FIRST}], separators=(",", ":"), allow_nan=False)
     return f"{address}?pinnedCards={urllib.parse.quote(cards)}#timeseries"
 
 

@@ -84,3 +84,34 @@ def test_the_tour_shows_the_tree_of_today():
         r"`((?:rlsuite|renderers|envs|agents|scripts)/[\w/]+\.py)`", text.split("## Where files went")[0]
     ):
         assert (ROOT / path).exists(), path
+
+
+def test_what_scripts_say_in_json_is_json():
+    """NaN is no JSON: scripts say it with to_json, which writes null, or refuse it."""
+    loose = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files("scripts")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "json.dumps"
+        and "allow_nan=False" not in ast.unparse(node)
+    ]
+    assert not loose
+
+
+def test_onnx_is_exported_quietly_everywhere():
+    """Each export would print a dozen lines about packages that torch could use."""
+
+    def exports(tree):
+        calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+        return [call for call in calls if ast.unparse(call.func) == "torch.onnx.export"]
+
+    for path in (path for floor in FLOORS for path in python_files(floor)):
+        tree = ast.parse(path.read_text())
+        quiet = [
+            call
+            for node in ast.walk(tree)
+            if isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr) == "quiet_onnx_exporter()"
+            for call in exports(node)
+        ]
+        assert len(quiet) == len(exports(tree)), f"{path.relative_to(ROOT)}: export in `with quiet_onnx_exporter():`"

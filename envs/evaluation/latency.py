@@ -19,6 +19,7 @@ from envs.evaluation.quantization.int8_onnx import int8_form, translations
 from envs.evaluation.quantization.integer_model import IntegerModel
 from envs.evaluation.quantization.integer_onnx import onnx_model
 from envs.evaluation.quantization.integer_onnx import onnx_session as integer_session
+from rlsuite.extras import quiet_onnx_exporter
 
 WARM_UPS, RUNS = 10, 50
 
@@ -78,9 +79,10 @@ def onnx_session(module: nn.Module, example: Tensor, threads: int) -> Any:
     import onnxruntime
 
     try:
-        program = torch.onnx.export(
-            module, (example,), dynamo=True, verbose=False, custom_translation_table=translations()
-        )
+        with quiet_onnx_exporter():
+            program = torch.onnx.export(
+                module, (example,), dynamo=True, verbose=False, custom_translation_table=translations()
+            )
     except Exception:  # whatever an exporter raises at an operation it does not know: there is no such row then
         return None
     options = onnxruntime.SessionOptions()

@@ -13,9 +13,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
+from envs.visible import visible
 from rlsuite.data.arrays import Arrays
+from rlsuite.errors import UserError
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
 from rlsuite.running.threads import few_threads_for
 from rlsuite.scoring import evaluate
@@ -29,7 +32,8 @@ class PolicyTask:
     """A policy in its environment.
 
     Args:
-        make_env: number of environments -> them.
+        make_env: number of environments -> them. Of a task with goals, observations are own observation and desired
+            goal, all that a policy reads.
         teacher: observations (B, D) to actions (B, A) in the environment's units: who is imitated.
         teacher_sees: "" where the teacher sees what the student does; else what of `info` it sees, such as "state" of
             environments that show pictures.
@@ -37,6 +41,9 @@ class PolicyTask:
         states: M, visited and labelled for each round of learning.
         num_envs: environments in which they are visited.
         seed: of the states.
+
+    Raises:
+        UserError: if actions are no vectors of real numbers.
     """
 
     interactive = True
@@ -53,19 +60,28 @@ class PolicyTask:
         num_envs: int = 32,
         seed: int = 0,
     ) -> None:
-        self.make_env, self.teacher = make_env, teacher.eval().requires_grad_(False)
+        self._make_env, self.teacher = make_env, teacher.eval().requires_grad_(False)
         self.teacher_sees = teacher_sees
         self.episodes, self.states, self.num_envs, self.seed = episodes, states, num_envs, seed
         self._sources: dict[str, Arrays] = {}
         self._floor: float | None = None
-        env = make_env(1)
+        env = self.make_env(1)
         pictures = env.single_observation_space.dtype == np.uint8
         self.box: tuple[float, float] | None = (0.0, 1.0) if pictures else None  # bytes enter as shares
         space = env.single_action_space
+        env.close()
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise UserError(
+                f"its actions are {space}, no Box of vectors: networks are judged, attacked and taught by real numbers "
+                "alone; use a policy of a task that has such actions, such as env=Reacher"
+            )
         low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
         self.half_range = ((high - low) / 2.0).float()
         self.low, self.high = low, high
-        env.close()
+
+    def make_env(self, num_envs: int) -> VectorEnv:
+        """Return environments that show what a policy reads."""
+        return visible(self._make_env(num_envs))
 
     @property
     def floor(self) -> float:

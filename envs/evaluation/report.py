@@ -6,7 +6,7 @@ against it, not against a network that has learned less.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ import numpy as np
 
 from envs.evaluation.board import show
 from envs.evaluation.subject import Subject
+from rlsuite.records.json_text import to_json
+from rlsuite.statistics.digits import bracketed
 from rlsuite.statistics.means import mean_interval
 
 MOST = 1000  # of the first row's; more is of a figure that was nearly 0, and says nothing
@@ -61,14 +63,14 @@ class Report:
         return (float(row.scores.mean()) - self.floor) / whole if whole else float("nan")
 
     def plain(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
+        """Return everything as plain data, for JSON; None for an interval of one score, and for a share of nothing."""
         rows = {}
         for row in self.rows:
-            low, high, _ = mean_interval(row.scores)
+            kept = self.kept(row)
             rows[row.name] = {
                 "score": float(row.scores.mean()),
-                "interval": [float(low), float(high)],
-                "kept": self.kept(row),
+                "interval": mean_interval(row.scores).ends,
+                "kept": None if math.isnan(kept) else kept,
                 "scores": [float(score) for score in row.scores],
                 **row.costs,
             }
@@ -87,7 +89,9 @@ class Report:
         lines = [f"# {self.title}", "", _line(head), _line(["---"] * len(head))]
         for row in self.rows:
             low, high, _ = mean_interval(row.scores)
-            cells = [row.name, f"{row.scores.mean():.4g} [{low:.4g}, {high:.4g}]", f"{self.kept(row):.3f}"]
+            kept = self.kept(row)
+            cells = [row.name, f"{row.scores.mean():.4g}{bracketed(low, high, '.4g')}"]
+            cells.append("" if math.isnan(kept) else f"{kept:.3f}")
             for name in names:
                 first, own = self.rows[0].costs.get(name), row.costs.get(name)
                 share = ""
@@ -101,7 +105,7 @@ class Report:
         """Write report.json, with what plain data stands beside its rows, report.md, and both for TensorBoard."""
         folder.mkdir(parents=True, exist_ok=True)
         plain, table = self.plain(), self.markdown()
-        (folder / "report.json").write_text(json.dumps(plain | dict(more or {}), indent=1) + "\n")
+        (folder / "report.json").write_text(to_json(plain | dict(more or {}), indent=1) + "\n")
         (folder / "report.md").write_text(table)
         show(folder, plain["rows"], table)
 

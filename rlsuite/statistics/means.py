@@ -29,6 +29,11 @@ class MeanInterval(NamedTuple):
     high: float
     kind: str
 
+    @property
+    def ends(self) -> list[float | None]:
+        """Low and high, for JSON; None twice where there is no interval."""
+        return [None, None] if self.kind == NONE else [self.low, self.high]
+
 
 def mean_interval(values: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> MeanInterval:
     """Return the interval of the mean of one sample, by the method that its size asks for.

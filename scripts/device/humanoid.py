@@ -100,14 +100,14 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float, *,
         env = make_evaluation_env(config, FINAL_EPISODES[scale])
         stack.callback(env.close)
         found = evaluate(lambda seen: trainer.agent.act(seen, False), env, seed=derive_seed(config.seed, JUDGED_ON))
-        low, high, interval_kind = found.interval()
+        interval = found.interval()
         rows.add(
             "final_return",
             {
                 "episodes": len(found.returns),
                 "mean": found.mean,
-                "interval": [low, high],
-                "interval_kind": interval_kind,
+                "interval": interval.ends,
+                "interval_kind": interval.kind,
                 "mean_length": found.mean_length,
                 "failed": found.failed,
             },

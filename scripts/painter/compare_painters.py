@@ -17,7 +17,6 @@ finest tiles would have, divided by the mean step elsewhere.
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import subprocess
@@ -51,6 +50,7 @@ from rlsuite.errors import UserError, require, require_choice, require_threads
 from rlsuite.experiment import commit
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable, write_atomically
+from rlsuite.records.json_text import to_json
 from rlsuite.running.threads import available_threads
 from scripts.paint_image import MOST_STROKES
 
@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
             painting = paint(picture)
             seconds = time.perf_counter() - began
             rows.append({"picture": path.name, "painter": name, **judged(painting, picture), "seconds": seconds})
-            print(json.dumps(rows[-1]), flush=True)
+            print(to_json(rows[-1]), flush=True)
     summary = {name: averaged([row for row in rows if row["painter"] == name]) for name in painters}
     for name, figures in summary.items():
         print(f"{name:12} " + "  ".join(f"{key} {value:.2f}" for key, value in figures.items()))
@@ -140,9 +140,9 @@ def main(arguments: list[str]) -> int:
         )
     if config.output:
         about = {"commit": commit(), "machine": platform.machine(), "threads": torch.get_num_threads()}
-        text = json.dumps({"config": vars(config), **about, "mean": summary, "pictures": rows}, indent=1)
+        text = to_json({"config": vars(config), **about, "mean": summary, "pictures": rows}, indent=1)
         write_atomically(Path(config.output), text + "\n")
-    print(json.dumps(summary))
+    print(to_json(summary))
     return 0
 
 

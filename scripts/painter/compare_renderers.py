@@ -9,7 +9,6 @@ rasterizer draws it) and speed (strokes a second, forward, and forward with grad
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from renderers.strokes import SHAPE_SIZE, STROKE_SIZE, composite
 from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require, require_threads
+from rlsuite.records.json_text import to_json
 
 Renderer = Callable[[Tensor], Tensor]
 
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
     }
     for name, figures in found.items():
         print(f"{name:7} " + "  ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    print(json.dumps(found))
+    print(to_json(found))
     return 0
 
 

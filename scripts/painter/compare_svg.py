@@ -7,7 +7,6 @@ PSNR in dB, of every folder, and their means.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rlsuite.data.pictures import load_picture
 from rlsuite.errors import UserError, require
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _MARGIN = 200  # pixels that the window is larger than the picture: some versions count their own bars in
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     require(not config.screenshot or len(paintings) == 1, "screenshot= keeps one picture; name one painting")
     found = {folder: compare(Path(folder), config) for folder in paintings}
     means = {key: round(float(np.mean([one[key] for one in found.values()])), 4) for key in ("difference", "psnr")}
-    print(json.dumps({"paintings": found, "mean": means}))
+    print(to_json({"paintings": found, "mean": means}))
     return 0
 
 

@@ -8,7 +8,6 @@ mse_black (of the empty canvases).
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from rlsuite.config.schema import to_plain
 from rlsuite.errors import require
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 
 PICTURES = 256
 
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         "commits": checkpoint.metadata.get("commits", ["unknown"]),
     }
     save_painter(agent, path, brush=env.options.brush, about=about)
-    print(json.dumps({"path": str(path), "bytes": path.stat().st_size, **figures}))
+    print(to_json({"path": str(path), "bytes": path.stat().st_size, **figures}))
     return 0
 
 

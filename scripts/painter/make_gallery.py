@@ -10,7 +10,6 @@ where ASTRONAUT is astronaut.png of scikit-image's data. The last line printed i
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from rlsuite.config.compose import script_config
 from rlsuite.errors import require
 from rlsuite.metrics.pictures import decibels
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 from scripts.paint_image import PaintConfig, paint
 from scripts.painter.writing import as_bytes
 
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
         error = np.square(drawn / 255.0 - picture.permute(1, 2, 0).numpy()).mean()
         psnr[strokes] = round(decibels(float(error)), 2)
     side_by_side(panels, config.panel).save(output, quality=88)
-    print(json.dumps({"path": str(output), "psnr": psnr}))
+    print(to_json({"path": str(output), "psnr": psnr}))
     return 0
 
 

@@ -9,7 +9,6 @@ seen), variance (the error of the mean picture), seconds.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from rlsuite.cli import command
 from rlsuite.config.compose import script_config
 from rlsuite.errors import require, require_threads
 from rlsuite.records.files import require_writable
+from rlsuite.records.json_text import to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
     variance = float((maps - maps.mean(dim=0)).square().mean())
     save_renderer(renderer, path, {"mse": error, "steps": config.steps, "seed": config.seed})
     figures = {"path": str(path), "bytes": path.stat().st_size, "mse": error, "variance": variance}
-    print(json.dumps(figures | {"seconds": round(seconds, 1)}))
+    print(to_json(figures | {"seconds": round(seconds, 1)}))
     return 0
 
 

@@ -43,7 +43,7 @@ class Browser:
     def call(self, method: str, **keys: Any) -> dict[str, Any]:
         """Return what a method of the protocol answers."""
         self.number += 1
-        self.socket.send(json.dumps({"id": self.number, "method": method, "params": keys}))
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": keys}, allow_nan=False))
         while True:
             answer = json.loads(self.socket.recv(timeout=60))
             if answer.get("id") == self.number:

@@ -54,6 +54,14 @@ STUDENTS = {
 }
 
 
+@pytest.mark.parametrize("given", [["agent=flash_sac"], ["agent=td3", "agent.actor.output_limit=1"]])
+def test_layers_that_are_not_plain_give_a_fresh_student(given):
+    agent, _, observation = made(*given)
+    plain = plain_policy(agent)
+    assert (plain.exact, plain.origin) == (False, "a fresh network of the actor's sizes, which the agent taught")
+    assert largest_difference(plain.policy, Teacher(agent), observation) > 1e-2  # it has learned nothing yet
+
+
 @pytest.mark.parametrize("origin", STUDENTS)
 def test_a_vote_or_embeddings_give_a_student(origin):
     agent, _, observation = made(*STUDENTS[origin])

@@ -1,13 +1,15 @@
 """Optional packages: which extra has each, and the one line that says so."""
 
+import logging
 import sys
 import tomllib
+import warnings
 
 import pytest
 from paths import ROOT
 
 from rlsuite.errors import UserError
-from rlsuite.extras import EXTRAS, import_extra, require_extras
+from rlsuite.extras import EXTRAS, import_extra, quiet_onnx_exporter, require_extras
 
 
 def test_every_extra_has_the_package_it_is_named_for():
@@ -42,3 +44,14 @@ def test_several_missing_ones_are_named_at_once(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"needs onnx, onnxruntime, not .* pip install onnx onnxruntime "):
         require_extras("exporting", "onnx", "onnxruntime")
+
+
+def test_the_exporter_is_quiet_for_as_long_as_it_is_asked_to(recwarn):
+    inner = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = inner.getEffectiveLevel()
+    with quiet_onnx_exporter():
+        assert not inner.isEnabledFor(logging.WARNING)
+        assert inner.isEnabledFor(logging.ERROR)
+        warnings.warn("a package could be used", FutureWarning, stacklevel=1)
+    assert inner.getEffectiveLevel() == before
+    assert not recwarn.list

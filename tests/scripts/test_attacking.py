@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from agents.subject import JudgeConfig
 from rlsuite.cli import run_script
+from scripts import attacking
 from scripts.evaluate_agent import main
 from scripts.train_agent import main as train
 
@@ -64,6 +66,34 @@ def test_what_is_refused_in_one_line(run, arguments, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert REFUSED[arguments] in said
+
+
+def test_one_episode_of_a_task_with_goals_is_attacked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attacking, "JudgeConfig", lambda **keys: JudgeConfig(**keys, states=64))
+    arguments = ["pretrained=FetchReach-sher", "evaluation=attacks/fgsm", "eps=[0.1]", "episodes=1", "num_threads=1"]
+    assert main([*arguments, "device=cpu"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
+    assert report["objective"] == "value"
+    assert report["rows"]["no attack"]["interval"] == [None, None]
+    assert list(report["curve"]) == ["noise", "fgsm"]
+    assert next(tmp_path.rglob("curve.png")).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["attacks/fgsm", "quantization/pams", "pruning/l1", "search/atomnas"])
+def test_choices_are_refused_in_one_line(choosing, method, capsys):
+    assert run_script(main, [f"run={choosing}", f"evaluation={method}", "num_threads=1", "episodes=2"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "its actions are Discrete(2), no Box of vectors" in said
+
+
+@pytest.fixture(scope="module")
+def choosing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "dqn"
+    task = ["env=gymnasium", "env.id=CartPole-v1", "preset=debug", "steps=100", "num_threads=1", "evaluate.every=0"]
+    assert train(["agent=dqn", *task, f"run_dir={folder}"]) == 0
+    return folder
 
 
 def test_without_critics_their_values_cannot_be_lowered(tmp_path, capsys):

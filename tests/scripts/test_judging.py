@@ -94,6 +94,29 @@ def test_the_control_learns_as_often_as_the_policy(run, monkeypatch):
     assert taught[0][1] != taught[1][1]
 
 
+def test_one_episode_has_no_interval_and_its_last_line_is_json(run, monkeypatch, capsys):
+    monkeypatch.setattr(judging, "measure_latency", lambda *_: {})
+    assert evaluate_agent.main([f"run={run}", "evaluation=pruning/l1", *FEW[1:], "episodes=1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
+    assert [row["interval"] for row in found["rows"].values()] == [[None, None]] * 3
+
+
+def test_a_policy_with_goals_is_judged_on_what_it_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(judging, "measure_latency", lambda *_: {})
+    few = ["num_threads=1", "states=64", "l1.teach.fit.steps=2", "l1.teach.rounds=1"]
+    assert evaluate_agent.main(["pretrained=FetchReach-sher", "evaluation=pruning/l1", "episodes=2", *few]) == 0
+    report = told(capsys)
+    assert report["notes"][0] == "before: the agent's own layers, copied exactly."
+    assert report["rows"]["before"]["score"] > report["floor"] + 20  # it reaches; random actions do not
+    path = next(tmp_path.rglob("policy.safetensors"))
+    assert evaluate_agent.main([f"run={path}", "episodes=2", "num_threads=1"]) == 0
+    assert told(capsys)["mean"] == report["rows"]["after"]["score"]
+    again = ["evaluation=random", "random.teach.fit.steps=1", "episodes=2", *few[:2]]
+    assert evaluate_agent.main([f"run={path}", *again]) == 0
+    assert told(capsys)["rows"]["before"]["score"] == report["rows"]["after"]["score"]
+
+
 WRONG = {
     "unknown name": (["evaluation=pruning/l2"], "unknown method 'pruning/l2'; did you mean 'pruning/l1'"),
     "unknown number": (["evaluation=pruning/l1", "l1.rato=0.3"], "unknown key 'l1.rato'; did you mean 'l1.ratio'"),

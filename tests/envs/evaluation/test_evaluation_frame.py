@@ -168,6 +168,17 @@ def test_a_report_counts_from_the_floor():
     assert report.plain()["rows"]["before"]["score"] == 12.0
 
 
+def test_a_report_of_one_episode_has_no_interval_and_no_share_of_nothing(tmp_path):
+    report = Report("toy", "return", 3.0, (Row("before", np.array([3.0])), Row("after", np.array([4.0]))))
+    report.write(tmp_path, {"more": float("nan")})
+    text = (tmp_path / "report.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["more"] is None
+    row = report.plain()["rows"]["after"]
+    assert (row["interval"], row["kept"]) == ([None, None], None)
+    assert "| after | 4 |  |" in report.markdown()
+
+
 def cards(folder):
     """Return tag -> [(step, value)] of an event file, texts as such."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
