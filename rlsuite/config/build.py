@@ -11,6 +11,10 @@ from typing import Any
 from rlsuite.errors import UserError, near_matches
 
 
+# What a list of a kind looks like, for messages.
+_LIKE = {int: " such as [256,256]", float: " such as [0.05,0.1]", str: " such as [a,b]", bool: " such as [true,false]"}
+
+
 def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
     """Build a frozen dataclass from plain data, checking names and types.
 
@@ -48,7 +52,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         if isinstance(value, str) and typing.get_args(hint)[0] is str:
             value = [value]
         if not isinstance(value, list | tuple):
-            raise UserError(f"{path}={value}: use a list such as [256,256]")
+            raise UserError(f"{path}={value}: use a list{_LIKE.get(typing.get_args(hint)[0], '')}")
         return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)
     if origin is dict:
         if not isinstance(value, Mapping):
