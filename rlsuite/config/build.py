@@ -10,7 +10,6 @@ from typing import Any
 
 from rlsuite.errors import UserError, near_matches
 
-
 # What a list of a kind looks like, for messages.
 _LIKE = {int: " such as [256,256]", float: " such as [0.05,0.1]", str: " such as [a,b]", bool: " such as [true,false]"}
 
