@@ -31,9 +31,9 @@ from agents.pretrained import store
 from agents.training import make_trainer, read_run, refuse_used, write_config
 from envs.adapters import given
 from rlsuite.agent import Agent
-from rlsuite.config.compose import compose_train, merge
+from rlsuite.config.compose import compose_train, foreign_hint, merge, own_task, quoted
 from rlsuite.config.schema import TrainConfig, to_plain
-from rlsuite.errors import require
+from rlsuite.errors import UserError, require
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint
 from rlsuite.records.files import claimed
 from rlsuite.records.monitor import Monitor
@@ -136,7 +136,9 @@ def train(
     Raises:
         UserError: what the command line would say, in one line.
     """
+    require(isinstance(agent, str), f'agent={agent}: give its name, such as "td3", or "package.module:Class"')
     arguments, adapter = _environment(env)
+    _require_mapping(settings)
     arguments = [f"agent={agent}", *arguments]
     chosen = {**keys, **(settings or {})}
     if (number := given.fixed_number(env)) is not None:
@@ -180,6 +182,7 @@ def resume(
     Raises:
         UserError: what the command line would say, in one line.
     """
+    _require_mapping(settings)
     _give_again(run_dir, env)
     arguments = [_argument(key, value) for key, value in {**keys, **(settings or {})}.items()]
     with contextlib.ExitStack() as stack:
@@ -267,9 +270,18 @@ def _run(
 def _environment(env: Any) -> tuple[list[str], str]:
     """Return the arguments that name an environment, and the adapter of objects."""
     if not isinstance(env, str):
-        return ["env=gymnasium", f"env.id={given.give(env)}"], given.PREFIX
+        return ["env=gymnasium", quoted("env.id", given.give(env))], given.PREFIX  # a class may be called Nan
     library, colon, name = env.partition(":")
+    if not colon and own_task(f"env={env}") == f"env={env}" and (hint := foreign_hint(env, python=True)):
+        raise UserError(f"unknown task '{env}'{hint}")
     return ([f"env={library}", f"env.id={name}"] if colon else [f"env={env}"]), ""
+
+
+def _require_mapping(settings: object) -> None:
+    require(
+        settings is None or isinstance(settings, Mapping),
+        f'settings={settings}: use a dict of keys, such as {{"agent.discount": 0.98}}',
+    )
 
 
 def _give_again(run_dir: str | Path, env: Any) -> None:

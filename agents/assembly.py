@@ -19,7 +19,7 @@ from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import read_checkpoint, resolve_checkpoint, unusable
 from rlsuite.running.seeding import derive_seed
 from rlsuite.running.shares import share_of
-from rlsuite.running.stored import misfit, saved_ranks, stored_config, unfit
+from rlsuite.running.stored import misfit, other_shapes, saved_ranks, stored_config, unfit
 from rlsuite.vector_env import EnvironmentFacts
 
 
@@ -132,7 +132,10 @@ def load_agent(path: str | Path, *, device: str = "auto", imports: Sequence[str]
     agent = make_agent(config, env, saved_by=saved_ranks(checkpoint))
     env.close()
     fresh = agent.state_dict()
-    if why := misfit("agent", fresh, checkpoint.parts["agent"]) or unfit("agent", fresh, checkpoint.parts["agent"]):
+    why = misfit("agent", fresh, checkpoint.parts["agent"])
+    if why and config.env.adapter:  # its spaces are known to no config
+        raise other_shapes(checkpoint.path, config.env, why)
+    if why := why or unfit("agent", fresh, checkpoint.parts["agent"]):
         raise unusable(checkpoint.path, why, parts=["agent"])
     try:
         agent.load_state_dict(checkpoint.parts["agent"])

@@ -15,7 +15,7 @@ from envs.vector import VectorEnv
 from rlsuite.cli import as_started, typed
 from rlsuite.config.compose import read_config
 from rlsuite.config.imports import require_imports
-from rlsuite.config.schema import TrainConfig, changes, to_plain, train_config
+from rlsuite.config.schema import EnvConfig, TrainConfig, changes, to_plain, train_config
 from rlsuite.distributed import ranks
 from rlsuite.errors import UserError, require
 from rlsuite.records.checkpoint import Checkpoint, list_checkpoints, resolve_checkpoint
@@ -96,6 +96,7 @@ def read_run(
         stack.enter_context(RunLock(folder))
     checkpoint = read_share(checkpoint_dir, here)
     counters, old = read_counters(checkpoint), stored_config(checkpoint)
+    _require_same(config, old, folder)
     require(
         config.steps >= checkpoint.step or config.steps == old["steps"],
         f"steps={config.steps}: the run is already at step {checkpoint.step}; use more, or leave it out",
@@ -108,6 +109,17 @@ def read_run(
         f"than steps={config.steps}",
     )
     return config, folder, checkpoint
+
+
+def _require_same(config: TrainConfig, old: dict[str, Any], folder: Path) -> None:
+    """Refuse another agent or environment than a checkpoint's: no other number of steps would make them fit."""
+    env = EnvConfig(id=str(old["env"].get("id", "")), adapter=str(old["env"].get("adapter", "")))
+    was, now = [f"agent={old['agent'].get('name')}", env.typed], [f"agent={config.agent_name}", config.env.typed]
+    other = [new for before, new in zip(was, now, strict=True) if before != new]
+    require(
+        not other,
+        f"{folder} holds a run of {' '.join(was)}, not of {' '.join(other)}; say those, or choose another run_dir=",
+    )
 
 
 def record_failure(failure: Failure, path: Path) -> str:

@@ -20,6 +20,10 @@ class BrokenEnvironmentError(UserError):
     """
 
 
+class FailedTransitionsError(UserError):
+    """Nothing can be learned from: nearly every transition comes from a simulation that failed."""
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception's class and the first line of what it says; many say nothing, or a page."""
     lines = str(error).strip().splitlines()

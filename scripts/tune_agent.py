@@ -22,7 +22,7 @@ from typing import Any
 from agents.api import train
 from rlsuite.cli import as_started, command
 from rlsuite.config.build import build
-from rlsuite.config.compose import parse
+from rlsuite.config.compose import compose_train, parse
 from rlsuite.errors import UserError, require
 from rlsuite.extras import import_extra
 from rlsuite.records.files import require_writable
@@ -49,6 +49,11 @@ class Searched:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values by which one sees whether all are right: every choice, or both bounds."""
+        return self.choices or (self.low, self.high)
 
     def suggest(self, trial: Any) -> Any:
         """Return the value that a trial of Optuna tries."""
@@ -124,6 +129,16 @@ def split(arguments: Sequence[str]) -> tuple[TuneConfig, list[str]]:
     return build(TuneConfig, own), rest
 
 
+def require_right(searched: Sequence[Searched], arguments: Sequence[str]) -> None:
+    """Compose what trials will be, so that a wrong key or value is said before the search begins.
+
+    Raises:
+        UserError: as train_agent.py would.
+    """
+    for number in range(max(len(one.ends) for one in searched)):
+        compose_train([*arguments, *(f"{one.key}={one.ends[min(number, len(one.ends) - 1)]}" for one in searched)])
+
+
 @command(TuneConfig)
 def main(arguments: list[str]) -> int:
     """Search, and print the winner."""
@@ -134,13 +149,20 @@ def main(arguments: list[str]) -> int:
     require(bool(env), "env= is missing; name a task, such as env=Hopper")
     taken = [one.key for one in searched if one.key in settings]
     require(not taken, f"{', '.join(taken)} is searched and set; leave one of them out")
+    require_right(searched, [f"agent={agent}", *(one for one in rest if not one.startswith("agent="))])
     optuna = import_extra("optuna", "tune_agent.py")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial's error is raised; as a warning it is a traceback
     folder = Path(config.run_dir)
     require_writable(folder / "study.db", "run_dir")
+    name, storage = f"{agent} on {env}: {', '.join(config.search)}", f"sqlite:///{folder / 'study.db'}"
+    used = any(folder.glob("trial-*"))
+    require(
+        not used or name in optuna.get_all_study_names(storage),
+        f"run_dir={folder} holds another search; choose another run_dir=",
+    )
     study = optuna.create_study(
-        study_name=f"{agent} on {env}: {', '.join(config.search)}",
-        storage=f"sqlite:///{folder / 'study.db'}",
+        study_name=name,
+        storage=storage,
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=config.sampler_seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),

@@ -72,7 +72,8 @@ def path_of(name: str) -> Path:
     known = names()
     of_task = [known_name for known_name in known if known_name.rpartition("-")[0] == name]
     if name not in known and len(of_task) != 1:
-        raise UserError(f"pretrained={name}: there is none{near_matches(name, known)}; there are {', '.join(known)}")
+        close = near_matches(name, known, only_close=True)
+        raise UserError(f"pretrained={name}: there is none{close}; there are {', '.join(known)}")
     return FOLDER / f"{name if name in known else of_task[0]}.safetensors"
 
 

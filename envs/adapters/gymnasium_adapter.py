@@ -18,6 +18,13 @@ from envs.vector import check_render_mode
 from rlsuite.errors import UserError, first_line
 
 
+# What an environment must have, and how its constructor says it.
+_SPACES = {
+    "observation_space": "gymnasium.spaces.Box(-numpy.inf, numpy.inf, (3,))",
+    "action_space": "gymnasium.spaces.Box(-1.0, 1.0, (1,))",
+}
+
+
 class GymnasiumVectorEnv(ForeignVectorEnv):
     """N plain Gymnasium environments, stepped one after the other.
 
@@ -138,11 +145,19 @@ def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
         UserError: If it cannot be made, for whatever reason.
     """
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **options)
+        made = gymnasium.make(env_id, disable_env_checker=True, **options)
+        missing = [name for name in _SPACES if not hasattr(made, name)]
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of Gymnasium, or of the environment's constructor: no module, no server, no file
         said = first_line(error)
+    else:
+        if not missing:
+            return made
+        space = f"self.{missing[0]} = {_SPACES[missing[0]]}"
+        raise UserError(f"gymnasium:{env_id}: it has no {' and no '.join(missing)}; its __init__ sets it: {space}")
+    if "Namespace ALE not found" in said:  # of a package that has to be imported first
+        raise UserError(f"gymnasium:{env_id}: {said.partition('.')[0]}; pip install ale-py, then env.id=ale_py:{env_id}")
     if "unexpected keyword argument 'render_mode'" in said:
         raise UserError(f"gymnasium:{env_id}: its constructor takes no render_mode, so it cannot be drawn")
     raise UserError(f"gymnasium:{env_id}: {said}")

@@ -33,6 +33,8 @@ ELSEWHERE = {
     "update_epochs": "passes",
     "vf_coef": "value_weight",
 }
+# What a list of a kind looks like, for messages.
+_LIKE = {int: " such as [256,256]", float: " such as [0.05,0.1]", str: " such as [a,b]", bool: " such as [true,false]"}
 
 
 def build(cls: Any, plain: Mapping[str, Any], path: str = "") -> Any:
@@ -92,7 +94,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         if isinstance(value, str) and typing.get_args(hint)[0] is str:
             value = [value]
         if not isinstance(value, list | tuple):
-            raise UserError(f"{path}={value}: use a list such as [256,256]")
+            raise UserError(f"{path}={value}: use a list{_LIKE.get(typing.get_args(hint)[0], '')}")
         return tuple(_convert(entry, typing.get_args(hint)[0], path) for entry in value)
     if origin is dict:
         if not isinstance(value, Mapping):

@@ -101,12 +101,29 @@ def parse(
                     trust(name)
                 if name not in group_options(key):
                     kind = {"agent": "agent", "env": "task", "preset": "preset"}[key]
-                    foreign = key == "env" and re.search(r"-v\d+$", name)
-                    hint = f"; for Gymnasium's own write env=gymnasium env.id={name}" if foreign else ""
-                    if foreign and (own := re.sub(r"-v\d+$", "", name)) in group_options(key):
-                        hint += f", for the suite's env={own}"
+                    hint = foreign_hint(name) if key == "env" else ""
                     raise UserError(f"unknown {kind} '{name}'{hint or near_matches(name, group_options(key))}")
     return overrides
+
+
+def foreign_hint(name: str, *, python: bool = False) -> str:
+    """Return how a task that has the look of another library's is named, as the end of a message; "" for others.
+
+    Args:
+        name: such as "Pendulum-v1" or "envpool:Hopper-v4".
+        python: whether it came from Python and not from the command line.
+    """
+    library, colon, task = name.partition(":")
+    if not colon or library not in ("gymnasium", "envpool"):
+        library, task = "gymnasium", name
+    if not re.search(r"-v\d+$", task):
+        return ""
+    whose = "Gymnasium" if library == "gymnasium" else "EnvPool"
+    hint = f"; for {whose}'s own write " + (f'"{library}:{task}"' if python else f"env={library} env.id={task}")
+    own = re.sub(r"-v\d+$", "", task)
+    if own in group_options("env"):
+        hint += ", for the suite's " + (f'"{own}"' if python else f"env={own}")
+    return hint
 
 
 def own_task(argument: str) -> str:

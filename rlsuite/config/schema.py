@@ -89,6 +89,16 @@ class EnvConfig:
             )
 
     @property
+    def is_object(self) -> bool:
+        """Whether it was given in Python and has no name that a command could say."""
+        return self.adapter == "python"
+
+    @property
+    def typed(self) -> str:
+        """How a command line names it."""
+        return f"env={self.adapter} env.id={self.id}" if self.adapter else f"env={self.id.removeprefix('rlsuite/')}"
+
+    @property
     def full_id(self) -> str:
         """The id that envs.make_vector takes."""
         return f"{self.adapter}:{self.id}" if self.adapter else self.id

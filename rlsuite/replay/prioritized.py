@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlsuite.errors import UserError
+from rlsuite.errors import FailedTransitionsError
 from rlsuite.replay.buffer import ReplayBuffer
 
 
@@ -54,7 +54,9 @@ class Priorities:
         cumulative = priority.double().cumsum(0)
         total = cumulative[-1]
         if self.buffer.has_invalid and not bool(total > 0):
-            raise UserError("every stored transition comes from a failed simulation; check the environment")
+            raise FailedTransitionsError(
+                "every stored transition comes from a failed simulation; check the environment"
+            )
         draws = torch.rand(size, generator=generator, device=self.buffer.device, dtype=torch.float64) * total
         index = torch.searchsorted(cumulative, draws, right=True).clamp_(max=cumulative.numel() - 1)
         probability = priority[index].double() / total

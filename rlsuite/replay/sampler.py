@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlsuite.errors import UserError
+from rlsuite.errors import FailedTransitionsError, UserError
 from rlsuite.goals import GoalSpec
 from rlsuite.replay.buffer import Batch, ReplayBuffer, Transition, choose_device, forecast_bytes
 from rlsuite.replay.config import ReplayConfig
@@ -188,7 +188,9 @@ class Replay:
             index = torch.where(bad, self._any_place(size), index)
             bad = self._unwanted(index)
         if bool(self.buffer.invalid.view(-1)[index].any()):
-            raise UserError("nearly every stored transition comes from a failed simulation; check the environment")
+            raise FailedTransitionsError(
+                "nearly every stored transition comes from a failed simulation; check the environment"
+            )
         raise UserError(
             f"replay.bootstrap_probability={self.config.bootstrap_probability}: of {len(self)} transitions a pair "
             "has none of its own; use a larger one, or more learning_starts="

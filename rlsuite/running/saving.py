@@ -21,7 +21,16 @@ from rlsuite.records.checkpoint import Checkpoint, read_checkpoint, save_checkpo
 from rlsuite.records.checkpoint_format import SUFFIX, write_part
 from rlsuite.records.monitor import Monitor, check_finite
 from rlsuite.running.dealing import OWN, begin_anew, dealt, own_name
-from rlsuite.running.stored import misfit, read_counters, saved_ranks, shape_keys, stored_config, unfit, unfit_optimizer
+from rlsuite.running.stored import (
+    misfit,
+    other_shapes,
+    read_counters,
+    saved_ranks,
+    shape_keys,
+    stored_config,
+    unfit,
+    unfit_optimizer,
+)
 
 if TYPE_CHECKING:
     from rlsuite.distributed import Ranks
@@ -190,6 +199,8 @@ def load(trainer: Trainer, checkpoint: Checkpoint) -> None:
 def _misfit(trainer: Trainer, checkpoint: Checkpoint, why: str) -> UserError:
     """Return the error of a checkpoint of other sizes, which blames the keys that were changed, where some were."""
     changed = shape_keys(stored_config(checkpoint), to_plain(trainer.config))
+    if not changed and trainer.config.env.adapter:  # its spaces are known to no config
+        return other_shapes(checkpoint.path, trainer.config.env, why)
     if not changed:
         return unusable(checkpoint.path, f"it does not fit this configuration: {why}", parts=checkpoint.parts)
     blamed = ", ".join(changed)

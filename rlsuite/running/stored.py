@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlsuite.config.schema import ABSENT, differences
+from rlsuite.config.schema import ABSENT, EnvConfig, differences
+from rlsuite.errors import UserError
 from rlsuite.records.checkpoint import Checkpoint, unusable
 
 
@@ -135,6 +137,14 @@ def misfit(part: str, fresh: Mapping[str, Tensor], stored: Mapping[str, Tensor])
         if found.dim() != wanted.dim() or found.shape[first:] != wanted.shape[first:]:
             return f"'{name}' of {part} has shape {tuple(found.shape)} where {tuple(wanted.shape)} is wanted"
     return ""
+
+
+def other_shapes(path: Path, env: EnvConfig, why: str) -> UserError:
+    """Return the error of a run's checkpoint where an environment of another library has other shapes by now."""
+    return UserError(
+        f"{path} does not fit {env.full_id}, whose shapes differ from the run's ({why}); give the environment that the "
+        "run was trained on, or start a new run"
+    )
 
 
 def unfit(part: str, fresh: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:

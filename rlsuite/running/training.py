@@ -16,7 +16,7 @@ from rlsuite.cli import typed
 from rlsuite.config.imports import trusted_arguments
 from rlsuite.config.schema import TrainConfig, to_plain
 from rlsuite.distributed import rank_seed, ranks
-from rlsuite.errors import BrokenEnvironmentError, NonFiniteActionError, UserError
+from rlsuite.errors import BrokenEnvironmentError, FailedTransitionsError, NonFiniteActionError, UserError
 from rlsuite.experiment import commit
 from rlsuite.records.checkpoint import Checkpoint
 from rlsuite.records.monitor import Monitor, check_finite
@@ -66,6 +66,7 @@ class Trainer:
         self.config, self.run_dir, self.env, self.agent, self.ranks = config, run_dir, env, agent, ranks()
         self.make_evaluation_env, self.save_failure = make_evaluation_env, save_failure
         self.evaluation_env: VectorEnv | None = None
+        self._last_failure = ""  # what was said of the last simulation that failed
         self._no_clips = False  # this machine cannot draw
         self.worker = RolloutWorker(env, agent, seed=derive_seed(config.seed, "environment"))
         self.replay = self._make_experience()
@@ -120,6 +121,9 @@ class Trainer:
         except NonFiniteActionError as error:  # met by an environment before a log met the loss
             self._leave_record(["action"])
             raise UserError(f"{error} (step {self.worker.steps})") from None
+        except FailedTransitionsError as error:
+            why = f"; the last failure: {self._last_failure}" if self._last_failure else ""
+            raise UserError(f"{error}{why}") from None
         except BrokenEnvironmentError as error:
             raise UserError(f"{error}{self._save_before_end(monitor)}") from None
         return self.worker.steps >= self.config.steps and not self.busy
@@ -138,8 +142,10 @@ class Trainer:
         if steps != (self.resume_step or 0):
             self._log(monitor)
             save(self, monitor)
-        path = typed(self.run_dir) + trusted_arguments(self.config)
-        return f" (saved at step {steps}; to continue: python scripts/train_agent.py resume={path})" if steps else ""
+        go_on = f"python scripts/train_agent.py resume={typed(self.run_dir)}{trusted_arguments(self.config)}"
+        if self.config.env.is_object:
+            go_on = f"agents.resume({str(self.run_dir)!r}, env=...)"
+        return f" (saved at step {steps}; to continue: {go_on})" if steps else ""
 
     @property
     def busy(self) -> bool:
@@ -201,6 +207,7 @@ class Trainer:
         for failure in env.failures:
             number = failure.env_index + self.ranks.first(self.config.num_envs) * (env is self.env)
             path = self.run_dir / "failures" / f"{name}{number}-step{self.worker.steps}"
+            self._last_failure = failure.message
             monitor.note(f"{failure.message}; {self.save_failure(failure, path)}")
         env.failures.clear()
 

@@ -142,6 +142,62 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
         load(tmp_path / "named", env=Corridor)
 
 
+class Nan(Corridor):
+    """Its name would be read as a number."""
+
+
+class Wide(Corridor):
+    observation_space = Box(-10.0, 10.0, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+
+class Lost(Corridor):
+    def step(self, action):
+        if self.total > 55:
+            raise OSError("robot lost")
+        self.total += 1
+        return super().step(action)
+
+    total = 0
+
+
+def test_an_object_that_breaks_or_has_changed_is_said_as_python_says_it(tmp_path):
+    folder, off = tmp_path / "a run", {"settings": {**SMALL["settings"], "evaluate.every": 0}}
+    with pytest.raises(UserError, match="robot lost") as caught:
+        trained(Lost, folder, **off)
+    assert str(caught.value).endswith(f"(saved at step 112; to continue: agents.resume('{folder}', env=...))")
+    for again in (load, resume):
+        with pytest.raises(UserError, match=r"whose shapes differ from the run's .* give the environment that the"):
+            again(folder, env=Wide)
+    assert resume(folder, env=Corridor, console=False, steps=130).steps == 130
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "more", "said"),
+    [
+        ("td3", "Hopper", {"settings": ["steps=3"]}, r"settings=\['steps=3'\]: use a dict of keys"),
+        (Corridor, "Hopper", {}, r"agent=<class .*>: give its name, such as \"td3\""),
+        ("td3", "Pendulum-v1", {}, r"unknown task 'Pendulum-v1'; for Gymnasium's own write \"gymnasium:Pendulum-v1\"$"),
+        ("td3", "Hopper-v4", {}, r"write \"gymnasium:Hopper-v4\", for the suite's \"Hopper\"$"),
+    ],
+)
+def test_wrong_words_from_python_are_one_line(agent, env, more, said, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        train(agent, env, run_dir=tmp_path / "run", **more)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"settings=\[\]: use a dict"):
+        resume(tmp_path, settings=[])
+
+
+def test_a_class_may_have_a_name_that_reads_as_a_number(tmp_path):
+    run = trained(Nan, tmp_path / "run", steps=100, settings={**SMALL["settings"], "evaluate.every": 0})
+    assert run.config.env.id == "Nan"
+    assert load(tmp_path / "run", env=Nan).config.env.id == "Nan"
+
+
 def test_the_version_is_the_packages():
     from importlib.metadata import version
 

@@ -20,6 +20,7 @@ class Odd(gymnasium.Env):
         observation_space: of it.
         action_space: of it; every action must be contained.
         raises: what the constructor raises.
+        leaves_out: name of a space that it does not have.
         render_mode: as Gymnasium has it.
     """
 
@@ -35,12 +36,15 @@ class Odd(gymnasium.Env):
         observation_space=OBSERVATION,
         action_space=ACTION,
         raises=None,
+        leaves_out="",
         render_mode=None,
     ):
         if raises is not None:
             raise raises
         self.length, self.returns, self.starts, self.frame = length, returns, starts, frame
         self.observation_space, self.action_space, self.render_mode = observation_space, action_space, render_mode
+        if leaves_out:
+            delattr(self, leaves_out)
         self.metadata = self.metadata | ({} if rate is None else {"render_fps": rate})
         self.total = 0  # steps of all episodes
         self.actions = []

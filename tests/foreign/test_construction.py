@@ -44,6 +44,8 @@ REFUSED = {
     "nothing between in float32": ({"action_space": box(1.0, 1.0 + 1e-12, np.float64)}, "the lower below the upper"),
     "no numbers in it": ({"action_space": gymnasium.spaces.Box(-1.0, 1.0, (0,))}, "only one-dimensional Box spaces"),
     "no space": ({"observation_space": None}, "its observation space is None"),
+    "no observation_space": ({"leaves_out": "observation_space"}, "it has no observation_space; its __init__ sets it"),
+    "no action_space": ({"leaves_out": "action_space"}, r"no action_space; .* self\.action_space = gymnasium.spaces"),
     "video without render_mode": ({"render_mode": "human"}, "use rgb_array"),
 }
 
@@ -55,6 +57,12 @@ def test_refused_in_one_line(name):
     with pytest.raises(UserError, match=message) as caught:
         envs.make_vector(f"gymnasium:{ID}", 1, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_atari_names_its_package(monkeypatch):
+    monkeypatch.delitem(gymnasium.registry, "ALE/Breakout-v5", raising=False)
+    with pytest.raises(UserError, match=r"pip install ale-py, then env\.id=ale_py:ALE/Breakout-v5"):
+        envs.make_vector("gymnasium:ALE/Breakout-v5", 1)
 
 
 class Plain(gymnasium.Env):

@@ -98,6 +98,16 @@ def test_what_breaks_in_evaluation_is_saved_too_and_what_breaks_at_once_is_one_l
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("prioritized", ["true", "false"])
+def test_where_all_is_not_finite_the_end_says_what_failed(prioritized, tmp_path, registered, capsys):
+    registered(returns=lambda env, action, step: (*step[:1], np.nan, *step[2:]))
+    length = ["steps=60", "learning_starts=40", "evaluate.every=0", f"replay.prioritized={prioritized}"]
+    assert run_script(train_agent.main, [*TRAIN, *length, f"run_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    why = f"check the environment; the last failure: gymnasium:{ID}: observation or reward is not finite"
+    assert error.endswith(why)
+
+
 def test_a_value_that_is_not_finite_is_noted_with_a_command_that_works(tmp_path, registered, capsys):
     registered(returns=sometimes_nan)
     run = tmp_path / "run"

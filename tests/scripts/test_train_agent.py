@@ -182,6 +182,7 @@ def test_the_default_run_directory_says_what_it_is(tmp_path, monkeypatch):
         (["steps"], ["'steps' is not key=value"]),
         (["--steps=4"], ["'--steps=4'", "write steps=4"]),
         (["env=Pendulum-v1"], ["unknown task 'Pendulum-v1'", "env=gymnasium env.id=Pendulum-v1"]),
+        (["env=gymnasium:Pendulum-v1"], ["env=gymnasium env.id=Pendulum-v1"]),
         (["env.render_mode=human"], ["env.render_mode=human: use rgb_array"]),
         (["agent.target_entropy=-3"], ["deterministic actors have no temperature"]),
         (["-m", "agent=ddpg,sher"], ["env=FetchPush"]),

@@ -70,6 +70,10 @@ def test_auto_needs_a_place_and_refuses_what_would_change_nothing(tmp_path, caps
     assert cli(*TINY, "steps=32", f"run_dir={folder}") == 0
     assert cli(*TINY, "steps=32", "agent.target_rate=0.5", "resume=auto", f"run_dir={folder}") == 2
     assert "agent.target_rate=0.5" in capsys.readouterr().err
+    for other in ("env=Hopper", "agent=td3"):
+        assert cli(*TINY, "steps=64", other, "resume=auto", f"run_dir={folder}") == 2
+        said = f"holds a run of agent=ddpg env=InvertedPendulum, not of {other}; say those, or choose another run_dir="
+        assert said in capsys.readouterr().err
 
 
 # -- torchrun -----------------------------------------------------------------------------------------------

@@ -32,9 +32,29 @@ def test_trials_go_on_where_the_study_stopped(tmp_path, capsys):
     assert 0.9 <= best["agent.discount"] <= 0.99
     assert best["agent.batch_size"] in ("16", "32")
     assert (tmp_path / "trial-001" / "config.yaml").exists()
+    for other in (["env=InvertedDoublePendulum"], ["search=[agent.discount=0.5..0.9]"]):
+        assert run_script(tune_agent.main, [*SMALL, *keys, "device=cpu", *other]) == 2
+        said = capsys.readouterr().err
+        assert said == f"error: run_dir={tmp_path} holds another search; choose another run_dir=\n"
 
 
 def test_wrong_words_end_in_one_line(tmp_path, capsys):
     for wrong in (["search=[]"], ["trials=0", "search=[agent.discount=0.9..1]"], ["search=[agent.discount=1..0]"]):
         assert run_script(tune_agent.main, [*SMALL, f"run_dir={tmp_path}", *wrong]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("agent.lr=1e-4..1e-2 log", "unknown key 'agent.lr'"),
+        ("agent.discount=0.9..1.5", "agent.discount=1.5"),
+        ("agent.batch_size=16|many", "agent.batch_size=many"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_before_any_trial(search, said, tmp_path, capsys):
+    assert run_script(tune_agent.main, [*SMALL, f"run_dir={tmp_path / 'tuned'}", f"search=[{search}]"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "tuned").exists()

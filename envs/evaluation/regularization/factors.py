@@ -137,7 +137,8 @@ def factors_of(names: Sequence[str]) -> tuple[Factor, ...]:
     """
     for name in names:
         if name not in FACTORS:
-            raise UserError(f"unknown factor '{name}'{near_matches(name, FACTORS)}; there are {', '.join(FACTORS)}")
+            close = near_matches(name, FACTORS, only_close=True)
+            raise UserError(f"unknown factor '{name}'{close}; there are {', '.join(FACTORS)}")
     return tuple(FACTORS[name]() for name in names)
 
 

@@ -160,6 +160,8 @@ class Outer:
     limit: int | None = 3
     inner: Inner = field(default_factory=Inner)
     extra: dict[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,8 @@ def test_plain_data_becomes_the_declared_types(plain, expected):
         ({"inner": {"size": float("nan")}}, "inner.size=nan: use a whole number"),
         ({"inner": {"size": True}}, "inner.size=True: use a whole number"),
         ({"inner": {"sizes": 3}}, r"inner.sizes=3: use a list such as \[256,256\]"),
+        ({"rates": "big"}, r"rates=big: use a list such as \[0.05,0.1\]"),
+        ({"words": 3}, r"words=3: use a list such as \[a,b\]"),
         ({"inner": {"sizes": [1, "x"]}}, "inner.sizes=x: use a whole number"),
         ({"inner": 3}, "inner=3: this is a group of keys"),
         ({"inner": {"sise": 3}}, "unknown key 'inner.sise'; did you mean 'inner.size'"),

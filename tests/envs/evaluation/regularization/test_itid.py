@@ -73,6 +73,8 @@ def test_factors_by_hand():
     assert float(lit.max()) == pytest.approx(0.7)
     with pytest.raises(UserError, match="unknown factor 'tnt'; did you mean 'tint'"):
         factors_of(["tnt"])
+    with pytest.raises(UserError, match=r"unknown factor 'zzz'; there are [a-z, ]*$"):
+        factors_of(["zzz"])
 
 
 # -- invariance --------------------------------------------------------------------------------------------------
