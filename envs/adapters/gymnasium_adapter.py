@@ -17,7 +17,6 @@ from envs.adapters.values import OLD_INTERFACE, checked_reset, checked_step, inf
 from envs.vector import check_render_mode
 from rlsuite.errors import UserError, first_line
 
-
 # What an environment must have, and how its constructor says it.
 _SPACES = {
     "observation_space": "gymnasium.spaces.Box(-numpy.inf, numpy.inf, (3,))",
@@ -157,7 +156,8 @@ def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
         space = f"self.{missing[0]} = {_SPACES[missing[0]]}"
         raise UserError(f"gymnasium:{env_id}: it has no {' and no '.join(missing)}; its __init__ sets it: {space}")
     if "Namespace ALE not found" in said:  # of a package that has to be imported first
-        raise UserError(f"gymnasium:{env_id}: {said.partition('.')[0]}; pip install ale-py, then env.id=ale_py:{env_id}")
+        said = f"{said.partition('.')[0]}; pip install ale-py, then env.id=ale_py:{env_id}"
+        raise UserError(f"gymnasium:{env_id}: {said}")
     if "unexpected keyword argument 'render_mode'" in said:
         raise UserError(f"gymnasium:{env_id}: its constructor takes no render_mode, so it cannot be drawn")
     raise UserError(f"gymnasium:{env_id}: {said}")
