@@ -49,8 +49,8 @@ class Teacher(nn.Module):
 
     @property
     def has_values(self) -> bool:
-        """Whether the agent has critics of actions."""
-        return isinstance(self.agent, ActorCritic)
+        """Whether the agent has critics of actions, and they are trained."""
+        return isinstance(self.agent, ActorCritic) and not self.agent.policy_only
 
     def value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return what the agent's critics think of actions (B, A) in the environment's units: (B,), differentiable."""

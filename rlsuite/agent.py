@@ -42,6 +42,7 @@ class Agent(nn.Module):
         Batch: the kind of named tuple that update() takes.
         recordable: whether update() is prepare_update() and learn(), so that a CUDA graph can record it.
         optimizers: by name; their moments are saved with a checkpoint.
+        policy_only: whether it comes from a file that holds its policy alone: its critics are then as they were drawn.
     """
 
     Config: ClassVar[type[Any]]
@@ -49,6 +50,7 @@ class Agent(nn.Module):
     Batch: ClassVar[type[Any]] = Batch
     recordable: ClassVar[bool] = False
     optimizers: dict[str, torch.optim.Optimizer]
+    policy_only: bool = False
 
     def __init__(
         self, facts: EnvironmentFacts, config: Any, *, seed: int = 0, device: torch.device | str = "cpu"

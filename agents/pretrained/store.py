@@ -144,6 +144,7 @@ def load(path: Path | str, *, device: str = "cpu") -> Pretrained:
     for name, tensor in tensors.items():
         fresh[name] = tensor.to(fresh[name].dtype)
     agent.load_state_dict(fresh)
+    agent.policy_only = True
     return Pretrained(agent, config, {**about, "seed": about["seed"] - 1})
 
 

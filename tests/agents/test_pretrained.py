@@ -4,6 +4,7 @@ import torch
 
 from agents import load as load_run
 from agents import train
+from agents.plain import Teacher
 from agents.pretrained import store
 from rlsuite.cli import run_script
 from rlsuite.errors import UserError
@@ -37,6 +38,8 @@ def test_what_is_kept_acts_as_the_agent_does(agent, runs, tmp_path):
     difference = (kept.agent.act(observation, False) - run.agent.act(observation, False)).abs().max()
     assert difference < (1e-2 if halved else 1e-12)
     assert kept.about["command"] == "typed"
+    assert Teacher(run.agent).has_values == (agent != "ppo")
+    assert not Teacher(kept.agent).has_values  # its critics are not in the file: attacks must not ask them
     assert kept.about["seed"] == run.config.seed
     assert kept.about["returns"] == pytest.approx(list(store.score(kept).returns), rel=1e-12)
     assert len(kept.about["tensors"]) < len(run.agent.state_dict())
