@@ -8,6 +8,7 @@ Shapes: N environments, D own observation, G goal, F = D + 2 G.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.wrapper import ObservationWrapper
+from rlsuite.goals import GoalSpec
 from rlsuite.vector_env import VectorEnv
 
 
@@ -29,9 +31,9 @@ class VisibleObservation(ObservationWrapper):
 
     single_observation_space: Any = None  # here, and not the environments' own: a view's attributes are theirs
     observation_space: Any = None
-    goals = None
+    goals: GoalSpec | None = None
     constant_columns = 0
-    known_reward = None
+    known_reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)

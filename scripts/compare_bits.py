@@ -213,11 +213,12 @@ def table(found: Mapping[str, Any]) -> str:
         for name, row in policy["rows"].items():
             bits, by = _way(name, policy["ways"].get(name))
             operations = row.get("bit_operations")
+            low, high = row["interval"]
             cells = (
                 policy["title"],
                 bits,
                 by,
-                f"{row['score']:,.0f}{bracketed(*row['interval'], ',.0f')}",
+                f"{row['score']:,.0f}{bracketed(low, high, ',.0f')}",
                 "" if row["kept"] is None else f"{row['kept']:.3f}",
                 f"{row['bytes']:,.0f}",
                 "" if operations is None else f"{operations / 1e6:.2f} M",

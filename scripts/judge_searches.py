@@ -177,13 +177,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     head += ["bytes", "ms torch / onnxruntime", "CPU s"]
     lines = [line(head), line(["---"] * len(head))]
     for each in rows:
+        low, high = each["interval"]
         one_bit = each.get("one_bit_macs", 0.0)
         macs = f"{each['macs']:,.0f}" + (f" ({one_bit:,.0f})" if one_bit else "") if "macs" in each else ""
         times = [each.get(f"milliseconds/{backend}") for backend in ("torch", "onnxruntime")]
         cells = [
             each["use"],
             each["network"],
-            f"{each['return']:.2f}{bracketed(*each['interval'], '.2f')}",
+            f"{each['return']:.2f}{bracketed(low, high, '.2f')}",
             f"{each['kept']:.2f}",
             " / ".join(f"{value:.2f}" for value in each["attacked"].values()),
             macs,
