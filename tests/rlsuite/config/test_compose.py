@@ -88,6 +88,8 @@ def test_defaults_are_ace_on_humanoid_and_all_agents_share_the_measured_recipe()
     assert (config.agent.num_pairs, config.agent.bootstrap_from) == (2, "neighbours")
     cheetah, _ = compose_train(["agent=ace", "env=HalfCheetah"])
     assert (cheetah.agent.embedding.size, cheetah.agent.batch_size, cheetah.train_ratio) == (128, 128, 0.5)
+    for words, size in ((("env=HalfCheetah",), 128), (("env=HalfCheetah", "preset=paper"), 0), (("env=Hopper",), 0)):
+        assert compose_train(["agent=flash_sac", *words])[0].agent.embedding.size == size
     for name in ("ace", "ddpg", "sac", "td3"):
         config, _ = compose_train([f"agent={name}", "env=Hopper"])
         agent = config.agent
