@@ -14,6 +14,7 @@ from pathlib import Path
 
 PRESETS = Path(__file__).parent / "conf" / "preset"
 AGENT, TASK = "ace", "Humanoid"  # of conf/train.yaml
+EXAMPLE = f"agent={AGENT} env={TASK} steps=100000"  # of arguments, for messages
 
 
 def value_of(arguments: Sequence[str], key: str, default: str = "") -> str:

@@ -21,7 +21,7 @@ from rlsuite.cli import command, positional
 from rlsuite.errors import require
 from rlsuite.records.files import claimed
 from rlsuite.running.signals import GracefulStop
-from rlsuite.title import default_run_dir, fitted, title, title_of_sweep, value_of
+from rlsuite.title import EXAMPLE, default_run_dir, fitted, title, title_of_sweep, value_of
 
 
 @command(answers_help=True)
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
 def refuse_words(arguments: list[str]) -> None:
     """Raise UserError for what is no key=value, before a title speaks of a run that nobody has asked for."""
     for word in arguments:
-        hint = "for example: agent=ace env=Humanoid steps=100000"
+        hint = f"for example: {EXAMPLE}"
         if (Path(word) / "config.yaml").exists():
             hint = f"to go on with that run: resume {word}"
         require("=" in word, f"'{word}' is not key=value; {hint}")

@@ -25,6 +25,7 @@ from rlsuite.config.build import build
 from rlsuite.config.schema import TrainConfig, train_config
 from rlsuite.errors import UserError, near_matches, require
 from rlsuite.records.yaml_file import read_yaml
+from rlsuite.title import EXAMPLE
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("agent", "env", "preset")
@@ -71,7 +72,7 @@ def chosen_by_preset(preset: str) -> dict[str, str]:
 
 def parse(
     arguments: Sequence[str],
-    example: str = "agent=ace env=Humanoid steps=100000",
+    example: str = EXAMPLE,
     numbers: Sequence[str] = (),
 ) -> list[Override]:
     """Parse a command line's key=value arguments; `example` of them is for messages, `numbers` take no path here.

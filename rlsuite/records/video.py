@@ -19,7 +19,7 @@ SLOWEST_PICTURE_S = 0.2  # where a processor does the work of a graphics card, c
 
 
 class VideoWriter:
-    """Writes an mp4 (H.264). A context manager; the file has its name once it is whole.
+    """Writes an mp4 (H.264). A context manager; the file has its name once it is closed.
 
     Args:
         path: the file; its directory is made if missing.

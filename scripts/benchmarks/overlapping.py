@@ -16,7 +16,7 @@ from agents.training import make_trainer
 from rlsuite.config.schema import TrainConfig
 from rlsuite.records.monitor import Monitor
 from rlsuite.running.training import Trainer
-from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
+from scripts.benchmarks.rounds import Contestant, alternate, print_table, report, synchronize
 
 
 def measure_overlap(config: TrainConfig, rounds: int, seconds: float) -> dict[str, Any]:
@@ -72,12 +72,6 @@ def timed(work: Any) -> float:
     work()
     synchronize()
     return time.perf_counter() - begin
-
-
-def synchronize() -> None:
-    """Wait for the GPU, where there is one: what is in its queue would else be the next contestant's."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def train(trainer: Trainer, monitor: Monitor, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from statistics import median
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,12 @@ def alternate(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, l
         for name, measure in contestants.items():
             rates[name].append(measure())
     return rates
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one: what is in its queue would else be the next contestant's."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ratio(rates: Mapping[str, list[float]], peer: str) -> float:

@@ -30,7 +30,7 @@ from rlsuite.replay.buffer import Batch
 from rlsuite.replay.sampler import Replay
 from rlsuite.running.cuda_graph import GraphedUpdate
 from rlsuite.running.rollout import RolloutWorker
-from scripts.benchmarks.rounds import Contestant, alternate, print_table, report
+from scripts.benchmarks.rounds import Contestant, alternate, print_table, report, synchronize
 
 SB3_SIZES = (400, 300)
 SB3_FORM = ("ddpg", "td3")  # measured in the sizes of SB3's
@@ -128,8 +128,7 @@ def _ours(agent: Any, replay: Replay, updates: int, update: Callable[[Batch], An
         begin = time.perf_counter()
         for _ in range(updates):
             update(replay.sample(agent.sample_size))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         return updates / (time.perf_counter() - begin)
 
     return measure
@@ -238,8 +237,7 @@ def _matmul(agent: ActorCritic, updates: int) -> Contestant:
             for left, right, out, every in products:
                 if update % every == 0:
                     torch.bmm(left, right, out=out)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         return updates / (time.perf_counter() - begin)
 
     return measure

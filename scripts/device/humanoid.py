@@ -11,11 +11,15 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scripts.device.rows import Rows
+
+if TYPE_CHECKING:
+    from rlsuite.agent import Agent
+    from rlsuite.config.schema import TrainConfig
 
 # As the paper has it (arXiv:2604.04539), but for 64 environments beside each other and half an update a step, so that
 # neither the simulator nor the GPU waits long for the other.
@@ -52,14 +56,12 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float, *,
     """Train until the deadline of time.perf_counter; write the rows on the way, and return how the end went."""
     import mujoco  # noqa: F401  (missing: said before anything is made)
 
-    from agents.assembly import make_evaluation_env, prepare_torch
+    from agents.assembly import prepare_torch
     from agents.pretrained import store
     from agents.training import make_trainer, write_config
     from rlsuite.config.compose import compose_train
     from rlsuite.records.monitor import Monitor
     from rlsuite.running.cuda_graph import GraphedUpdate
-    from rlsuite.running.seeding import JUDGED_ON, derive_seed
-    from rlsuite.scoring import evaluate
 
     class Watched(Monitor):
         """Keeps the curve as rows, too."""
@@ -97,21 +99,7 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float, *,
             "steps_per_s_all": round(trainer.worker.steps / max(spent - trainer.evaluation_s, 1e-9)),
         }
         rows.add("speed", speed)
-        env = make_evaluation_env(config, FINAL_EPISODES[scale])
-        stack.callback(env.close)
-        found = evaluate(lambda seen: trainer.agent.act(seen, False), env, seed=derive_seed(config.seed, JUDGED_ON))
-        interval = found.interval()
-        rows.add(
-            "final_return",
-            {
-                "episodes": len(found.returns),
-                "mean": found.mean,
-                "interval": interval.ends,
-                "interval_kind": interval.kind,
-                "mean_length": found.mean_length,
-                "failed": found.failed,
-            },
-        )
+        rows.add("final_return", final_return(trainer.agent, config, FINAL_EPISODES[scale]))
         if trainer.updates:
             weights = folder / "flash_sac-Humanoid.safetensors"
             about = {"command": "python scripts/device_check.py parts=humanoid", "commits": trainer.commits}
@@ -121,3 +109,25 @@ def train(rows: Rows, folder: Path, device: str, scale: str, deadline: float, *,
     if torch.cuda.is_available():
         ending["peak_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
     return ending
+
+
+def final_return(agent: Agent, config: TrainConfig, episodes: int) -> dict[str, Any]:
+    """Return what the policy scores, an episode in each of so many environments."""
+    from agents.assembly import make_evaluation_env
+    from rlsuite.running.seeding import JUDGED_ON, derive_seed
+    from rlsuite.scoring import evaluate
+
+    env = make_evaluation_env(config, episodes)
+    try:
+        found = evaluate(lambda seen: agent.act(seen, False), env, seed=derive_seed(config.seed, JUDGED_ON))
+    finally:
+        env.close()
+    interval = found.interval()
+    return {
+        "episodes": len(found.returns),
+        "mean": found.mean,
+        "interval": interval.ends,
+        "interval_kind": interval.kind,
+        "mean_length": found.mean_length,
+        "failed": found.failed,
+    }
