@@ -62,6 +62,9 @@ class ActorCriticConfig:
             agent.actor.distribution=squashed_gaussian (SAC).
         temperature_learning_rate: of Adam on log alpha; 0 keeps alpha as it is.
         target_entropy: the entropy alpha is driven to, for each action dimension.
+        approximate_soft_returns: let stochastic actors learn from replay.n_step above 1 although such returns hold the
+            entropy of the bootstrapped state alone, not that of the steps on the way (FlashSAC's in IsaacLab; little
+            is missing where alpha is small beside the rewards, docs/statistics.md).
         pre_activation_penalty: weight, in the actors' loss, of the mean square of what enters their tanh, against
             the objective in units of its mean absolute value (0: plain DDPG). Without it a fast critic drives actions
             to their bounds, where tanh passes no gradient back (the idea is MR.Q's, Fujimoto et al. 2025).
@@ -103,6 +106,7 @@ class ActorCriticConfig:
     initial_temperature: float = 1.0
     temperature_learning_rate: float = 3e-4
     target_entropy: float = -1.0
+    approximate_soft_returns: bool = False
     pre_activation_penalty: float = 0.0
     action_penalty: float = 0.0
     act_with_targets: bool = False
@@ -144,7 +148,12 @@ class ActorCriticConfig:
             "a rate above 0",
         )
         if self.actor.distribution == "deterministic":
-            for name in ("target_entropy", "initial_temperature", "temperature_learning_rate"):
+            for name in (
+                "target_entropy",
+                "initial_temperature",
+                "temperature_learning_rate",
+                "approximate_soft_returns",
+            ):
                 value, default = getattr(self, name), ActorCriticConfig.__dataclass_fields__[name].default
                 require(
                     value == default,
@@ -287,7 +296,12 @@ def check_run(config: TrainConfig, facts: EnvironmentFacts) -> None:
         "agent.normalizer.source=steps",
     )
     require(
-        config.replay.n_step == 1 or agent.actor.distribution != "squashed_gaussian",
+        config.replay.n_step == 1 or agent.actor.distribution == "deterministic" or agent.approximate_soft_returns,
         f"replay.n_step={config.replay.n_step}: soft returns would leave out the entropy of the steps on the way "
-        "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
+        "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1, or agent.approximate_soft_returns=true to "
+        "leave it out",
+    )
+    require(
+        config.replay.n_step > 1 or not agent.approximate_soft_returns,
+        "agent.approximate_soft_returns=true: replay.n_step=1 leaves nothing out; use a larger n_step, or false",
     )

@@ -47,6 +47,11 @@ def check(arguments, env):
             "replay.n_step=3: soft returns would leave out the entropy",
         ),
         (
+            ["agent=sac", "env=Hopper", "agent.approximate_soft_returns=true"],
+            {},
+            "agent.approximate_soft_returns=true: replay.n_step=1 leaves nothing out; use a larger n_step, or false",
+        ),
+        (
             ["agent=ace", "env=Hopper", "agent.actor.distribution=squashed_gaussian", "agent.target_noise=0"],
             {},
             "(agent.actor.distribution=squashed_gaussian); use replay.n_step=1",
@@ -123,6 +128,7 @@ def test_what_does_not_go_together_is_refused(arguments, env, message):
         (["agent=sher", "env=FetchPushDense", "env.reward_type=sparse"], {"goals": GOALS}),
         (["agent=ace", "env=FetchPush"], {"goals": GOALS}),
         (["agent=sac", "env=Hopper", "replay.n_step=1"], {}),
+        (["agent=sac", "env=Hopper", "replay.n_step=3", "agent.approximate_soft_returns=true"], {}),
         (["agent=ppo", "env=Hopper"], {}),
         (["agent=pombu", "env=FixedHorizonHopper"], {"known_reward": max, "max_episode_steps": 200}),
         (["agent=ace", "env=Hopper"], {"max_episode_steps": None}),
