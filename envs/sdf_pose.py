@@ -35,6 +35,7 @@ from renderers.sdf.renderer import SDFRenderer
 from renderers.sdf.shapes import KINDS, SDF, Primitive, Union
 from rlsuite.config.camera import CameraConfig
 from rlsuite.errors import near_matches, require
+from rlsuite.symmetry import Mirror
 
 POSE = 7  # place in metres, quaternion with w first
 _NAMES = ("x", "y", "z", "qw", "qx", "qy", "qz")
@@ -89,6 +90,7 @@ class SDFPoseObservation(VectorWrapper):
     known_reward = None
     angles: tuple[int, ...] = ()
     observation_names: tuple[str, ...] = ()
+    mirror: Mirror | None = None
 
     env: MujocoVectorEnv
 

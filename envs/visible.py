@@ -17,6 +17,7 @@ from torch import Tensor
 
 from envs.wrapper import ObservationWrapper
 from rlsuite.goals import GoalSpec
+from rlsuite.symmetry import Mirror
 from rlsuite.vector_env import VectorEnv
 
 
@@ -34,6 +35,9 @@ class VisibleObservation(ObservationWrapper):
     goals: GoalSpec | None = None
     constant_columns = 0
     known_reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    angles: tuple[int, ...] = ()
+    observation_names: tuple[str, ...] = ()
+    mirror: Mirror | None = None
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
@@ -43,6 +47,8 @@ class VisibleObservation(ObservationWrapper):
             whole.low[: self.size], whole.high[: self.size], dtype=whole.dtype
         )
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self.angles = tuple(entry for entry in env.angles if entry < self.size)
+        self.observation_names = env.observation_names[: self.size]
 
     def see(self, observation: Tensor) -> Tensor:
         """Return own observations and desired goals (N, D + G)."""

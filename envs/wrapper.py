@@ -15,7 +15,8 @@ from envs.vector import VectorEnv
 
 FORWARDED = (
     *("spec_id", "num_envs", "device", "dtype", "max_episode_steps", "render_mode", "seed", "failures", "metadata"),
-    *("exact_resume", "goals", "constant_columns", "known_reward", "angles", "renderer"),
+    *("exact_resume", "goals", "constant_columns", "known_reward", "angles", "renderer", "mirror"),
+    "observation_names",
     *("single_observation_space", "single_action_space", "native_action_space", "observation_space", "action_space"),
     *("spec", "closed", "np_random", "np_random_seed"),
 )

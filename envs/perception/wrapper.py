@@ -71,6 +71,7 @@ class PerceptionWrapper(VectorWrapper):
     known_reward = None
     angles = ()
     observation_names = ()
+    mirror = None
 
     env: MujocoVectorEnv
 
