@@ -62,22 +62,23 @@ CONFIGS = [
     ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
 )
 def test_graphed_updates_leave_what_eager_ones_leave(config, device):
-    eager, graphed = make(config, device), make(config, device)
+    """On a GPU sums by atomics differ from run to run: as far as from a second eager agent is no difference."""
+    eager, again, graphed = make(config, device), make(config, device), make(config, device)
     update = GraphedUpdate(graphed, record=stand_in) if device == "cpu" else GraphedUpdate(graphed)
     generator = torch.Generator().manual_seed(0)
-    exact = device == "cpu"
+
+    def compare(wanted, control, got):
+        assert wanted.keys() == control.keys() == got.keys()
+        for name, value in wanted.items():
+            spread = float((control[name].double() - value.double()).abs().max()) if value.numel() else 0.0
+            bounds = {"rtol": 0.0, "atol": 0.0} if device == "cpu" else {"rtol": 1e-4, "atol": 1e-5 + 10 * spread}
+            torch.testing.assert_close(got[name], value, **bounds)
+
     for _ in range(7):
         batch = random_batch(eager.sample_size, device, generator)
-        wanted, got = eager.update(batch), update(batch)
-        assert wanted.keys() == got.keys()
-        for name, value in wanted.items():
-            torch.testing.assert_close(got[name], value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
-    pairs = [(eager.state_dict(), graphed.state_dict())]
-    pairs.append((optimizer_tensors(eager.optimizers), optimizer_tensors(graphed.optimizers)))
-    for wanted, got in pairs:
-        assert wanted.keys() == got.keys()
-        for name, value in wanted.items():
-            torch.testing.assert_close(got[name], value, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
+        compare(eager.update(batch), again.update(batch), update(batch))
+    compare(eager.state_dict(), again.state_dict(), graphed.state_dict())
+    compare(*(optimizer_tensors(agent.optimizers) for agent in (eager, again, graphed)))
 
 
 @pytest.mark.parametrize("every", [0, 3])
