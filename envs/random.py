@@ -121,7 +121,7 @@ class EnvironmentRandom:
             high: Upper bound, one or k of them.
 
         Returns:
-            (n, k), with 53 random bits each.
+            (n, k), with 53 random bits each; rounded to float32, one in 2^25 may be the upper bound itself.
         """
         return _between(to_unit(self.bits(env_ids, count)), low, high).to(self.dtype)
 

@@ -16,7 +16,7 @@ from renderers.bezier import draw_exact
 from renderers.neural import DECODERS, NeuralRenderer
 from renderers.strokes import GLYPH, RASTERIZED, SHAPE_SIZE
 from rlsuite.data.arrays import Arrays
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice
 from rlsuite.fit import FitConfig, fit
@@ -93,7 +93,7 @@ class Strokes:
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return "shape" (B, 10) and "truth", opacity maps (B, W, W), of the strokes at index (B,)."""
         config = self.config
-        shape = uniform(self.seed, index, SHAPE_SIZE).float().to(config.device)
+        shape = uniform_float32(self.seed, index, SHAPE_SIZE).to(config.device)
         if config.brush == GLYPH:  # its tenth number means nothing: here it chooses the thin ones
             shape[:, 6:9] *= torch.where(shape[:, 9:] < 0.5, THIN, 1.0)
         return {"shape": shape, "truth": draw_exact(shape, config.size, brush=config.brush, circles=config.circles)}

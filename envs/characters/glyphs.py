@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from envs.characters.geometry import random_affine, resampled
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.digits import digits
 from rlsuite.data.folders import PictureFile, picture_files
 from rlsuite.data.mnist import mnist
@@ -217,6 +217,6 @@ def drawer_at(seed: int, index: Tensor) -> Callable[[int], Tensor]:
     def draw(count: int) -> Tensor:
         nonlocal calls
         calls += 1
-        return uniform(derive_seed(seed, f"draw {calls}"), index, count).float()
+        return uniform_float32(derive_seed(seed, f"draw {calls}"), index, count)
 
     return draw

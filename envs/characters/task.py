@@ -28,6 +28,7 @@ from envs.painting.canvas import CanvasVectorEnv
 from renderers.choice import make_renderer
 from renderers.glyph import write
 from renderers.strokes import GLYPH, GLYPH_SIZE
+from rlsuite.data.counters import to_float32
 from rlsuite.errors import require, require_choice
 
 
@@ -186,7 +187,7 @@ class CharactersVectorEnv(CanvasVectorEnv):
         return {name: (255.0 * value).round().to(torch.uint8).to(self.device) for name, value in found.items()}
 
     def _drawer(self, env_ids: Tensor) -> Draw:
-        return lambda count: self.random.uniform(env_ids, count).float().clamp_max_(1.0 - 2.0**-24)
+        return lambda count: to_float32(self.random.uniform(env_ids, count))
 
     def draw(self, canvas: Tensor, action: Tensor) -> Tensor:
         """Write bundles of strokes."""

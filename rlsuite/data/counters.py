@@ -13,6 +13,7 @@ GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _MASK_64 = (1 << 64) - 1
+BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 below 1
 
 
 def shift_right(value: Tensor, bits: int) -> Tensor:
@@ -44,6 +45,19 @@ def uniform(seed: int, positions: Tensor, count: int) -> Tensor:
     key = mix(root + (positions + 1) * GOLDEN)
     place = torch.arange(1, count + 1, dtype=torch.int64, device=positions.device) * GOLDEN
     return to_unit(mix(mix(place + key.unsqueeze(1)) ^ root))
+
+
+def to_float32(draws: Tensor) -> Tensor:
+    """Return numbers in [0, 1) as float32 that are below 1, too: one in 2^25 would be rounded up to it.
+
+    So `(draws * n).long()` is below n.
+    """
+    return draws.float().clamp_max(BELOW_ONE)
+
+
+def uniform_float32(seed: int, positions: Tensor, count: int) -> Tensor:
+    """Return the numbers of `uniform` as float32 that are below 1, (n, k)."""
+    return to_float32(uniform(seed, positions, count))
 
 
 def counted_seed(seed: int, counter: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.errors import require
 
 OBJECTS, DEED, HALF = 2, 16, 8  # frames of a deed: half to get there
@@ -79,7 +79,7 @@ def rollouts(index: Tensor, seed: int, deeds: int = 6) -> Rollouts:
     """
     require(deeds >= 1, f"deeds={deeds}: use 1 or more")
     batch = len(index)
-    draws = uniform(seed, index, (deeds + 1) * _DRAWS).float().view(batch, deeds + 1, _DRAWS)
+    draws = uniform_float32(seed, index, (deeds + 1) * _DRAWS).view(batch, deeds + 1, _DRAWS)
     rows = torch.arange(batch)
     home = torch.stack([0.2 + 0.6 * draws[:, 0, :2], 0.2 + 0.6 * draws[:, 0, 2:4]], dim=1)  # (B, O, 2)
     away = 0.3 * torch.nn.functional.normalize(home[:, 1] - home[:, 0] + 1e-3, dim=1)

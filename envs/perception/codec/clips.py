@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from envs.perception.interpolation.moving import DRAWS, LAYERS, MovingPictures
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform, uniform_float32
 from rlsuite.errors import require
 
 LENGTH = 7  # frames, as in the paper's clips (Vimeo-90k)
@@ -53,7 +53,7 @@ class MovingClips:
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""
         pictures = self.pictures
-        draws = uniform(pictures.seed, index, 2 + LAYERS * DRAWS).float()
+        draws = uniform_float32(pictures.seed, index, 2 + LAYERS * DRAWS)
         layers = draws[:, 2:].view(len(index), LAYERS, DRAWS)
         haste = HASTE * (2.0 * draws[:, 0] - 1.0)
         away = torch.arange(self.length, dtype=torch.float32) / (self.length - 1) - 0.5

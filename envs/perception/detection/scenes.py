@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.source import Source
 from rlsuite.errors import require
 from rlsuite.metrics.boxes import area
@@ -102,7 +102,7 @@ class Scenes:
         config = self.config
         ground = 3 * sum(side * side for side in _OCTAVES)
         number = config.most + config.clutter
-        draws = uniform(self.seed, index, 1 + ground + number * _DRAWS + 3 * config.height * config.width).float()
+        draws = uniform_float32(self.seed, index, 1 + ground + number * _DRAWS + 3 * config.height * config.width)
         things = draws[:, 1 + ground : 1 + ground + number * _DRAWS].view(len(index), number, _DRAWS)
         objects, others = things[:, : config.most], things[:, config.most :]
         count = config.fewest + (draws[:, :1] * (config.most - config.fewest + 1)).long()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.source import Source
 from rlsuite.errors import require
 
@@ -65,7 +65,7 @@ class Augmented:
         """Return changed videos at index (B,), as many frames long as the longest of them."""
         batch = self.source.examples(index % len(self.source))
         frames = batch["video"].shape[1]
-        draws = uniform(self.seed, index, 3 + frames).float()
+        draws = uniform_float32(self.seed, index, 3 + frames)
         if self.config.drop:
             batch = drop_frames(batch, draws[:, 3:], self.config.drop)
         if self.config.crop:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from envs.perception.dense_search import dense_search
 from envs.perception.inpainting.masks import KINDS, holes
 from envs.perception.interpolation.moving import DRAWS, LAYERS, MovingPictures
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform, uniform_float32
 from rlsuite.errors import require
 from rlsuite.running.seeding import derive_seed
 
@@ -49,7 +49,7 @@ class Panning:
         batch, side, length = len(index), self.size, self.length
         wide = side + 2 * self.reach * (length - 1)
         coarse = -(-wide // COARSE)
-        draws = uniform(self.seed, index, 4 + 3 * coarse**2).float()
+        draws = uniform_float32(self.seed, index, 4 + 3 * coarse**2)
         velocity = ((2 * self.reach + 1) * draws[:, :2]).long() - self.reach  # right, down
         texture = functional.interpolate(
             draws[:, 4:].view(batch, 3, coarse, coarse), scale_factor=float(COARSE), mode="bicubic", align_corners=False
@@ -91,7 +91,7 @@ class MovingClips:
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""
         pictures, size = self.pictures, self.pictures.size
-        draws = uniform(pictures.seed, index, 1 + LAYERS * DRAWS).float()
+        draws = uniform_float32(pictures.seed, index, 1 + LAYERS * DRAWS)
         layers, still = draws[:, 1:].view(len(index), LAYERS, DRAWS), draws[:, 0] < pictures.still
         times = torch.linspace(0.0, 1.0, self.length).unsqueeze(1).expand(-1, len(index))
         poses = [pictures.pose(layers, time, still) for time in times]

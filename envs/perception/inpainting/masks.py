@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.errors import require
 
 KINDS = ("object", "curve", "patch")
@@ -33,7 +33,7 @@ def holes(seed: int, index: Tensor, length: int, size: tuple[int, int], kinds: t
     """
     known = bool(kinds) and all(kind in KINDS for kind in kinds)
     require(known, f"kinds={list(kinds)}: use some of {', '.join(KINDS)}")
-    draws = uniform(seed, index, DRAWS + 1).float()
+    draws = uniform_float32(seed, index, DRAWS + 1)
     which = (draws[:, 0] * len(kinds)).long()
     made = {"object": moving_object, "curve": moving_curve, "patch": static_patch}
     every = torch.stack([made[kind](draws[:, 1:], length, size) for kind in kinds])

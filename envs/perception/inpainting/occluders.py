@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.perception.perceiver import Perceiver, Seen, State
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.errors import require, require_finite
 
 
@@ -57,7 +57,7 @@ class Patch(Perceiver):
         height, width = rgb.shape[2:]
         bytes_ = (255.0 * rgb).round().long().flatten(1)
         places = torch.arange(1, bytes_.shape[1] + 1, device=rgb.device)
-        began = uniform(self.config.seed, (bytes_ * places).sum(dim=1).cpu(), 2).float().to(rgb.device)
+        began = uniform_float32(self.config.seed, (bytes_ * places).sum(dim=1).cpu(), 2).to(rgb.device)
         age, phase = age.to(rgb.device), phase.to(rgb.device)
         phase = torch.where((age == 0).unsqueeze(1), began, phase)
         age = age + (seen["phase"] == 0.0).long()

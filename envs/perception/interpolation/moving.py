@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from envs.perception.interpolation.variety import COUNT as VARIETY
 from envs.perception.interpolation.variety import varied
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.errors import require, require_finite
 
 LAYERS = 4
@@ -87,7 +87,7 @@ class MovingPictures:
 
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""
-        draws = uniform(self.seed, index, 2 + VARIETY + LAYERS * DRAWS).float()
+        draws = uniform_float32(self.seed, index, 2 + VARIETY + LAYERS * DRAWS)
         time = 0.1 + 0.8 * draws[:, 0] if self.timed else torch.full((len(index),), 0.5)
         still = draws[:, 1] < self.still
         layers = draws[:, 2 + VARIETY :].view(len(index), LAYERS, DRAWS)

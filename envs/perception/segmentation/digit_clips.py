@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.digits import digits
 from rlsuite.errors import require, require_finite
 
@@ -71,7 +71,7 @@ class DigitClips:
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""
         batch, times, count = len(index), self.frames, self.objects
-        draws = uniform(self.seed, index, count * (DRAWN + 1) + times * (2 + 2 * BARS) + 2).float()
+        draws = uniform_float32(self.seed, index, count * (DRAWN + 1) + times * (2 + 2 * BARS) + 2)
         own, draws = draws[:, : count * (DRAWN + 1)].view(batch, count, -1), draws[:, count * (DRAWN + 1) :]
         which = (own[..., 0] * len(self.classes)).long()
         middles = self._middles(own)  # (B, T, N, 2)
@@ -86,7 +86,7 @@ class DigitClips:
         spoiled = draws[:, 2 : 2 + times] < self.spoiled
         worse = self._spoiled(frames, draws[:, 2 + times :].view(batch, times, -1), index)
         frames = torch.where(spoiled[..., None, None], worse, frames)
-        errs = uniform(self.seed + 2, index, times * count * 4).float()
+        errs = uniform_float32(self.seed + 2, index, times * count * 4)
         current = 1 + (draws[:, 0] * (times - 1)).long()
         return {
             "frames": (frames.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).unsqueeze(2).expand(-1, -1, 3, -1, -1),
@@ -126,7 +126,7 @@ class DigitClips:
         across = functional.avg_pool2d(flat, (1, 7), stride=1, padding=(0, 3), count_include_pad=False)
         down = functional.avg_pool2d(flat, (7, 1), stride=1, padding=(3, 0), count_include_pad=False)
         blurred = torch.where((flat_draws[:, 0] < 0.5).view(-1, 1, 1, 1), across, down).squeeze(1)
-        noise = uniform(self.seed + 1, index, self.frames * self.size * self.size).float().view(frames.shape)
+        noise = uniform_float32(self.seed + 1, index, self.frames * self.size * self.size).view(frames.shape)
         worse = blurred.view(frames.shape) + 0.5 * (noise - 0.5)
         pixels = torch.arange(self.size) + 0.5
         width = self.size / 9.0

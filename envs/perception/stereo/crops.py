@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_finite
 from rlsuite.running.seeding import derive_seed
@@ -72,7 +72,7 @@ class Crops:
         config, found = self.config, dict(self.source.examples(index % len(self.source)))
         count = found["lights"].shape[1]
         lights = min(config.lights, count)
-        draws = uniform(derive_seed(self.seed, "views"), index, 5 + 2 * count).float()
+        draws = uniform_float32(derive_seed(self.seed, "views"), index, 5 + 2 * count)
         chosen = draws[:, 5 : 5 + count].argsort(dim=1)[:, :lights]
         rows = torch.arange(len(index)).unsqueeze(1)
         images, found["lights"] = found["images"][rows, chosen], found["lights"][rows, chosen]
@@ -88,7 +88,7 @@ class Crops:
             strength = low + (high - low) * draws[:, 5 + count : 5 + count + lights]
             images = images * strength[..., None, None, None]
         if config.noise:
-            noise = uniform(derive_seed(self.seed, "noise"), index, images[0].numel()).float() - 0.5
+            noise = uniform_float32(derive_seed(self.seed, "noise"), index, images[0].numel()) - 0.5
             images = images + config.noise * noise.view_as(images)
         found |= {"images": images * mask.unsqueeze(1), "normals": normals, "mask": mask, "strengths": strength}
         return found

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 
 ROTATIONS = (5.0, -5.0, 10.0, -10.0, 20.0, -20.0, 30.0, -30.0, 45.0, -45.0, -60.0, 60.0)  # degrees
 SHIFTS = ((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6))  # in halves of the crop
@@ -99,7 +99,7 @@ def _plan(seed: int) -> tuple[Tensor, Tensor, list[tuple[float, float]], Tensor]
     flips = torch.ones(VIEWS)
     flips[1] = -1.0
     blurs = [(0.0, 0.0)] * (2 + turned) + list(BLURS) + [(0.0, 0.0)] * len(SHIFTS)
-    draws = RANDOM_SHIFT * (uniform(seed, torch.arange(VIEWS), 2).float() - 0.5)
+    draws = RANDOM_SHIFT * (uniform_float32(seed, torch.arange(VIEWS), 2) - 0.5)
     draws[0] = 0.0
     draws[2 + turned + blurred :] = 0.5 * torch.tensor(SHIFTS)
     return angles, flips, blurs, draws

@@ -18,7 +18,7 @@ from envs.perception.tracking.crops import Place, around, cut
 from envs.perception.tracking.features import Maps, TrackingNet
 from envs.perception.tracking.moving_objects import LookAlikes
 from envs.perception.tracking.ridge import ridge, sample_weights, targets_of
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.metrics.boxes import box_iou
 
 BOXES = 8  # M
@@ -51,7 +51,7 @@ class Episodes:
         """
         found = self.clips.examples(index)
         batch, _, objects, _ = found["boxes"].shape
-        draws = uniform(self.seed, index, 2 + 2 * objects * BOXES * 4).float()
+        draws = uniform_float32(self.seed, index, 2 + 2 * objects * BOXES * 4)
         area = around(found["boxes"][:, :, 0].flatten(0, 1), self.search)
         centre, side = area.centre.view(batch, 2, 2), area.side.view(batch, 2)
         off = SHIFT * (2.0 * draws[:, :2] - 1.0) * (side[:, 1:] / self.search)

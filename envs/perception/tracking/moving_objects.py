@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlsuite.data.counters import uniform
+from rlsuite.data.counters import uniform_float32
 from rlsuite.errors import require, require_finite
 
 PERIOD = 40.0  # frames of one swing at frequency 1
@@ -74,7 +74,7 @@ class LookAlikes:
 
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return two frames of each clip at index (B,), at most `gap` moments apart: T = 2; see `clips`."""
-        draws = uniform(self.seed + 1, index, 2).float()
+        draws = uniform_float32(self.seed + 1, index, 2)
         first = draws[:, :1] * PERIOD
         gap = 1.0 + (draws[:, 1:] * self.config.gap).floor()
         return self._drawn(index, torch.cat([first, first + gap], dim=1))
@@ -95,7 +95,7 @@ class LookAlikes:
     def _drawn(self, index: Tensor, times: Tensor) -> dict[str, Tensor]:
         size, objects = self.config.size, 1 + self.config.others
         coarse = 3 * (_GROUND**2 + (3 * _GROUND) ** 2)
-        draws = uniform(self.seed, index, _SHARED + objects * _OWN + coarse).float()
+        draws = uniform_float32(self.seed, index, _SHARED + objects * _OWN + coarse)
         shared, own, ground = draws.split([_SHARED, objects * _OWN, coarse], dim=1)
         own = own.view(-1, objects, _OWN)
         times = times + self._start(shared, own).unsqueeze(1)

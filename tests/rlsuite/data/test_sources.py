@@ -5,7 +5,7 @@ from hypothesis import strategies
 
 from rlsuite.data import source as sources
 from rlsuite.data.arrays import Arrays
-from rlsuite.data.counters import counted_seed, uniform
+from rlsuite.data.counters import counted_seed, to_float32, uniform, uniform_float32
 from rlsuite.data.minibatches import minibatch
 from rlsuite.errors import UserError
 
@@ -51,6 +51,18 @@ def test_uniform_numbers_belong_to_their_positions():
     seeds = torch.corrcoef(torch.stack([all_of_them.flatten(), uniform(6, torch.arange(1000), 4).flatten()]))[0, 1]
     assert abs(float(shifted)) < 0.06
     assert abs(float(seeds)) < 0.06
+
+
+def test_float32_draws_stay_below_one():
+    draws = torch.tensor([0.0, 0.3, 1.0 - 2.0**-24, 1.0 - 2.0**-26, 1.0 - 2.0**-53], dtype=torch.float64)
+    assert draws.float()[3:].tolist() == [1.0, 1.0]
+    assert to_float32(draws).tolist() == [*draws.float()[:3].tolist(), 1.0 - 2.0**-24, 1.0 - 2.0**-24]
+    for count in (1, 3, 4, 400, 12345):
+        assert int((to_float32(draws) * count).long().max()) == count - 1
+    row = (0, torch.tensor([1605920]), 71)  # here one does round up
+    assert float(uniform(*row).float().max()) == 1.0
+    assert float(uniform_float32(*row).max()) < 1.0
+    assert torch.equal(uniform_float32(0, torch.arange(100), 5), uniform(0, torch.arange(100), 5).float())
 
 
 def test_counted_seeds_are_31_bits_and_differ():

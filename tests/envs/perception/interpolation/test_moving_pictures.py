@@ -28,6 +28,11 @@ def test_an_example_is_the_same_in_any_company(textures):
     assert not torch.equal(other["first"][0], together["first"][0])
 
 
+def test_a_draw_that_would_round_up_to_one_is_the_last_texture(textures):
+    found = MovingPictures(textures, 16, timed=False).examples(torch.tensor([1605920]))  # number 55 of its draws
+    assert found["first"].shape == (1, 3, 16, 16)
+
+
 def test_the_flow_leads_to_what_is_seen_in_both_frames(textures):
     found = MovingPictures(textures, 48, seed=1).examples(torch.arange(40))
     middle = found["middle"] / 255.0
