@@ -1,7 +1,8 @@
 """Train a perceiver: ``python scripts/train_perceiver.py perception=interpolation/rife output=rife.safetensors``.
 
 It learns from still pictures that move (scikit-image's and self-made ones; data=FOLDER for your own), from clips
-(data=FOLDER of them), or from what a task's cameras see (env=Reacher). Its numbers go under its short name, such as
+(data=FOLDER of video files, or of folders of numbered PNG or JPEG frames, a folder a clip, as Vimeo-90k and DAVIS are
+laid out), or from what a task's cameras see (env=Reacher). Its numbers go under its short name, such as
 rife.network.widths=[240,150,90]. With run_dir= a training that was interrupted goes on where it was, to the same bits.
 What takes perception= takes the file as rife.weights=FILE. The last line printed is JSON: path, bytes, steps, loss (of
 the last record) and its parts, seconds.
@@ -45,7 +46,7 @@ class ScriptConfig:
         perception: the perceiver, such as interpolation/rife.
         output: the file.
         overwrite: replace a file that is there.
-        data: folder of pictures or clips; default what the perceiver takes without.
+        data: folder of pictures, of clips or of folders of frames; default what the perceiver takes without.
         env: a task of the suite whose cameras are to be learned from, instead of data; actions are drawn at random.
         frames: with env, steps of 8 environments that are recorded.
         size: side of the pictures that it learns from, in pixels.

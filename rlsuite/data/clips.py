@@ -1,10 +1,11 @@
-"""Clips of video, read frame by frame through PyAV.
+"""Clips: of video, read frame by frame through PyAV, or of numbered pictures, each in a folder of its own.
 
 Shapes: T frames of a clip, L of a window, M windows, B of them asked for, H and W sides.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,9 +17,11 @@ import torch
 from av.container import InputContainer
 from torch import Tensor
 
-from rlsuite.errors import UserError, require
+from rlsuite.data.frame_folders import FrameFolder, frame_folders
+from rlsuite.errors import UserError, printable, require
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+Clip = Tensor | FrameFolder  # (T, 3, H, W) uint8, in memory or in a folder
 FOREIGN = (av.FFmpegError, OSError, ValueError, IndexError)
 
 
@@ -41,10 +44,20 @@ class ClipInfo:
     has_audio: bool
 
 
-def holds_clips(path: Path | str) -> bool:
-    """Say whether a path is a clip, or a folder with one in it."""
-    files = [Path(path)] if Path(path).is_file() else Path(path).rglob("*")
-    return any(file.suffix.lower() in SUFFIXES for file in files)
+def clips_in(data: Path | str) -> list[Clip]:
+    """Return the clips of a folder, or the one that is named; [] where it holds none, which a line on stderr says.
+
+    Raises:
+        UserError: as read_clip.
+    """
+    found = _clip_files(Path(data))
+    if not found and Path(data).is_dir():
+        print(
+            f"{printable(str(data))} holds no clip (no {', '.join(SUFFIXES)} file, and no folder inside it of numbered "
+            "PNG or JPEG frames): it is taken for still pictures",
+            file=sys.stderr,
+        )
+    return [FrameFolder(path) if path.is_dir() else read_clip(path) for path in found]
 
 
 def clip_info(path: Path | str) -> ClipInfo:
@@ -117,29 +130,49 @@ def read_clip(path: Path | str, first: int = 0, count: int | None = None) -> Ten
     """Return frames (T, 3, H, W) uint8 of a clip, `count` from the first asked for, or all from there.
 
     Raises:
-        UserError: as clip_frames, or if it has fewer frames.
+        UserError: as clip_frames and FrameFolder, or if it has fewer frames.
     """
-    chosen: list[np.ndarray] = []
+    if Path(path).is_dir():
+        folder = FrameFolder(path)
+        chosen = range(len(folder))[first : None if count is None else first + count]
+        _require_frames(path, first, len(chosen), count)
+        return folder[chosen.start : chosen.stop]
+    frames: list[np.ndarray] = []
     for number, frame in enumerate(clip_frames(path)):
         if number >= first:
-            chosen.append(frame)
-        if count is not None and len(chosen) == count:
+            frames.append(frame)
+        if count is not None and len(frames) == count:
             break
-    found, wanted = len(chosen), 1 if count is None else count
+    _require_frames(path, first, len(frames), count)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
+
+
+def _require_frames(path: Path | str, first: int, found: int, count: int | None) -> None:
+    wanted = 1 if count is None else count
     require(found >= wanted, f"{path} has {found} frames from frame {first} on; {wanted} are asked for")
-    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).contiguous()
 
 
 def clip_files(path: Path | str) -> list[Path]:
     """Return the clips in a folder and in the folders inside it, sorted; or the one that is named.
 
+    Video files are clips, and so are folders inside it that hold numbered frames; see `frame_folders`.
+
     Raises:
         UserError: if there is none.
     """
-    path = Path(path)
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    require(bool(found), f"{path} holds no clip; name a folder of {', '.join(SUFFIXES)} files")
+    found = _clip_files(Path(path)) if Path(path).is_dir() else [Path(path)]
+    require(
+        bool(found),
+        f"{path} holds no clip; name a folder of {', '.join(SUFFIXES)} files, or of folders of numbered frames",
+    )
     return found
+
+
+def _clip_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in SUFFIXES else []
+    videos = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]
+    return sorted([*videos, *frame_folders(path)])
 
 
 class Clips:

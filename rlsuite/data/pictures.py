@@ -41,6 +41,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))  # turned, they change width and height
 
 
 def read_picture(path: Path | str, *, grey: bool = False) -> Tensor:
@@ -61,6 +62,18 @@ def decode_picture(file: BinaryIO, name: str, *, grey: bool = False) -> Tensor:
     return _pixels(_load(file, name, None), grey)
 
 
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """Return the sides (H, W) that `read_picture` would give, without decoding.
+
+    Raises:
+        UserError: as read_picture.
+    """
+    path = _found(path)
+    with _messages(str(path)), _open(path) as opened:
+        lies = _turn(opened) in _LYING
+        return (opened.width, opened.height) if lies else (opened.height, opened.width)
+
+
 def load_picture(path: Path | str, draft_side: int | None = None) -> Image.Image:
     """Return a picture in RGB, upright, its transparent places white.
 
@@ -71,12 +84,17 @@ def load_picture(path: Path | str, draft_side: int | None = None) -> Image.Image
     Raises:
         UserError: as read_picture.
     """
+    path = _found(path)
+    return _load(path, str(path), draft_side)
+
+
+def _found(path: Path | str) -> Path:
     path = Path(path)
     if not path.is_file():
         other = "it is a folder" if path.is_dir() else "it is a pipe or device"
         what = other if path.exists() else "there is no such file"
         raise UserError(f"{path}: {what}; name a picture")
-    return _load(path, str(path), draft_side)
+    return path
 
 
 def _pixels(picture: Image.Image, grey: bool) -> Tensor:
@@ -85,8 +103,15 @@ def _pixels(picture: Image.Image, grey: bool) -> Tensor:
 
 
 def _load(file: Path | BinaryIO, name: str, draft_side: int | None) -> Image.Image:
-    try:
+    with _messages(name):
         return _decode(file, name, draft_side)
+
+
+@contextlib.contextmanager
+def _messages(name: str) -> Iterator[None]:
+    """Say in one line what is wrong with a picture."""
+    try:
+        yield
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}; reduce it first") from None
     except UNREADABLE as error:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from envs.perception.interpolation.moving import DRAWS, LAYERS, MovingPictures
+from rlsuite.data.clips import Clip
 from rlsuite.data.counters import uniform, uniform_float32
 from rlsuite.errors import require
 
@@ -68,7 +69,7 @@ class Windows:
     """A source of frames that follow each other in clips, and one square of them: "frames" (B, L, 3, S, S) uint8.
 
     Args:
-        clips: each (T, 3, H, W) uint8.
+        clips: each (T, 3, H, W) uint8, or a folder of frames.
         size: S.
         count: how many examples.
         seed: of what is drawn.
@@ -79,7 +80,7 @@ class Windows:
     """
 
     def __init__(
-        self, clips: Sequence[Tensor], size: int, count: int = 1 << 40, *, seed: int = 0, length: int = LENGTH
+        self, clips: Sequence[Clip], size: int, count: int = 1 << 40, *, seed: int = 0, length: int = LENGTH
     ) -> None:
         require(bool(clips), "there are no clips to learn from")
         for clip in clips:
@@ -104,4 +105,4 @@ class Windows:
         which = int(torch.searchsorted(self._ends, start, right=True))
         clip, first = self.clips[which], start - (int(self._ends[which - 1]) if which else 0)
         top, left = (int(draw * (side - self.size + 1)) for draw, side in zip(draws[1:], clip.shape[2:], strict=True))
-        return clip[first : first + self.length, :, top : top + self.size, left : left + self.size]
+        return clip[first : first + self.length][:, :, top : top + self.size, left : left + self.size]

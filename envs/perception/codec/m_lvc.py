@@ -30,7 +30,7 @@ from envs.perception.dense_search import dense_search
 from envs.perception.perceiver import Perceiver, Seen, State
 from envs.perception.weights import digest
 from rlsuite.data.arrays import kept as keep
-from rlsuite.data.clips import clip_files, holds_clips, read_clip
+from rlsuite.data.clips import Clip, clips_in
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice
 from rlsuite.metrics.pictures import psnr
@@ -185,10 +185,10 @@ class MLVC(Perceiver):
         Of clips, seven frames that follow each other; else moving layers of still pictures: those of a folder, "scenes"
         (self-made) or "skimage" (scikit-image's and as many scenes), which "" is. A folder of clips is read as clips.
         """
-        if data and not clips and data not in ("skimage", "scenes") and holds_clips(data):
-            clips = [read_clip(path) for path in clip_files(data)]
-        if clips:
-            source: Source = Windows(clips, size, seed=seed)
+        drawn = data in ("", "skimage", "scenes")
+        found: Sequence[Clip] = clips or ([] if drawn else clips_in(data))
+        if found:
+            source: Source = Windows(found, size, seed=seed)
         else:
             pool = picture_pool(data or "skimage", TEXTURE, PICTURES, LEAST_CROP, "train")
             source = MovingClips(pool, size, seed=seed)

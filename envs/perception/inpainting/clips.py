@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +18,7 @@ from torch.nn import functional
 from envs.perception.dense_search import dense_search
 from envs.perception.inpainting.masks import KINDS, holes
 from envs.perception.interpolation.moving import DRAWS, LAYERS, MovingPictures
+from rlsuite.data.clips import Clip
 from rlsuite.data.counters import uniform, uniform_float32
 from rlsuite.errors import require
 from rlsuite.running.seeding import derive_seed
@@ -109,27 +111,29 @@ class FoundClips:
     """Parts of real clips, with the flow that DIS finds in them, mirrored or not, with moving holes.
 
     Args:
-        clips: each (T, 3, H, W) uint8; flow is found once, when this is made.
+        clips: each (T, 3, H, W) uint8, or a folder of frames; flow is found once, when this is made.
         size: S.
         length: L.
         seed: of all that is drawn.
         kinds: of holes.
 
     Raises:
-        UserError: if a clip is shorter than L frames or smaller than S / 1.2, or OpenCV is missing.
+        UserError: if a clip is shorter than L frames or smaller than S / 1.2, they do not fit in memory, or OpenCV is
+            missing.
     """
 
     def __init__(
-        self, clips: Sequence[Tensor], size: int, length: int, *, seed: int = 0, kinds: tuple[str, ...] = KINDS
+        self, clips: Sequence[Clip], size: int, length: int, *, seed: int = 0, kinds: tuple[str, ...] = KINDS
     ) -> None:
         require(bool(clips), "there are no clips; name a folder of some")
         self.size, self.length, self.seed, self.kinds = size, length, seed, kinds
+        self._require_memory(clips)
         self.clips: list[tuple[Tensor, Tensor, Tensor]] = []
         for clip in clips:
             require(len(clip) >= length, f"a clip has {len(clip)} frames; a window needs {length} or more")
             sides = [round(LARGER * side) for side in clip.shape[2:]]
             require(min(sides) >= size, f"size={size}: a clip is {clip.shape[2]} x {clip.shape[3]}; use a smaller size")
-            frames = functional.interpolate(clip.float() / 255.0, size=sides, mode="bilinear", align_corners=False)
+            frames = functional.interpolate(clip[:].float() / 255.0, size=sides, mode="bilinear", align_corners=False)
             pairs = ((frames[:-1], frames[1:]), (frames[1:], frames[:-1]))
             there, back = (dense_search(*pair, "medium", "flow of real clips") for pair in pairs)
             self.clips.append(((255.0 * frames).round().to(torch.uint8), there, back))
@@ -137,6 +141,16 @@ class FoundClips:
 
     def __len__(self) -> int:
         return MANY
+
+    @staticmethod
+    def _require_memory(clips: Sequence[Clip]) -> None:
+        """Raise UserError if all frames, enlarged, with float32 flow both ways, do not fit in memory."""
+        pixels = sum(len(clip) * clip.shape[2] * clip.shape[3] for clip in clips)
+        needed, free = int(LARGER**2 * pixels * (3 + 2 * 2 * 4)), psutil.virtual_memory().available
+        require(
+            needed <= free,
+            f"{len(clips)} clips and their flow take {needed:,} bytes, and {free:,} are free; name fewer clips",
+        )
 
     def examples(self, index: Tensor) -> dict[str, Tensor]:
         """Return the examples at index (B,)."""

@@ -40,7 +40,7 @@ from envs.perception.inpainting.vgg import load_vgg
 from envs.perception.interpolation.moving import MovingPictures
 from envs.perception.perceiver import Seen, State
 from rlsuite.data.arrays import kept as keep
-from rlsuite.data.clips import clip_files, holds_clips, read_clip
+from rlsuite.data.clips import Clip, clips_in
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.running.seeding import derive_seed
@@ -172,10 +172,10 @@ class TSAM(Inpainter):
         is; "textures" are drawn ones that pan.
         """
         length = self.config.window
-        if data and not clips and data not in ("skimage", "scenes", "textures") and holds_clips(data):
-            clips = [read_clip(path) for path in clip_files(data)]
-        if clips:
-            source: Source = FoundClips(clips, size, length, seed=seed)
+        drawn = data in ("", "skimage", "scenes", "textures")
+        found: Sequence[Clip] = clips or ([] if drawn else clips_in(data))
+        if found:
+            source: Source = FoundClips(found, size, length, seed=seed)
         elif data == "textures":
             source = Panning(size, length, hole=max(1, size // 5), seed=seed)
         else:

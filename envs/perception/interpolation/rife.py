@@ -31,7 +31,7 @@ from envs.perception.interpolation.network import RIFENet, RIFENetConfig, draw
 from envs.perception.interpolation.sequences import Sequences
 from envs.perception.interpolation.variety import Views
 from rlsuite.data.arrays import kept as keep
-from rlsuite.data.clips import clip_files, holds_clips, read_clip
+from rlsuite.data.clips import Clip, clips_in
 from rlsuite.data.source import Source
 from rlsuite.errors import require, require_finite
 from rlsuite.running.seeding import derive_seed
@@ -127,10 +127,10 @@ class RIFE(Interpolator):
         or "skimage" (scikit-image's and as many scenes), which "" is. A folder of clips is read as clips.
         """
         timed = self.config.network.timed
-        if data and not clips and data not in ("skimage", "scenes") and holds_clips(data):
-            clips = [read_clip(path) for path in clip_files(data)]
-        if clips:
-            source: Source = Sequences(clips, size, seed=seed, timed=timed)
+        drawn = data in ("", "skimage", "scenes")
+        found: Sequence[Clip] = clips or ([] if drawn else clips_in(data))
+        if found:
+            source: Source = Sequences(found, size, seed=seed, timed=timed)
         else:
             pool = picture_pool(data or "skimage", TEXTURE, PICTURES, LEAST_CROP, "train")
             source = MovingPictures(pool, size, seed=seed, timed=timed)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from envs.perception.interpolation.variety import COUNT as VARIETY
 from envs.perception.interpolation.variety import varied
+from rlsuite.data.clips import Clip
 from rlsuite.data.counters import uniform
 from rlsuite.errors import require
 
@@ -23,7 +24,7 @@ class Sequences:
     square is cut from all. "first", "middle", "second" (B, 3, S, S) uint8, "time" (B,) float32.
 
     Args:
-        clips: each (T, 3, H, W) uint8.
+        clips: each (T, 3, H, W) uint8, or a folder of frames.
         size: S.
         window: frames that follow each other; the paper's clips have 7.
         count: how many examples.
@@ -36,7 +37,7 @@ class Sequences:
 
     def __init__(
         self,
-        clips: Sequence[Tensor],
+        clips: Sequence[Clip],
         size: int,
         *,
         window: int = 7,
@@ -85,6 +86,8 @@ class Sequences:
             first = int(draws[3] * (window - 2 * half))
             middle, last = first + half, first + 2 * half
         top, left = (int(draw * (side - self.size + 1)) for draw, side in zip(draws[5:], clip.shape[2:], strict=True))
-        cut = clip[:, :, top : top + self.size, left : left + self.size]
-        frames = cut[start + first], cut[start + middle], cut[start + last]
-        return frames, (middle - first) / (last - first)
+
+        def cut(number: int) -> Tensor:
+            return clip[start + number][:, top : top + self.size, left : left + self.size]
+
+        return (cut(first), cut(middle), cut(last)), (middle - first) / (last - first)
