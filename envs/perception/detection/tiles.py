@@ -145,7 +145,7 @@ def erase(pictures: Tensor, boxes: Tensor, ignored: Tensor) -> Tensor:
     found = pictures.clone()
     for row, place in ignored.nonzero().tolist():
         left, top = boxes[row, place, :2].floor().long().clamp_min(0).tolist()
-        right, bottom = boxes[row, place, 2:].ceil().long().tolist()
+        right, bottom = boxes[row, place, 2:].ceil().long().clamp_min(0).tolist()  # below 0 would count from the end
         region = pictures[row, :, top:bottom, left:right]
         if region.numel():
             mean = region.float().mean((1, 2), keepdim=True)

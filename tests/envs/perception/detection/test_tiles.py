@@ -105,6 +105,8 @@ def test_what_is_ignored_is_painted_over():
     assert found[0, :, 0, 0].tolist() == [100, 26, 0]
     assert torch.equal(found[:, :, 2:], picture[:, :, 2:])
     assert picture[0, 1, 0, 0] == 0
+    beside = torch.tensor([[[-6.0, -6.0, -3.0, -3.0], [-6.0, 1.0, -1.0, 3.0], [9.0, 0.0, 12.0, 2.0]]])
+    assert torch.equal(erase(picture, beside, torch.ones(1, 3, dtype=torch.bool)), picture)  # nothing of it is there
 
 
 def test_tiles_that_would_not_move_on_are_refused():
