@@ -3,8 +3,9 @@
 Detections of a picture and class take, best scores first, the free object that they overlap most. An object may be
 ignored (unsure, a crowd, outside of a bin of sizes): it is not missed, and what detects it counts for nothing. The
 protocol of the Tiny Object Detection challenge (Yu et al. 2020, arXiv:2009.07506) also lets an ignored region absorb
-every detection that lies in it, by the share of the detection inside (IoD); its earlier one did not, and published
-figures of both differ (43.55 and 47.35 for the same detector).
+every detection that lies in it, by the share of the detection inside (IoD): t or more of it at a threshold t, as the
+configurations of the official code for mmdetection have it (`evaluate_tiny.py` there: 2 t / (1 + t) or more). The
+earlier protocol did not, and published figures of both differ (43.55 and 47.35 for the same detector).
 
 Shapes: D detections, G objects of a picture; R rows, one for each picture and class; A bins, T thresholds, K classes, n
 detections of a class over all pictures. Boxes (x1, y1, x2, y2) in pixels; areas in pixels squared. All is float64.
