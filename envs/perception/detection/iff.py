@@ -54,7 +54,7 @@ class IFFConfig:
         kernel: side of the convolution.
         bias: of the convolution.
         init: its first weights: normal (of 0.01), default (torch's), or zero, with which the detector starts as if
-            without feedback.
+            without feedback. Its bias begins at 0 in all of them, with default, too, where torch would draw it.
         mode: add to the features, or mul: multiply them.
         feeds: all predictions, or classes alone.
         source: predictions, or features: what lies before the last layer, as many channels. The latter is a control:

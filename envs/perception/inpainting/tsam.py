@@ -7,7 +7,9 @@ causal by default; `windows.inpaint_clip` fills whole clips with one that is not
 Left out: weights of ImageNet and VGG-16, which are not here. The encoder begins with drawn weights, and the perceptual
 and the style loss, whose published weights are 1 and 2, need a file (vgg=) and are 0 by default. The published stages
 are trainings with other numbers: 1 (pretraining) tsam.network.shift=plain hole=0 adversarial=0, 2 hole=6 adversarial=1
-and half the learning rate, 3 both again with shift=aligned. The default is small and learns without a discriminator.
+and half the learning rate, 3 both again with shift=aligned. The official code learns by Adam with amsgrad, its rate
+times 0.97 every 1000 epochs (StepLR); train_perceiver.py has AdamW and a falling rate. The default is small and learns
+without a discriminator.
 
 Shapes: B batch (clips), L frames of the window, H and W sides of a picture.
 """
