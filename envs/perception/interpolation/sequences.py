@@ -20,8 +20,9 @@ from rlsuite.errors import require
 class Sequences:
     """A source of three frames of a clip, one of them in between: RIFE_m's way of learning any time.
 
-    Example i is always the same: three different frames out of `window` that follow each other are drawn, and one
-    square is cut from all. "first", "middle", "second" (B, 3, S, S) uint8, "time" (B,) float32.
+    Example i is always the same: three different frames out of `window` that follow each other are drawn, every three
+    as likely (of the paper's 7 there are 35), and one square is cut from all. "first", "middle", "second" (B, 3, S, S)
+    uint8, "time" (B,) float32.
 
     Args:
         clips: each (T, 3, H, W) uint8, or a folder of frames.
@@ -77,10 +78,9 @@ class Sequences:
         window = min(self.window, len(clip))
         start = int(draws[1] * (len(clip) - window + 1))
         if self.timed:
-            # The nearest and farthest of three different frames, and one of those in between them.
-            first = int(draws[2] * (window - 2))
-            last = first + 2 + int(draws[3] * (window - first - 2))
-            middle = first + 1 + int(draws[4] * (last - first - 1))
+            # Each of three frames is one of those that are left, so that every three are as likely.
+            left = list(range(window))
+            first, middle, last = sorted(left.pop(int(draw * len(left))) for draw in draws[2:5])
         else:
             half = 1 + int(draws[2] * ((window - 1) // 2))
             first = int(draws[3] * (window - 2 * half))

@@ -96,6 +96,12 @@ def test_sequences_cut_three_frames_of_one_place():
     assert int((first - second).abs().max()) <= 6
     torch.testing.assert_close(found["time"], (middle - first) / (second - first))
     assert len(set(found["time"].tolist())) > 5
+    many = Sequences([frames[:7]], 16, seed=1).examples(torch.arange(7000))
+    places = torch.stack([many[name][:, 0, 0, 0].long() for name in ("first", "middle", "second")], dim=1)
+    counts = torch.bincount((places.sort(dim=1).values * torch.tensor([49, 7, 1])).sum(dim=1))
+    counts = counts[counts > 0]
+    assert len(counts) == 35  # each 200 times, give or take 14
+    assert 140 < int(counts.min()) <= int(counts.max()) < 260
     halves = Sequences([frames], 16, seed=0, timed=False).examples(torch.arange(50))
     assert set(halves["time"].tolist()) == {0.5}
     apart = [halves[name][:, 0, 0, 0].long() for name in ("first", "middle", "second")]
