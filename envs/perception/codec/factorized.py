@@ -65,7 +65,8 @@ class FactorizedPrior(nn.Module):
     def shares(self, values: Tensor) -> Tensor:
         """Return the probabilities of [v - 1/2, v + 1/2] for v (C, 1, n)."""
         low, high = self.logits(values - 0.5), self.logits(values + 0.5)
-        sign = -torch.sign(low + high).detach()  # the side on which sigmoids are small: their difference is exact there
+        # The side on which sigmoids are small: their difference is exact there. At the median it is either, never 0.
+        sign = torch.where(low + high > 0.0, -1.0, 1.0)
         return (torch.sigmoid(sign * high) - torch.sigmoid(sign * low)).abs()
 
     def bits(self, values: Tensor) -> Tensor:

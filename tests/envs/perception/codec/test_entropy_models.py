@@ -46,6 +46,17 @@ def test_a_fresh_prior_is_a_logistic_by_hand():
     assert fresh.bits(torch.full((1, 1, 1, 1), 4.0)).item() == pytest.approx(-math.log2(share), rel=1e-4)
 
 
+def test_at_the_median_a_value_is_as_likely_as_beside_it():
+    """Without biases the median is 0, where logits of both ends are opposite: their sum is 0."""
+    value = torch.zeros(1, 1, 1, 1, requires_grad=True)
+    fresh = FactorizedPrior(1)
+    bits = fresh.bits(value)
+    share = 1 / (1 + math.exp(-0.05)) - 1 / (1 + math.exp(0.05))
+    assert bits.item() == pytest.approx(-math.log2(share), rel=1e-4)
+    bits.sum().backward()
+    assert float(fresh.matrices[0].grad.abs().min()) > 0.0  # a narrower density would take fewer
+
+
 def test_gaussian_bits_are_scipys(generator):
     values = torch.randint(-6, 7, (2, 3, 4, 4), generator=generator).float()
     deviations = 0.05 + 3 * torch.rand(2, 3, 4, 4, generator=generator)
