@@ -178,7 +178,8 @@ def draw(net: MLVCNet, seed: int) -> None:
     So at first the predicted frame is nearly the last one warped, and the decoded one nearly the predicted one.
     Residual blocks begin as nearly nothing: as He draws them each would double the variance, and twelve are in a row.
     Latents begin `GAIN` times as large, what comes of them `SOFT` times, and deviations at 1, where their last ReLU
-    passes gradients.
+    passes gradients. A residual that is refined passes a quiet head, too: what comes of latents is made as much larger
+    before it, or they would begin a hundred times as faint as without refinement, and be taught to cost nothing first.
     """
     draw_weights(net, derive_seed(seed, "weights"))
     heads: list[nn.Module] = [net.compensation.fusion.head]
@@ -193,8 +194,8 @@ def draw(net: MLVCNet, seed: int) -> None:
     for part in net.modules():
         if isinstance(part, Block):
             part.second.weight.mul_(SOFT)
-    for transform in (net.motion_transform, net.residual_transform):
-        transform.scale(GAIN, SOFT)
+    net.motion_transform.scale(GAIN, SOFT)
+    net.residual_transform.scale(GAIN, SOFT if net.residual_refinement is None else SOFT / QUIET)
     last = net.hyperprior.synthesis[4]
     last.bias.fill_(1.0)  # type: ignore[operator]
     last.weight.mul_(QUIET)  # type: ignore[operator]

@@ -85,6 +85,21 @@ def test_a_fresh_codec_predicts_nearly_the_last_frame_warped(codec, clip):
     )
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_fresh_residual_learns_as_much_of_errors_with_refinement_as_without(clip, seed):
+    frames = clip["frames"].float() / 255.0
+
+    def gradient(refinement):
+        net = MLVCNet(dataclasses.replace(TINY, refinement=refinement), seed)
+        with torch.no_grad():
+            predicted = net.compensate(past_of(frames[:, 0]), to_units(clip["flow"][:, 0]))
+        decoded = net.code_residual(Estimate(noisy=False), predicted, frames[:, 1])
+        (decoded - frames[:, 1]).square().mean().backward()
+        return float(net.residual_transform.synthesis[0].weight.grad.norm())
+
+    assert gradient(True) > 0.1 * gradient(False)
+
+
 def test_switched_off_parts_are_not_there(clip):
     net = MLVCNet(dataclasses.replace(TINY, prediction=False, refinement=False, references=1))
     assert net.prediction is None
