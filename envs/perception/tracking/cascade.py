@@ -3,7 +3,10 @@
 Cascaded Regression Tracking (arXiv:2006.10336): the first stage scores every place and drops the many that are easy;
 boxes around what is left are scored by a ridge regression that has learned from such hard ones alone. The paper's
 fusion weight is not known to us; half of each score is our choice, as is the motion prior, without which nothing but
-looks would tell one look-alike from another.
+looks would tell one look-alike from another. A candidate's box is that of its peak, with the sides that the target had:
+the regression's targets are 1 from an overlap of 0.7 on (`ridge.targets_of`), so it says which candidate is the target
+and not which of the boxes around it fits best. Without a first stage nothing but its scores says where boxes lie; there
+the mean of the best ones that overlap the winner is taken.
 
 Shapes: B crops, K candidates, M boxes of each, d features; boxes (x1, y1, x2, y2) in pixels of the frame.
 """
@@ -21,9 +24,11 @@ from envs.perception.tracking.convolution_regression import projected, score_map
 from envs.perception.tracking.crops import Place, cut
 from envs.perception.tracking.features import Maps, TrackingNet, TrackingNetConfig
 from rlsuite.errors import require, require_choice, require_finite
+from rlsuite.metrics.boxes import box_iou
 
 NEIGHBOURHOOD = 2.2  # sides of the target, the window around a peak in which there is no other
-BEST = 3  # boxes of a candidate whose mean is its score and its refined box
+BEST = 3  # boxes of a candidate whose mean is its score; of the second stage alone, whose mean is the box
+TOGETHER = 0.5  # IoU with the winner from which they are: those around another object are not averaged with it
 STREWN, REACH = 200, 2.0  # boxes of the second stage alone, and how far they lie, in sides of the target
 STAGES = ("both", "first", "second")
 
@@ -95,7 +100,7 @@ class Look:
     """What one look gives.
 
     Attributes:
-        boxes: (B, K, 4), the candidates' refined boxes.
+        boxes: (B, K, 4), the candidates' boxes.
         scores: (B, K), fused; -1 where there is no candidate.
         first: (B, K), the first stage's scores; where it is left out, the fused ones.
         there: (B, K) bool.
@@ -166,14 +171,10 @@ class Cascade:
         boxes, fused = samples[:, :, 0], first
         if alone:
             fused = second.squeeze(-1)
-            best = fused.topk(BEST, dim=1).indices
-            mean = boxes.gather(1, best.unsqueeze(-1).expand(-1, -1, 4)).mean(dim=1)
-            boxes = boxes.scatter(1, best[:, :1].unsqueeze(-1).expand(-1, -1, 4), mean.unsqueeze(1))
+            best = fused.topk(BEST, dim=1).indices.unsqueeze(-1).expand(-1, -1, 4)
+            boxes = boxes.scatter(1, best[:, :1], mean_of_one(boxes.gather(1, best)).unsqueeze(1))
         else:
-            best = second.topk(BEST, dim=2)
-            refined = samples.gather(2, best.indices.unsqueeze(-1).expand(-1, -1, -1, 4)).mean(dim=2)
-            boxes = torch.where(ran[:, None, None], refined, boxes)
-            both = (1.0 - config.fusion) * first + config.fusion * best.values.mean(dim=2)
+            both = (1.0 - config.fusion) * first + config.fusion * second.topk(BEST, dim=2).values.mean(dim=2)
             fused = torch.where(ran.unsqueeze(1), both, first)
         if prior:
             shift = (0.5 * (boxes[..., :2] + boxes[..., 2:]) - middle.unsqueeze(1)).square().sum(-1)
@@ -209,3 +210,10 @@ class Cascade:
         """Return jittered boxes (B, M, 4) around boxes (B, 4), in pixels of the crop."""
         here = place.to_crop(boxes.unsqueeze(1), self.network.config.crop)
         return jittered(0.5 * (here[..., :2] + here[..., 2:]), here[..., 2:] - here[..., :2], self.table.to(here))[:, 0]
+
+
+def mean_of_one(boxes: Tensor) -> Tensor:
+    """Return the mean box (B, 4) of those of (B, n, 4) that overlap the first one, which is always among them."""
+    near = (box_iou(boxes, boxes[:, :1]) >= TOGETHER).to(boxes)  # (B, n, 1)
+    near[:, 0] = 1.0
+    return (boxes * near).sum(dim=1) / near.sum(dim=1)

@@ -2,9 +2,9 @@
 
 Cascaded Regression Tracking (arXiv:2006.10336). The paper's abstract fixes the cascade and the closed form; how often
 and from what the first stage learns is ATOM's (Danelljan et al. 2019, arXiv:1811.07628); the rest is our choice, and
-`cascade.py` and `memories.py` say of each which it is. ATOM refines boxes by a network that predicts overlaps; here a
-box is the mean of the second stage's best three, as is usual without such a network. A tracker draws nothing: jitters,
-first weights and dropped channels are the same in every call.
+`cascade.py` and `memories.py` say of each which it is. ATOM refines boxes by a network that predicts overlaps; here
+there is none, and a box keeps its sides. A tracker draws nothing: jitters, first weights and dropped channels are the
+same in every call.
 
 Shapes: B trackers, boxes (x1, y1, x2, y2) in pixels of the frames (B, 3, H, W).
 """

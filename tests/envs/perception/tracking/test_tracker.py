@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from envs.perception.tracking.cascade import CascadeConfig
+from envs.perception.tracking.cascade import CascadeConfig, mean_of_one
 from envs.perception.tracking.crops import VIEWS, Place, around, cut, first_views
 from envs.perception.tracking.crt import CRT, CRTConfig, box_of_mask, mask_of_box
 from envs.perception.tracking.features import TrackingNet, TrackingNetConfig
@@ -61,6 +61,26 @@ def test_a_twin_calls_the_second_stage_and_is_remembered_as_a_negative():
     sure = found.flag.tolist() == [HARD_NEGATIVE]  # else nothing is taken for the target
     assert torch.equal(after["samples"], before["samples"]) != sure
     assert int(after["accepted"]) == int(before["accepted"]) + sure
+
+
+def test_candidates_keep_their_peaks_boxes_and_the_targets_sides():
+    one = tracker()
+    state = one.begin(*scene((12, 20)))
+    found, _ = one.track(scene((13, 20), (28, 20))[0], state)
+    assert found.look.ran.all()
+    assert torch.equal(found.look.boxes, found.look.samples[:, :, 0])
+    there = found.look.boxes[found.look.there]
+    torch.testing.assert_close(there[:, 2:] - there[:, :2], torch.full((len(there), 2), 8.0), atol=1e-4, rtol=0)
+
+
+def test_boxes_of_other_objects_are_not_averaged_with_the_winners():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [2.0, 0, 12, 10], [30.0, 0, 40, 10]], [[5.0, 5, 5, 5]] * 3])
+    assert mean_of_one(boxes).tolist() == [[1.0, 0.0, 11.0, 10.0], [5.0, 5.0, 5.0, 5.0]]
+    alone = tracker(stages="second")
+    state = alone.begin(*scene((10, 20)))
+    found, _ = alone.track(scene((10, 20), (28, 20))[0], state)
+    best = int(found.look.first.argmax())
+    assert float(box_iou(found.look.boxes[0, best : best + 1], found.look.samples[0, best])) >= 0.5
 
 
 def test_what_has_left_is_not_found_kept_and_found_again_anywhere():
