@@ -6,7 +6,8 @@ constrained least squares, as Lawrence et al. (2006) do: weights are not negativ
 negative, smooth, and do not grow with theta_h. There are 90 bins of theta_h, finer near the highlight (their roots are
 evenly spaced), and 8 of theta_d; a basis material has a table for each color, all mixed by the same weights. In each of
 30 rounds both sides take a few projected gradient steps. Materials begin where k-means finds them by mean color and by
-how far the highlight is above the median. Numbers of bins and rounds are ours.
+how far the highlight is above the median, and their tables at their vertices' mean color: steps are as long as the bin
+seen most allows, so bins that are seldom seen stay near where they begin. Numbers of bins and rounds are ours.
 
 Shapes: P vertices, n observations, T = 90 and D = 8 bins, B basis materials.
 """
@@ -94,7 +95,7 @@ def fit_reflectance(
     values = (total / mass.clamp_min(1e-9).unsqueeze(1)).view(count, cells, 3)
     mass = mass.view(count, cells)
     weights = functional.one_hot(_clusters(values, mass, basis, seed), basis).float()
-    tables = torch.zeros(basis, HALF, DIFFERENCE, 3)
+    tables = _mean_colors(values, mass, weights).view(basis, 1, 1, 3).repeat(1, HALF, DIFFERENCE, 1)
     for _ in range(ROUNDS):
         tables = _fit_tables(values, mass, weights, tables)
         weights = _fit_weights(values, mass, weights, tables.view(basis, cells, 3))
@@ -122,6 +123,14 @@ def _clusters(values: Tensor, mass: Tensor, basis: int, seed: int) -> Tensor:
             ]
         )
     return nearest
+
+
+def _mean_colors(values: Tensor, mass: Tensor, weights: Tensor) -> Tensor:
+    """Return each material's mean reflectance (B, 3); of all vertices for a material that none was seen of."""
+    seen = torch.einsum("pb,pmk->bk", weights, mass.unsqueeze(2) * values)
+    share = (weights.T @ mass).sum(dim=1, keepdim=True)
+    every = seen.sum(dim=0) / share.sum().clamp_min(1e-9)
+    return torch.where(share > 0, seen / share.clamp_min(1e-9), every)
 
 
 def _fit_tables(values: Tensor, mass: Tensor, weights: Tensor, tables: Tensor) -> Tensor:

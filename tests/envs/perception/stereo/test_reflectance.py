@@ -74,6 +74,20 @@ def test_two_materials_are_found_again(generator):
         torch.testing.assert_close(said, material(angle), atol=0.06, rtol=0.1)
 
 
+@pytest.mark.parametrize("basis", [1, 2])
+def test_one_plain_material_is_exact_under_a_narrow_rig(basis, generator):
+    """Lights near the camera: most differences lie in one bin, few in the next ones, and none beyond."""
+    color, count, each = torch.tensor([0.7, 0.5, 0.3]), 40, 60
+    vertex = torch.arange(count).repeat_interleave(each)
+    half = 0.9 * torch.rand(count * each, generator=generator)
+    difference = 0.15 + 0.12 * torch.rand(count * each, generator=generator).square()
+    difference[::50] += 0.25
+    found = fit_reflectance(
+        vertex, half, difference, color.expand(len(half), 3), torch.ones(len(half)), count, basis, 0
+    )
+    torch.testing.assert_close(found(vertex, half, difference), color.expand(len(half), 3), atol=1e-4, rtol=1e-4)
+
+
 def test_reflectance_between_bins():
     tables = torch.arange(float(HALF)).view(1, HALF, 1, 1).expand(1, HALF, DIFFERENCE, 3)
     known = Reflectance(torch.ones(1, 1), tables)
