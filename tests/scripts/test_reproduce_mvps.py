@@ -3,7 +3,10 @@
 import math
 
 import pytest
+import torch
+from torch.nn import functional
 
+from envs.perception.stereo.capture import Capture
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import mvps
@@ -34,6 +37,27 @@ def test_claims_by_hand():
     assert verdicts(mesh=1.6)[4] == FAILS
     assert verdicts(hull=0.1)[5] == FAILS
     assert verdicts(reflectance=16.0)[6] == FAILS
+
+
+def test_least_squares_leave_out_what_is_in_shadow_or_saturated():
+    normal = functional.normalize(torch.tensor([0.2, 0.1, -1.0]), dim=0)
+    lights = functional.normalize(
+        torch.tensor([[0.0, 0, -1], [1.0, 0, -1], [-1.0, 0, -1], [0.0, 1, -1], [0.0, -1, -1], [1.0, 1, -1]]), dim=1
+    )
+    shade = 0.5 * lights @ normal
+    shade[2], shade[4] = 0.0, 1.0  # a cast shadow, and a highlight
+    capture = Capture(
+        images=shade.view(1, 6, 1, 1, 1).expand(1, 6, 1, 1, 3),
+        masks=torch.ones(1, 1, 1, dtype=torch.bool),
+        intrinsics=torch.eye(3),
+        rotations=torch.eye(3).unsqueeze(0),
+        translations=torch.zeros(1, 3),
+        lights=lights.unsqueeze(0),
+        strengths=torch.ones(1, 6),
+        near=False,
+    )
+    found = mvps.least_squares_at(capture, 0, torch.zeros(1, 2), torch.tensor([[0.0, 0, 1]]), torch.arange(6))
+    torch.testing.assert_close(found[0], normal, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
