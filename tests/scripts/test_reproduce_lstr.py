@@ -43,6 +43,27 @@ def test_shuffling_leaves_the_own_clip_where_it_is(monkeypatch):
     assert torch.allclose(plain["bank"].sum(dim=1), shuffled["bank"].sum(dim=1), atol=1e-4)
 
 
+def test_the_bank_stays_what_the_network_makes_and_distances_learn_faster(tmp_path, monkeypatch):
+    monkeypatch.setattr(lstr, "DEEDS", 3)
+    seen = []
+
+    def teach(network, clips, *rest):
+        plain(network, clips, *rest)
+        if network.long is not None:
+            seen.append((network, clips))
+
+    plain = lstr._teach
+    monkeypatch.setattr(lstr, "_teach", teach)
+    numbers = {name: getattr(lstr.DEBUG, name) for name in lstr.LEARNS}
+    lstr.learn("all", 0, tmp_path, **numbers)
+    videos = lstr.Videos(int(numbers["rollouts_learned"]), lstr.derive_seed(0, "learned"))
+    assert len(seen) == 3
+    for network, clips in seen[:2]:  # in order: the third one's bank is shuffled
+        torch.testing.assert_close(videos.remembered(network, None).tensors["bank"], clips.tensors["bank"])
+        assert float(network.long.near.detach().abs().max()) == pytest.approx(numbers["distance_rate"], rel=0.01)
+    assert float(seen[2][0].long.near.detach().abs().max()) == 0.0
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(UserError, match="seeds="):
         dataclasses.replace(lstr.DEBUG, seeds=0)
