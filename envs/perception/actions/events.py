@@ -84,8 +84,8 @@ def _same(one: Event, other: Event) -> bool:
 def link(boxes: Tensor, scores: Tensor, count: int) -> Tensor:
     """Return `count` chains of tubelets through a video, (count, C) int64: which of a clip's P each takes.
 
-    The best chain has the largest sum of neighbours' scores and of the overlap of one's last box with the next one's
-    first (Viterbi); then the best of what is left, and so on.
+    The best chain has the largest sum, over neighbours, of both scores and of the overlap of one's last box with the
+    next one's first (Viterbi); then the best of what is left, and so on. A single clip's chains go by their scores.
 
     Args:
         boxes: (C, P, T, 4).
@@ -96,7 +96,7 @@ def link(boxes: Tensor, scores: Tensor, count: int) -> Tensor:
     scores, chains = scores.double().clone(), []
     overlap = box_iou(boxes[:-1, :, -1], boxes[1:, :, 0]).double()  # (C - 1, P, P)
     for _ in range(min(count, number)):
-        best, back = scores[0].clone(), []
+        best, back = scores[0] if clips == 1 else torch.zeros_like(scores[0]), []
         for clip in range(1, clips):
             value = best.unsqueeze(1) + scores[clip - 1].unsqueeze(1) + scores[clip] + overlap[clip - 1]
             best, before = value.max(dim=0)

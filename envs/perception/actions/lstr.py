@@ -18,6 +18,7 @@ from torch.nn import functional
 from envs.perception.actions.network import LSTRNet
 from envs.perception.actions.proposals import best_tubelets, shifts_to
 from rlsuite.errors import require
+from rlsuite.metrics.boxes import area
 
 KEPT = 5  # actors a clip that a bank keeps, the likeliest
 
@@ -52,9 +53,21 @@ def build_bank(network: LSTRNet, videos: Tensor, boxes: Tensor, scores: Tensor |
     return Bank(found.gather(2, index.unsqueeze(3).expand(-1, -1, -1, found.shape[3])), best > 0)
 
 
-def action_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Return the 0-d cross-entropy of logits (B, N, K) with labels (B, N, K) bool, positives weighing `weight` (K,)."""
-    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weight)
+def action_loss(logits: Tensor, labels: Tensor, weight: Tensor, there: Tensor | None = None) -> Tensor:
+    """Return the 0-d cross-entropy of logits (B, N, K) with labels (B, N, K) bool, positives weighing `weight` (K,).
+
+    Its mean is over the actors that are there (B, N) bool; None for all. It is 0 where there are none.
+    """
+    each = functional.binary_cross_entropy_with_logits(
+        logits, labels.to(logits.dtype), pos_weight=weight, reduction="none"
+    )
+    return _mean(each, torch.ones_like(each[..., 0]) if there is None else there)
+
+
+def _mean(values: Tensor, there: Tensor) -> Tensor:
+    """Return the 0-d mean of values (..., n) where they count (...), 0 where none does."""
+    counts = there.to(values.dtype)
+    return (values.mean(dim=-1) * counts).sum() / counts.sum().clamp_min(1.0)
 
 
 def positive_weights(labels: Tensor, most: float = 10.0) -> Tensor:
@@ -71,20 +84,25 @@ def losses(network: LSTRNet, batch: dict[str, Tensor], weight: Tensor) -> dict[s
         network: it.
         batch: "frames" (B, T, 3, H, W), "boxes" (B, N, T, 4) of true actors in pixels, "labels" (B, N, K) bool; with a
             graph also "clip" (B,), "bank" (B, C, n, d) and "present" (B, C, n); a batch may hold "maps" in the place
-            of "frames", for a backbone that does not learn, and "detect" 0-d bool: whether boxes are to be found.
+            of "frames", for a backbone that does not learn, "detect" 0-d bool: whether boxes are to be found, and
+            "there" (B, N) bool: which actors there are, for clips with fewer than others.
         weight: (K,) of positives.
     """
     boxes = batch["boxes"]
     maps = batch["maps"] if "maps" in batch else network.maps(batch["frames"])
     actors = network.actors(maps, boxes)
     plain, nodes = network.related(actors, maps, boxes)
+    there = batch.get("there", torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device))
     if network.long is not None and "bank" in batch:
-        plain = network.remembered(plain, nodes, batch["clip"], batch["bank"], batch["present"])
-    parts = {"actions": action_loss(network.actions(plain), batch["labels"], weight)}
+        plain = network.remembered(plain, nodes, batch["clip"], batch["bank"], batch["present"], there)
+    parts = {"actions": action_loss(network.actions(plain), batch["labels"], weight, there)}
     if bool(batch.get("detect", torch.tensor(False)).any()):
-        found, there = network.regressed(actors, boxes), torch.ones(boxes.shape[:2], dtype=torch.bool)
-        parts["boxes"] = functional.smooth_l1_loss(shifts_to(boxes, found), torch.zeros_like(boxes), beta=0.1)
-        parts["proposals"] = network.proposals.loss(maps, boxes, there.to(boxes.device))
+        known = there.unsqueeze(2) & (area(boxes) > 0)  # (B, N, T): the others have no sides to measure shifts in
+        whole = torch.where(known.unsqueeze(3), boxes, torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes.device))
+        away = shifts_to(whole, network.regressed(actors, whole))
+        away = functional.smooth_l1_loss(away, torch.zeros_like(away), reduction="none", beta=0.1)
+        parts["boxes"] = _mean(away, known)
+        parts["proposals"] = network.proposals.loss(maps, boxes, there)
     return {"loss": sum(parts.values(), torch.zeros((), device=boxes.device)), **parts}
 
 
@@ -116,7 +134,7 @@ def detect(network: LSTRNet, video: Tensor, boxes: Tensor | None = None, count: 
     if network.long is not None:
         bank = nodes.unsqueeze(0).expand(clips, -1, -1, -1)
         present = (scores > 0).unsqueeze(0).expand(clips, -1, -1)
-        plain = network.remembered(plain, nodes, torch.arange(clips, device=nodes.device), bank, present)
+        plain = network.remembered(plain, nodes, torch.arange(clips, device=nodes.device), bank, present, scores > 0)
     told = network.actions(plain).sigmoid() * scores.unsqueeze(2)
     network.train(was)
     return given if boxes is not None else network.regressed(actors, given), told

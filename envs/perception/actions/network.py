@@ -127,7 +127,9 @@ class LSTRNet(nn.Module):
         short = self.short(actors, maps, boxes[:, :, ::2] / STRIDE)
         return short, actors if self.config.variant == "parallel" else short
 
-    def remembered(self, plain: Tensor, nodes: Tensor, clip: Tensor, bank: Tensor, present: Tensor) -> Tensor:
+    def remembered(
+        self, plain: Tensor, nodes: Tensor, clip: Tensor, bank: Tensor, present: Tensor, here: Tensor | None = None
+    ) -> Tensor:
         """Return actors (B, N, d) with what the video's other clips tell; without a graph, as they are.
 
         Args:
@@ -136,6 +138,7 @@ class LSTRNet(nn.Module):
             clip: (B,) int64, which clip of its video each is.
             bank: (B, C, n, d), the videos' other actors; no gradient flows to them.
             present: (B, C, n) bool, which of them there are.
+            here: (B, N) bool, which of the nodes there are; None for all.
         """
         if self.long is None:
             return plain
@@ -145,7 +148,8 @@ class LSTRNet(nn.Module):
         count = nodes.shape[1]
         together = torch.cat([nodes, bank.detach().flatten(1, 2)], dim=1)
         which = torch.cat([clip.unsqueeze(1).expand(-1, count), numbers.repeat_interleave(others).expand(batch, -1)], 1)
-        there = torch.cat([torch.ones(batch, count, dtype=torch.bool, device=bank.device), elsewhere.flatten(1)], 1)
+        own = torch.ones(batch, count, dtype=torch.bool, device=bank.device) if here is None else here
+        there = torch.cat([own, elsewhere.flatten(1)], 1)
         found = self.long(together, which, there)[:, :count]
         return plain + (found - nodes) if self.config.variant == "parallel" else found
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.errors import require
+from rlsuite.metrics.boxes import area
 from rlsuite.metrics.videos import tubelet_iou
 from rlsuite.nn.vision.suppression import greedy
 
@@ -67,6 +68,8 @@ class TubeletProposals(nn.Module):
             present: (B, N) bool.
             generator: of which tubelets are taken; None for the global one.
         """
+        if boxes.shape[1] == 0:  # one actor that is not there
+            boxes, present = boxes.new_zeros(len(boxes), 1, self.frames, 4), present.new_zeros(len(boxes), 1)
         logits, tubelets = self(maps)
         anchors = self.anchors((maps.shape[3], maps.shape[4]))
         overlap = tubelet_iou(anchors.unsqueeze(1).expand(-1, self.frames, -1), boxes) * present.unsqueeze(1)
@@ -82,7 +85,9 @@ class TubeletProposals(nn.Module):
         rows = torch.arange(len(boxes), device=boxes.device).unsqueeze(1)
         wanted = shifts_to(anchors.unsqueeze(1), boxes[rows, which])
         given = shifts_to(anchors.unsqueeze(1), tubelets)
-        away = functional.smooth_l1_loss(given, wanted, reduction="none", beta=0.1).mean(dim=(2, 3))
+        known = (area(boxes) > 0)[rows, which].to(logits.dtype)  # (B, P, T): frames without a box ask for nothing
+        away = functional.smooth_l1_loss(given, wanted, reduction="none", beta=0.1).mean(dim=3)
+        away = (away * known).sum(dim=2) / known.sum(dim=2).clamp_min(1.0)
         return told + (away * taken).sum() / taken.sum().clamp_min(1)
 
 

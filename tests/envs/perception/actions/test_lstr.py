@@ -171,6 +171,43 @@ def test_any_number_of_actors(count):
         detect(network, video[:3])
 
 
+def small_batch(boxes, labels):
+    stream = torch.Generator().manual_seed(0)
+    return {
+        "frames": torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8, generator=stream),
+        "boxes": boxes,
+        "labels": labels,
+        "clip": torch.tensor([0, 1]),
+        "bank": torch.ones(2, 3, 1, 8),
+        "present": torch.ones(2, 3, 1, dtype=torch.bool),
+        "detect": torch.tensor(True),
+    }
+
+
+def test_losses_without_actors_are_finite():
+    network = LSTRNet(SMALL, 0)
+    parts = losses(network, small_batch(torch.zeros(2, 0, 4, 4), torch.zeros(2, 0, 3, dtype=torch.bool)), torch.ones(3))
+    assert parts["actions"].item() == parts["boxes"].item() == 0.0
+    parts["loss"].backward()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters() if weight.grad is not None)
+
+
+def test_actors_that_are_not_there_count_for_nothing():
+    network = LSTRNet(SMALL, 0)
+    box, labels = torch.tensor([2.0, 2.0, 12.0, 12.0]), torch.rand(2, 2, 3) < 0.5
+    boxes = box.expand(2, 2, 4, 4).clone()
+    boxes[:, 1] = 0.0
+    boxes[1, 0, 3] = 0.0  # nor does a frame that an actor has left
+    torch.nn.init.normal_(network.shifts.weight)
+    there = torch.tensor([[True, False], [True, False]])
+    parts = losses(network, {**small_batch(boxes, labels), "there": there}, torch.ones(3))
+    parts["loss"].backward()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters() if weight.grad is not None)
+    alone = losses(network, small_batch(boxes[:, :1], labels[:, :1]), torch.ones(3))
+    for name in ("actions", "boxes"):
+        assert parts[name].item() == pytest.approx(alone[name].item(), rel=1e-5)
+
+
 def test_frames_without_a_box_count_for_nothing():
     network = LSTRNet(SMALL, 0).eval()
     maps = torch.randn(1, 8, 2, 2, 2)
@@ -215,6 +252,16 @@ def test_chains_follow_boxes():
     left, right = torch.tensor([0.0, 0, 8, 8]), torch.tensor([30.0, 0, 38, 8])
     boxes = torch.stack([torch.stack([left, right]), torch.stack([right, left])]).unsqueeze(2).expand(-1, -1, 3, -1)
     assert link(boxes, torch.tensor([[0.9, 0.8], [0.8, 0.9]]), 2).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_chain_counts_both_of_its_ends_once():
+    def wide(left):
+        return torch.tensor([left, 0.0, left + 10.0, 10.0])
+
+    boxes = torch.stack([torch.stack([wide(0.0), wide(20.0)]), torch.stack([wide(5.0), wide(16.2069)])])
+    scores = torch.tensor([[0.6, 0.5], [0.5, 0.5]])  # overlaps 1/3 and 0.45: sums 1.433 and 1.45
+    assert link(boxes.unsqueeze(2), scores, 1).tolist() == [[1, 1]]
+    assert link(boxes[:1].unsqueeze(2), scores[:1], 2).tolist() == [[0], [1]]
 
 
 def test_clips_that_follow_are_one_event(tmp_path):
