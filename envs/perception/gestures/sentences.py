@@ -73,8 +73,9 @@ class SigningConfig:
 
 
 def choose_sentences(count: int, split: str, seed: int, config: SigningConfig | None = None) -> list[tuple[int, ...]]:
-    """Return sentences of word numbers; "train" and "test" share none, whatever the seed.
+    """Return sentences of word numbers; "train" and "test" share none of two words or more, whatever the seed.
 
+    Single words are in both: who is to read sentences has to know every word.
     Lengths are drawn first, so that short sentences, of which there are few, come as often as long ones.
     """
     config = config or SigningConfig()
@@ -84,7 +85,8 @@ def choose_sentences(count: int, split: str, seed: int, config: SigningConfig | 
         every = list(itertools.product(range(len(VOCABULARY)), repeat=length))
         order = torch.randperm(len(every), generator=torch.Generator().manual_seed(length)).tolist()
         quarter = len(every) // 4
-        of_length[length] = [every[place] for place in (order[:quarter] if split == "test" else order[quarter:])]
+        part = order[:quarter] if split == "test" else order[quarter:]
+        of_length[length] = [every[place] for place in (part if length > 1 else order)]
     lengths = torch.randint(config.least, config.most + 1, (count,), generator=generator).tolist()
     shares = torch.rand(count, generator=generator).tolist()
     return [of_length[n][int(share * len(of_length[n]))] for n, share in zip(lengths, shares, strict=True)]

@@ -106,13 +106,15 @@ class STMC(nn.Module):
     def streams(self, video: Tensor, lengths: Tensor) -> Streams:
         """Return what comes before the heads, of videos (B, T, 3, H, W), bytes or in [0, 1], and lengths (B,).
 
-        Frames after a video's end are not looked at.
+        Frames after a video's end are not looked at. Where all videos are shorter than one step, S is 1.
         """
-        there = torch.arange(video.shape[1], device=video.device) < lengths.unsqueeze(1)
-        cues, keypoints = self.spatial(video[there])
+        frames = torch.arange(max(video.shape[1], 2**self.config.blocks), device=video.device)
+        there = frames < lengths.unsqueeze(1)
+        cues, keypoints = self.spatial(video[there[:, : video.shape[1]]])
         spread = [_spread(cue, there) for cue in cues]
         intra, inter, steps = self.temporal(spread, lengths)
-        return Streams(inter, intra, steps, None if keypoints is None else _spread(keypoints, there))
+        places = there[:, : video.shape[1]]
+        return Streams(inter, intra, steps, None if keypoints is None else _spread(keypoints, places))
 
     def forward(self, video: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inter path's log-probabilities (B, S, V + 1) and lengths (B,): all that inference needs."""

@@ -81,6 +81,12 @@ def test_no_sentence_is_in_both_parts():
     assert choose_sentences(5, "train", 4) == choose_sentences(5, "train", 4) != choose_sentences(5, "train", 5)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_every_word_is_shown_by_itself(part):
+    single = SigningConfig(least=1, most=1)
+    assert set(choose_sentences(500, part, 0, single)) == {(word,) for word in range(len(VOCABULARY))}
+
+
 def test_videos_hold_what_they_say():
     found, again = gesture_videos(6, "train", 2), gesture_videos(6, "train", 2)
     assert all(torch.equal(value, again.tensors[name]) for name, value in found.tensors.items())

@@ -83,6 +83,13 @@ def test_what_is_beside_a_video_does_not_change_it():
     assert torch.equal(net(noisy, batch["length"])[0][1, :2], together[1, :2])
 
 
+def test_nothing_is_read_where_all_videos_are_shorter_than_a_step():
+    net, batch = STMC(("a", "b", "c"), NET, seed=1).eval(), videos(2)
+    lengths = torch.tensor([3, 2])
+    assert net.decode(batch["video"][:, :3], lengths) == [[], []]
+    assert net.streams(batch["video"][:, :3], lengths).keypoints.shape == (2, 3, 7, 2)
+
+
 def test_the_joint_loss_by_hand():
     net, batch = STMC(("a", "b", "c"), NET, seed=1), videos()
     found, losses = net.streams(batch["video"], batch["length"]), net.losses(batch)
