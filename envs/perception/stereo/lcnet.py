@@ -30,7 +30,7 @@ from rlsuite.data.source import Source
 from rlsuite.errors import require, require_choice
 from rlsuite.running.seeding import derive_seed
 
-LEARNS_BEHIND = ("true", "estimated")
+LEARNS_BEHIND = ("known", "estimated")  # no "true": a command line would take it for yes or no
 
 
 class Lights(NamedTuple):
@@ -179,7 +179,7 @@ class UncalibratedConfig:
         weights: a file that train_perceiver.py wrote.
         lights: LCNet's sizes.
         normals: those of the network behind it.
-        behind: which lights the second learns with: true, or estimated ones.
+        behind: which lights the second learns with: "known", the true ones, or "estimated".
         lights_first: share of the minibatches in which LCNet learns; in the rest the other one does.
         crops: how examples are varied; each light has a strength of its own.
         blobs: what they learn from where no data set is named.

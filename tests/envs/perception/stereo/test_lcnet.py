@@ -1,10 +1,13 @@
 """LCNet: classes by hand and back, errors of strengths, sizes, and which of two networks learns when."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from envs.perception.stereo.crops import CropConfig
 from envs.perception.stereo.lcnet import (
+    LEARNS_BEHIND,
     LCNet,
     LCNetConfig,
     Lights,
@@ -17,6 +20,8 @@ from envs.perception.stereo.lcnet import (
 )
 from envs.perception.stereo.psfcn import PSFCNNetConfig
 from envs.perception.stereo.shading import cone
+from rlsuite.config.build import build
+from rlsuite.config.compose import plain_values
 from rlsuite.metrics.normals import angles
 
 
@@ -78,13 +83,11 @@ def test_sizes_order_and_what_all_images_have_in_common(generator):
     assert bool(((strengths > 0.2) & (strengths < 2.0)).all())
 
 
-@pytest.mark.parametrize("behind", ["true", "estimated"])
+@pytest.mark.parametrize("behind", LEARNS_BEHIND)
 def test_first_the_lights_learn_and_then_the_normals(behind):
-    config = UncalibratedConfig(
-        lights=LCNetConfig(width=2, size=16),
-        normals=PSFCNNetConfig(width=2),
-        crops=CropConfig(lights=3, side=8),
-        behind=behind,
+    told = build(UncalibratedConfig, plain_values([f"behind={behind}"]))  # as a command line says it
+    config = dataclasses.replace(
+        told, lights=LCNetConfig(width=2, size=16), normals=PSFCNNetConfig(width=2), crops=CropConfig(lights=3, side=8)
     )
     perceiver = Uncalibrated(config=config, seed=0)
     batch = perceiver.source("", 16, seed=0, kept=4).examples(torch.arange(2))
