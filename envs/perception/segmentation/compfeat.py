@@ -32,6 +32,7 @@ from rlsuite.errors import require
 from rlsuite.metrics.boxes import box_iou
 from rlsuite.nn.vision.suppression import suppress
 
+MOST = 255
 SHRINK = 0.7  # of the box that a correlation map is to be 1 in: our choice
 
 
@@ -64,6 +65,7 @@ class CompFeatConfig:
     def __post_init__(self) -> None:
         for name in ("support", "objects"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(self.objects <= MOST, f"objects={self.objects}: use {MOST} or fewer, for a byte tells who is who")
         for name in ("threshold", "overlap"):
             require(0.0 <= getattr(self, name) <= 1.0, f"{name}={getattr(self, name)}: use 0 to 1")
         for name in ("detection", "masks"):
@@ -71,7 +73,9 @@ class CompFeatConfig:
 
 
 class CompFeat(Perceiver):
-    """Which object shows at each pixel, by an identity that it keeps over its episode: the field "tracks".
+    """Which object shows at each pixel, by its slot of memory, which it keeps while it is remembered: "tracks".
+
+    The number of an object that was forgotten goes to a new one: there are never more than `objects`.
 
     Args:
         config: see CompFeatConfig.
@@ -121,7 +125,7 @@ class CompFeat(Perceiver):
         chance, labels = logits.softmax(dim=2).max(dim=2)
         present = present & suppress(boxes, scores * present, torch.zeros_like(labels), self.config.overlap)
         after, slots = self.identify(frame, objects, boxes, labels, scores * chance, present, state)
-        after["tracks"] = self._painted(frame, boxes, labels, slots, after, seen["rgb"].shape[2:])
+        after["tracks"] = self._painted(frame, boxes, labels, slots, seen["rgb"].shape[2:])
         fresh = seen["phase"] == 0
         kept = {name: torch.where(_rows(fresh, value), value, state[name]) for name, value in after.items()}
         return {"tracks": kept["tracks"]}, kept
@@ -191,17 +195,14 @@ class CompFeat(Perceiver):
         after |= {"support": encoded, "frames": state["frames"] + 1, "next": state["next"] + placed.sum(dim=1)}
         return after, slots
 
-    def _painted(
-        self, frame: Frame, boxes: Tensor, labels: Tensor, slots: Tensor, after: State, size: Sequence[int]
-    ) -> Tensor:
-        """Return whose each pixel is, (B, 1, H, W): the mask that is surest of it, of those above a half."""
+    def _painted(self, frame: Frame, boxes: Tensor, labels: Tensor, slots: Tensor, size: Sequence[int]) -> Tensor:
+        """Return whose slot each pixel is, (B, 1, H, W): the mask that is surest of it, of those above a half."""
         logits = self.network.mask_logits(frame, boxes)
         own = logits.gather(2, labels.view(*labels.shape, 1, 1, 1).expand(-1, -1, 1, *logits.shape[3:])).squeeze(2)
         found = pasted(own.sigmoid(), boxes, (size[0], size[1])) * (slots >= 0)[..., None, None]
         surest, which = found.max(dim=1)
-        identities = after["identities"].gather(1, slots.clamp_min(0))
-        shown = identities.gather(1, which.flatten(1)).view_as(which)
-        return torch.where(surest > 0.5, shown.clamp_max(254), -1).unsqueeze(1)
+        shown = slots.gather(1, which.flatten(1)).view_as(which)
+        return torch.where(surest > 0.5, shown, -1).unsqueeze(1)
 
     def table(self, state: State) -> Tensor:
         """Return remembered objects (B, M, 4 + K + 2): box in pixels, class, score, and 1 for one seen just now.

@@ -199,6 +199,20 @@ def test_new_objects_get_numbers_and_slots_that_are_free():
     assert state["seen"].tolist() == [[1, 1, 1]]
 
 
+def test_numbers_stay_apart_however_many_objects_there_were(monkeypatch):
+    made = perceiver(objects=2)
+    state = made.init_state(1, (48, 48))
+    state["identities"] = torch.tensor([[998, 999]])  # identities are never used again
+    state["next"] = torch.tensor([1000])
+    monkeypatch.setattr(made.network, "mask_logits", lambda frame, boxes: torch.full((1, 2, 10, 14, 14), 9.0))
+    frame, *_ = made.look(torch.zeros(1, 3, 48, 48), state)
+    boxes = torch.tensor([[[4.0, 4.0, 20.0, 20.0], [28.0, 28.0, 44.0, 44.0]]])
+    painted = made._painted(frame, boxes, torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[1, 0]]), (48, 48))
+    assert (painted[0, 0, 12, 12], painted[0, 0, 36, 36], painted[0, 0, 2, 2]) == (1, 0, -1)
+    with pytest.raises(UserError, match="objects=256"):
+        perceiver(objects=256)
+
+
 def test_a_table_row_is_one_objects():
     made = perceiver()
     state = made.init_state(1, (48, 48))
