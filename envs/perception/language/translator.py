@@ -1,9 +1,10 @@
 """A translator from sentence to sentence: examples, loss and recipe of the paper, and beam search around the networks.
 
 Recipe (Zhu et al. 2020, section 4 and the official scripts): Adam with betas 0.9 and 0.98, rate 5e-4 that rises and
-then falls with the root of the step, weight decay 1e-4, labels smoothed by 0.1, beam 5 with length penalty 1. Gradients
-are clipped to norm 1 here; the official default of 25 hardly ever does. The plain Transformer learns first, then the
-fused one from its weights, with an optimizer and schedule of its own.
+then falls with the root of the step, weight decay 1e-4 (apart from the gradient, as fairseq's Adam has it), labels
+smoothed by 0.1, beam 5 with length penalty 1. Gradients are clipped to norm 1 here; the official default of 25 hardly
+ever does. The plain Transformer learns first, until it gets no better, then the fused one from its weights, with an
+optimizer and schedule of its own.
 
 Shapes: B sentences, L source pieces, T target pieces, N pieces of the language model, M its width.
 """
@@ -35,7 +36,7 @@ def recipe(steps: int, *, batch_size: int = 32, learning_rate: float = 5e-4, war
     return FitConfig(
         steps=steps,
         batch_size=batch_size,
-        optimizer=OptimizerConfig(learning_rate=learning_rate, beta2=0.98, weight_decay=1e-4),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=learning_rate, beta2=0.98, weight_decay=1e-4),
         schedule=ScheduleConfig(kind="inverse_sqrt", warmup=warmup),
         clip_norm=1.0,
     )

@@ -15,6 +15,7 @@ from envs.perception.language.transformer import Attention, Transformer, Transfo
 from envs.perception.language.translator import TranslationLoss, Translator, examples, recipe
 from rlsuite.errors import UserError
 from rlsuite.fit import fit
+from rlsuite.optim.choice import make_optimizer
 
 SIZES = TransformerConfig(width=16, hidden=24, heads=2, layers=2, dropout=0.0, longest=12)
 PAD, FIRST, LAST, V, M = 0, 2, 3, 11, 10
@@ -154,7 +155,7 @@ def test_learning_leaves_the_language_model_alone_and_fits_a_few_pairs():
         network,
         TranslationLoss(pieces.pad, 0.0),
         data,
-        recipe(250, batch_size=4, learning_rate=0.01, warmup=20),
+        recipe(400, batch_size=4, learning_rate=0.01, warmup=20),
         seed=0,
     )
     assert history.records[-1]["loss"] < 0.3 * history.records[0]["loss"]
@@ -166,6 +167,15 @@ def test_learning_leaves_the_language_model_alone_and_fits_a_few_pairs():
         Translator(network, pieces)
     with pytest.raises(UserError, match="more than 2"):
         examples(pairs, pieces, None, 2)
+
+
+def test_weights_decay_apart_from_the_gradient():
+    """One step of the rate 0.5 without a gradient: p - lr wd p."""
+    made = make_optimizer({"weight": torch.nn.Parameter(torch.ones(1))}, recipe(1, learning_rate=0.5).optimizer)
+    (weight,) = made.param_groups[0]["params"]
+    weight.grad = torch.zeros(1)
+    made.step()
+    assert weight.item() == pytest.approx(1.0 - 0.5 * 1e-4, abs=1e-7)
 
 
 def test_smoothed_loss_is_torchs_without_padding():
