@@ -6,7 +6,8 @@
 
 Models made of a transformer alone have re-attention in every block; those with a stem have it in the last only, of
 DeepViT-S in 5 of 16 and of DeepViT-L in 12 of 32, with branch_scale=0.5 (and -S scale=true). With mixed=0 it is a
-plain ViT (Dosovitskiy et al. 2020, arXiv:2010.11929). Sides that patches do not fill are padded with black.
+plain ViT (Dosovitskiy et al. 2020, arXiv:2010.11929). Sides that patches do not fill are padded with black. First
+weights have the paper's deviation at its width, and larger ones in narrower networks, mixed or not.
 
 Shapes: B batch, C channels, H and W sides of a picture, N tokens, the class token first, F = width.
 """
@@ -23,7 +24,8 @@ from rlsuite.errors import require, require_choice, require_finite
 from rlsuite.nn.vision.doors import FromBytes, sides
 from rlsuite.nn.vision.re_attention import EPSILON, NORMS, STARTS, Block, HeadMixing
 
-DEVIATION = 0.02  # of first weights
+PAPER_WIDTH = 384  # at which first weights have the paper's deviation
+DEEP = 16  # blocks, from which on there is re-attention where nobody says otherwise
 STEMS = ("patches", "convolutions")
 STEM_WIDTH = 64
 
@@ -38,7 +40,11 @@ class DeepViTConfig:
         depth: blocks.
         heads: of the attention; they share the width.
         ratio: units between a block's two layers, in widths.
-        mixed: blocks with re-attention, the last ones; -1 for all.
+        mixed: blocks with re-attention, the last ones; -1 for all, 0 for a plain ViT; null: all of 16 or more (the
+            paper's sizes), and none of fewer, which have few copies to undo.
+        deviation: of first weights, the paper's at its width of 384. Linear layers have it times the root of 384 /
+            width: a sum over fewer numbers needs larger weights to come out as large, and where scores come out small
+            all attention maps begin alike.
         norm: behind the mixing of heads: "batch" (the paper's), "layer" or "none".
         start: the mixing's first weights: "random" (the paper's) or "identity".
         scale: mixed maps are divided by the root of a head's width.
@@ -53,7 +59,8 @@ class DeepViTConfig:
     depth: int = 6
     heads: int = 4
     ratio: float = 3.0
-    mixed: int = -1
+    mixed: int | None = None
+    deviation: float = 0.02
     norm: str = "batch"
     start: str = "random"
     scale: bool = False
@@ -70,7 +77,11 @@ class DeepViTConfig:
             f"width={self.width}: heads={self.heads} do not share it; use a multiple of {self.heads}",
         )
         require(int(self.ratio * self.width) >= 1, f"ratio={self.ratio}: use more, such as 3")
-        require(-1 <= self.mixed <= self.depth, f"mixed={self.mixed}: use 0 to depth={self.depth}, or -1 for all")
+        require(
+            self.mixed is None or -1 <= self.mixed <= self.depth,
+            f"mixed={self.mixed}: use 0 to depth={self.depth}, or -1 for all",
+        )
+        require_finite("deviation", self.deviation, above=0.0)
         require_choice("norm", self.norm, NORMS)
         require_choice("start", self.start, STARTS)
         require_choice("stem", self.stem, STEMS)
@@ -81,6 +92,13 @@ class DeepViTConfig:
         for name in ("dropout", "skipped"):
             value = getattr(self, name)
             require(0.0 <= value < 1.0, f"{name}={value}: use 0 or more, and less than 1")
+
+    @property
+    def mixed_blocks(self) -> int:
+        """How many blocks have re-attention."""
+        if self.mixed is None:
+            return self.depth if self.depth >= DEEP else 0
+        return self.depth if self.mixed == -1 else self.mixed
 
 
 class DeepViT(nn.Module):
@@ -111,7 +129,7 @@ class DeepViT(nn.Module):
         self.blocks = nn.ModuleList(_block(config, place) for place in range(config.depth))
         self.norm = nn.LayerNorm(config.width, EPSILON)
         self.head = nn.Linear(config.width, outputs)
-        self._draw(torch.Generator().manual_seed(seed))
+        self._draw(config, torch.Generator().manual_seed(seed))
 
     def features(self, pictures: Tensor) -> Tensor:
         """Map pictures (B, C, H, W), uint8 or in [0, 1], to what the last layer sees (B, F)."""
@@ -142,12 +160,13 @@ class DeepViT(nn.Module):
         return torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.places
 
     @torch.no_grad()
-    def _draw(self, generator: torch.Generator) -> None:
-        for weight in (self.class_token, self.places):
-            nn.init.trunc_normal_(weight, std=DEVIATION, generator=generator)
+    def _draw(self, config: DeepViTConfig, generator: torch.Generator) -> None:
+        for weight in (self.class_token, self.places):  # a token's numbers, of a size that no width changes
+            nn.init.trunc_normal_(weight, std=config.deviation, generator=generator)
+        deviation = config.deviation * (PAPER_WIDTH / config.width) ** 0.5
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=DEVIATION, generator=generator)
+                nn.init.trunc_normal_(layer.weight, std=deviation, generator=generator)
                 nn.init.zeros_(layer.bias)
             elif isinstance(layer, nn.Conv2d):  # as torch draws them, but from our own stream
                 bound = layer.weight[0].numel() ** -0.5
@@ -176,7 +195,7 @@ def _stem(channels: int, config: DeepViTConfig) -> nn.Module:
 
 def _block(config: DeepViTConfig, place: int) -> Block:
     mixing = None
-    if config.mixed == -1 or place >= config.depth - config.mixed:
+    if place >= config.depth - config.mixed_blocks:
         scale = (config.width // config.heads) ** -0.5 if config.scale else 1.0
         mixing = HeadMixing(config.heads, config.norm, config.start, scale)
     return Block(

@@ -160,15 +160,32 @@ def test_padding_is_black(generator):
 
 
 def test_first_weights():
-    state = DeepViT(3, 64, 3, DeepViTConfig(), 0).state_dict()
-    for name in ("blocks.0.attention.inputs.weight", "places"):
-        assert float(state[name].std()) == pytest.approx(0.02, rel=0.05)
+    state = DeepViT(3, 64, 3, DeepViTConfig(mixed=-1), 0).state_dict()
+    for name, deviation in (("blocks.0.attention.inputs.weight", 0.02 * 3**0.5), ("places", 0.02)):
+        assert float(state[name].std()) == pytest.approx(deviation, rel=0.05)  # 128 is a third of the paper's 384
     thetas = [value for name, value in state.items() if name.endswith("theta")]
     assert len(thetas) == 6
     assert all(not torch.equal(one, other) for one, other in itertools.pairwise(thetas))
     assert all(float(theta.abs().max()) <= 0.5 for theta in thetas)  # 1 / sqrt(heads)
-    same = DeepViT(3, 64, 3, DeepViTConfig(start="identity", depth=1), 0).state_dict()
+    same = DeepViT(3, 64, 3, DeepViTConfig(start="identity", depth=1, mixed=1), 0).state_dict()
     assert torch.equal(same["blocks.0.attention.mixing.theta"], torch.eye(4))
+
+
+@pytest.mark.parametrize("width", [48, 384])
+def test_scores_begin_as_large_at_every_width(width, generator):
+    """Of normalized tokens queries have a deviation of 0.02 sqrt(384) = 0.39, plain or mixed."""
+    for mixed in (0, 1):
+        config = DeepViTConfig(width=width, heads=6, depth=1, mixed=mixed)
+        layer = DeepViT(1, 8, 3, config, 7).blocks[0].attention.inputs  # type: ignore[union-attr]
+        queries = layer(torch.randn(500, width, generator=generator))[:, :width]
+        assert float(queries.std()) == pytest.approx(0.02 * 384**0.5, rel=0.05)
+
+
+def test_re_attention_is_for_deep_networks_unless_it_is_asked_for():
+    for depth, mixed, found in ((15, None, 0), (16, None, 16), (4, -1, 4), (32, 12, 12), (16, 0, 0)):
+        config = DeepViTConfig(width=8, heads=2, depth=depth, mixed=mixed)
+        blocks = DeepViT(1, 8, 3, config, 0).blocks
+        assert [block.attention.mixing is not None for block in blocks] == [False] * (depth - found) + [True] * found
 
 
 @pytest.mark.parametrize(
@@ -177,6 +194,7 @@ def test_first_weights():
         ({"heads": 5}, "width=128: heads=5 do not share it; use a multiple of 5"),
         ({"mixed": 7}, "mixed=7: use 0 to depth=6"),
         ({"norm": "bach"}, "norm=bach.*did you mean 'batch"),
+        ({"deviation": 0.0}, "deviation=0.0"),
         ({"start": "zero"}, "start=zero"),
         ({"stem": "convolutions", "patch": 5}, "patch=5: stem=convolutions needs an even one"),
         ({"branch_scale": 0.0}, "branch_scale=0.0"),
