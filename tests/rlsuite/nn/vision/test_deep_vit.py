@@ -1,6 +1,7 @@
 """Re-attention by hand and beside torch's own attention, and the whole transformer's sizes."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -176,15 +177,15 @@ def test_scores_begin_as_large_at_every_width(width, generator):
     """Of normalized tokens queries have a deviation of 0.02 sqrt(384) = 0.39, plain or mixed."""
     for mixed in (0, 1):
         config = DeepViTConfig(width=width, heads=6, depth=1, mixed=mixed)
-        layer = DeepViT(1, 8, 3, config, 7).blocks[0].attention.inputs  # type: ignore[union-attr]
-        queries = layer(torch.randn(500, width, generator=generator))[:, :width]
+        first: Any = DeepViT(1, 8, 3, config, 7).blocks[0]
+        queries = first.attention.inputs(torch.randn(500, width, generator=generator))[:, :width]
         assert float(queries.std()) == pytest.approx(0.02 * 384**0.5, rel=0.05)
 
 
 def test_re_attention_is_for_deep_networks_unless_it_is_asked_for():
     for depth, mixed, found in ((15, None, 0), (16, None, 16), (4, -1, 4), (32, 12, 12), (16, 0, 0)):
         config = DeepViTConfig(width=8, heads=2, depth=depth, mixed=mixed)
-        blocks = DeepViT(1, 8, 3, config, 0).blocks
+        blocks: Any = DeepViT(1, 8, 3, config, 0).blocks
         assert [block.attention.mixing is not None for block in blocks] == [False] * (depth - found) + [True] * found
 
 
