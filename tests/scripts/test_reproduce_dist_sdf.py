@@ -1,6 +1,8 @@
 """The DIST experiment: its claims and measures by hand, and its parts that need no pictures of MuJoCo's."""
 
 import json
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from scripts.experiments import dist_sdf
 from scripts.experiments.dist_sdf_bodies import Each, posed_body, random_unions, samples, union_of
+from scripts.experiments.dist_sdf_shapes import FITTED, PointFitConfig, chamfer, fit_points, surfaces
 
 
 def verdicts(drawn, shapes, exact, poses):
@@ -32,8 +35,8 @@ def test_claims_by_hand():
 
 def test_measures_by_hand():
     one, other = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[3.0, 4.0, 0.0], [0.0, 1.0, 0.0]])
-    assert dist_sdf.chamfer(one, other) == pytest.approx(1.0 + (25.0 + 1.0) / 2)
-    assert dist_sdf.chamfer(one, other[:0]) == 1.0
+    assert chamfer(one, other) == pytest.approx(1.0 + (25.0 + 1.0) / 2)
+    assert chamfer(one, other[:0]) == 1.0
     half = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
     assert dist_sdf.degrees(half, torch.tensor([[-1.0, 0.0, 0.0, 0.0]])).item() == pytest.approx(90.0, abs=1e-3)
     assert dist_sdf.overlap(torch.tensor([True, True, False]), torch.tensor([True, False, True])) == pytest.approx(
@@ -68,16 +71,34 @@ def test_the_surface_of_a_sphere_is_seen():
     def ball(points, code):
         return points.norm(dim=1) - code[:, 0]
 
-    (points,) = dist_sdf.surfaces(ball, torch.tensor([[0.5]]), 16, torch.Generator().manual_seed(0))
+    (points,) = surfaces(ball, torch.tensor([[0.5]]), 16, torch.Generator().manual_seed(0))
     assert (points.norm(dim=1) - 0.5).abs().max() < 1e-3
     assert points.mean(0).abs().max() < 0.05  # from all sides
+
+
+def test_a_fit_without_truncation_finds_what_is_far():
+    """A ball of radius 0.3 where 0.9 was seen is wrong by 0.6: beyond a truncation of 0.1 nothing pulls at it."""
+    normals = torch.nn.functional.normalize(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    seen = (torch.full((1, 1), 0.3), 0.9 * normals, normals, torch.zeros(40, dtype=torch.long))
+
+    def ball(points, code):
+        return points.norm(dim=1) - code[:, 0]
+
+    found = [
+        fit_points(ball, *seen, PointFitConfig(steps=400, learning_rate=1e-2, truncation=bound)).item()
+        for bound in (0.1, math.inf)
+    ]
+    assert found[0] < 0.3  # the prior alone
+    assert found[1] == pytest.approx(0.9, abs=0.02)
 
 
 def test_fits_in_small(tmp_path):
     tiny = {"size": 16, "groups": 1, "learned": 2, "samples": 50, "learning_steps": 2}
     shapes = dist_sdf.find_shapes("shapes", 0, tmp_path, **tiny, shapes=1, shape_steps=1, kept=0.5)
-    exact = dist_sdf.find_exact_shapes("exact", 0, tmp_path, size=16, groups=1, shapes=1, shape_steps=1, kept=0.5)
-    assert all(len(those[name]) == 1 for those in (shapes, exact) for name in dist_sdf.FITTED)
+    small = {"size": 16, "groups": 1, "shapes": 1, "shape_steps": 1, "kept": 0.5}
+    exact = dist_sdf.find_exact_shapes("exact", 0, tmp_path, **small, point_priors=(1e-4, 1e-3), point_rates=(1e-2,))
+    assert [one[:2] for one in exact["choice"]] == [[1e-4, 1e-2], [1e-3, 1e-2]]
+    assert all(len(those[name]) == 1 for those in (shapes, exact) for name in FITTED)
     poses = dist_sdf.find_poses("poses", 0, tmp_path, size=16, poses=1, pose_steps=1)
     assert poses["before"] > 0
     json.dumps([shapes, exact, poses])
@@ -92,6 +113,8 @@ def test_drawing_in_small(tmp_path):
 
 
 def test_wrong_numbers_are_refused():
-    for change in ({"seeds": 0}, {"size": 4}, {"kept": 0.0}, {"samples": 5}):
-        with pytest.raises(UserError, match=f"{next(iter(change))}="):
-            dist_sdf.Numbers(**change)
+    numbers = {"seeds": 0, "size": 4, "kept": 0.0, "samples": 5, "point_rates": (), "point_priors": (0.0,)}
+    for name, value in numbers.items():
+        wrong: dict[str, Any] = {name: value}
+        with pytest.raises(UserError, match=f"{name}"):
+            dist_sdf.Numbers(**wrong)
