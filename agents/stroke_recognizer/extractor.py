@@ -119,8 +119,9 @@ def prepared(pictures: Tensor, size: int) -> Tensor:
 def equalized(pictures: Tensor) -> Tensor:
     """Spread the histogram of the luma of pictures (B, 3, H, W) in [0, 1] evenly, as OpenCV's equalizeHist does.
 
-    Colour differences (U and V) stay as they are, so every channel moves by as much as the luma does. The histogram's
-    256 steps have no gradient, so it passes as if nothing had been done (BPDA, see docs/characters.md).
+    Colour differences (U and V) stay as they are, so every channel moves by as much as the luma does, and ends at 0 or
+    1 where that leads beyond. The histogram's 256 steps have no gradient, so it passes as if nothing had been done (BPDA,
+    see docs/characters.md).
     """
     with torch.no_grad():
         grey = luma(pictures)
@@ -131,5 +132,5 @@ def equalized(pictures: Tensor) -> Tensor:
         share = (below - first) / (level.shape[1] - first).clamp_min(1.0)
         flat = first == level.shape[1]  # one grey: left alone
         spread = torch.where(flat, grey.flatten(1), share.gather(1, level)).view_as(grey)
-        move = spread - grey
-    return pictures + move
+        found = (pictures + (spread - grey)).clamp(0.0, 1.0)
+    return found + (pictures - pictures.detach())

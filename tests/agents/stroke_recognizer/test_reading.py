@@ -74,11 +74,29 @@ def test_equalization_is_opencvs_of_the_luma():
     flat = torch.full((1, 3, 8, 8), 0.3)
     assert torch.equal(equalized(flat), flat)
     colour = pictures(2)
-    moved = equalized(colour) - colour
-    assert torch.allclose(moved[:, 0], moved[:, 2], atol=1e-6)  # U and V stay
+    found = equalized(colour)
+    moved = found - colour
+    between = (found > 0) & (found < 1)
+    within = between[:, 0] & between[:, 2]
+    assert 0 < within.sum() < within.numel()
+    assert torch.allclose(moved[:, 0][within], moved[:, 2][within], atol=1e-6)  # U and V stay
+    assert float(found.min()) == 0.0
+    assert float(found.max()) == 1.0
     leaf = colour.requires_grad_()
     (gradient,) = torch.autograd.grad(equalized(leaf).sum(), leaf)
     assert (gradient == 1).all()
+
+
+def test_equalized_colours_are_opencvs():
+    """Of a picture whose luma and colours are far apart, so that channels end beyond black and white."""
+    cv2 = pytest.importorskip("cv2")
+    bytes_ = (pictures(1)[0].permute(1, 2, 0) * 140 + 60).round().to(torch.uint8).numpy()
+    split = cv2.cvtColor(bytes_, cv2.COLOR_RGB2YUV)
+    split[..., 0] = cv2.equalizeHist(split[..., 0])
+    wanted = cv2.cvtColor(split, cv2.COLOR_YUV2RGB)
+    found = equalized(torch.from_numpy(bytes_).permute(2, 0, 1)[None] / 255.0)[0].permute(1, 2, 0) * 255
+    assert {0, 255} <= set(wanted.flatten().tolist())
+    np.testing.assert_allclose(found, wanted, atol=3.0)  # bytes of Y, U and V are rounded between
 
 
 def test_pictures_of_any_size_and_kind_come_in():
