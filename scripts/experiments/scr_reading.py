@@ -45,6 +45,7 @@ class AttackNumbers:
         tested: test pictures otherwise, at most.
         cw2_steps: of Adam for each constant.
         cw2_pictures: attacked by CW-2.
+        cw2_through: of these by CW-2 through strokes, at most.
     """
 
     fgsm_eps: float = 0.2
@@ -54,9 +55,10 @@ class AttackNumbers:
     tested: int = 359
     cw2_steps: int = 50
     cw2_pictures: int = 64
+    cw2_through: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("pgd_steps", "pictures", "tested", "cw2_steps", "cw2_pictures"):
+        for name in ("pgd_steps", "pictures", "tested", "cw2_steps", "cw2_pictures", "cw2_through"):
             require(getattr(self, name) >= 1, f"attacks.{name}={getattr(self, name)}: use 1 or more")
         require_finite("attacks.fgsm_eps", self.fgsm_eps, low=0.0)
         require(bool(self.pgd_eps), "attacks.pgd_eps=[]: name one or more, such as [0.2,0.5]")
@@ -116,7 +118,8 @@ def withstands(
     found["norms"]["deepfool"] = {"raw": norm(changed - x)}
     chosen = spread(len(x), attacks.cw2_pictures)
     own, own_label = x[chosen], label[chosen]
-    changed = CW2(config=CW2Config(steps=attacks.cw2_steps)).least(raw, own, own_label, BOX)
+    cw2 = CW2(config=CW2Config(steps=attacks.cw2_steps))
+    changed = cw2.least(raw, own, own_label, BOX)
     found["oblivious"]["cw2"] = accuracies(ways, changed, own_label)
     found["norms"]["cw2"] = {"raw": norm(changed - own)}
     pgd = PGD(config=PGDConfig(steps=attacks.pgd_steps))
@@ -139,6 +142,11 @@ def withstands(
     changed = deepfool.least(ways["redraw"], few, few_label, BOX)
     found["adaptive"]["deepfool"] = {"redraw": accuracy(ways["redraw"], changed, few_label)}
     found["norms"]["deepfool"]["redraw"] = norm(changed - few)
+    chosen = spread(len(own), attacks.cw2_through)
+    own, own_label = own[chosen], own_label[chosen]
+    changed = cw2.least(ways["redraw"], own, own_label, BOX)
+    found["adaptive"]["cw2"] = {"redraw": accuracy(ways["redraw"], changed, own_label)}
+    found["norms"]["cw2"]["redraw"] = norm(changed - own)
     return found
 
 

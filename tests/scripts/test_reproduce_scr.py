@@ -20,6 +20,7 @@ ONE = {
     "oblivious": {
         "fgsm": {"raw": 0.3, "redraw": 0.8, "params": 0.8, "both": 0.8},
         "deepfool": {"raw": 0.1, "redraw": 0.7},
+        "cw2": {"median": 0.7, "redraw": 0.7},
         "pgd 0.2": {"redraw": 0.8, "params": 0.8, "both": 0.8},
         "pgd 0.5": {"redraw": 0.6, "params": 0.6, "both": 0.6},
     },
@@ -41,21 +42,22 @@ def verdicts(change=None, returns=RETURNS):
 
 
 def test_claims_by_hand():
-    assert verdicts() == [HOLDS] * 10
+    assert verdicts() == [HOLDS] * 11
     assert verdicts([("noise", scr.STRONG, "redraw", 0.64)])[:3] == [FAILS, FAILS, HOLDS]  # means: 0.045, -0.055
     assert verdicts([("noise", scr.CLEAN, "redraw", 0.85)])[2] == FAILS
     assert verdicts([("oblivious", "fgsm", "redraw", 0.49), ("adaptive", "fgsm", "redraw", 0.4)])[3] == FAILS  # each
     assert verdicts([("oblivious", "deepfool", "redraw", 0.29)])[4] == FAILS
-    assert verdicts([("adaptive", "pgd 0.2", "both", 0.81)])[5] == FAILS
-    assert verdicts([("adaptive", "pgd 0.5", "redraw", 0.11)])[6] == FAILS
-    assert verdicts(returns={**RETURNS, "model-based": (0.45, 0.5)})[7:] == [FAILS, HOLDS, HOLDS]
-    assert verdicts(returns={**RETURNS, "model-free": (0.5, 0.7)})[7:] == [HOLDS, FAILS, HOLDS]
-    assert verdicts(returns={**RETURNS, "random": (0.0, 0.2)})[9] == FAILS
+    assert verdicts([("oblivious", "cw2", "redraw", 0.69)])[5] == FAILS
+    assert verdicts([("adaptive", "pgd 0.2", "both", 0.81)])[6] == FAILS
+    assert verdicts([("adaptive", "pgd 0.5", "redraw", 0.11)])[7] == FAILS
+    assert verdicts(returns={**RETURNS, "model-based": (0.45, 0.5)})[8:] == [FAILS, HOLDS, HOLDS]
+    assert verdicts(returns={**RETURNS, "model-free": (0.5, 0.7)})[8:] == [HOLDS, FAILS, HOLDS]
+    assert verdicts(returns={**RETURNS, "random": (0.0, 0.2)})[10] == FAILS
 
 
 def test_debug_experiment_end_to_end(tmp_path, capsys):
     result = scr.run(scr.DEBUG, Jobs(tmp_path, parallel=0))
-    assert len(result.claims) == 10
+    assert len(result.claims) == 11
     json.dumps(result.figures)
     shown = capsys.readouterr().out
     assert "adaptive pgd 0.5" in shown
@@ -63,20 +65,22 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
     assert found["noise"].keys() == {scr.CLEAN, scr.PAPER, scr.STRONG}
     assert set(found["oblivious"]["fgsm"]) == {"raw", "bits", "median", "redraw", "params", "both"}
     assert "raw" not in found["adaptive"]["fgsm"]  # of the plain reader both are the same
+    assert found["adaptive"].keys() == found["oblivious"].keys()  # none stands without the other
+    assert found["norms"]["cw2"].keys() == {"raw", "redraw"}
 
 
 def test_claims_of_mnist_by_hand():
     reading = [
         {
             "noise": {scr.CLEAN: {"redraw": clean}},
-            "oblivious": {"fgsm": {"raw": 0.6, "redraw": 0.86}, "cw2": {"raw": 0.0, "redraw": cw2}},
+            "oblivious": {"fgsm": {"raw": 0.6, "redraw": 0.86}, "cw2": {"raw": 0.0, "redraw": cw2, "median": 0.855}},
         }
         for clean, cw2 in ((0.98, 0.86), (0.95, 0.85))
     ]
     found = mnist_claims(reading, scr.Numbers().mnist)
-    assert [claim.verdict for claim in found] == [FAILS, HOLDS, HOLDS, HOLDS, HOLDS]
+    assert [claim.verdict for claim in found] == [FAILS, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS]
     reading[1]["oblivious"]["cw2"].update(raw=0.11, redraw=0.83)
-    assert [claim.verdict for claim in mnist_claims(reading, scr.Numbers().mnist)][3:] == [FAILS, FAILS]
+    assert [claim.verdict for claim in mnist_claims(reading, scr.Numbers().mnist)][3:] == [FAILS, FAILS, FAILS]
 
 
 def test_tested_pictures_are_of_all_of_a_sorted_set():
@@ -100,7 +104,7 @@ def test_mnist_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RLSUITE_DATA", str(tmp_path))
     result = scr.run(numbers, Jobs(tmp_path / "jobs", parallel=0))
     glyph_pool.cache_clear()
-    assert len(result.claims) == 5
+    assert len(result.claims) == 6
     assert "returns" not in result.figures
     assert "oblivious cw2" in capsys.readouterr().out
 
