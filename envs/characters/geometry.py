@@ -51,7 +51,10 @@ def affine_maps(scale: Tensor, turn: Tensor, shear: Tensor, shift: Tensor) -> Te
 
 
 def random_affine(draw: Draw, count: int, *, degrees: float = 15.0, smallest: float = 0.7) -> Tensor:
-    """Return random maps (count, 3, 3): the paper's turns and shears of 15 degrees either way, and each axis scaled."""
+    """Return random maps (count, 3, 3): the paper's turns and shears of 15 degrees either way, and each axis scaled.
+
+    Scales are from `smallest` to 1.1, where the official code's are from 0.6 to 1; the shift is ours.
+    """
     share = draw(6)
     angle = (share[:, :2] * 2 - 1) * math.radians(degrees)
     scale = smallest + (1.1 - smallest) * share[:, 2:4]
@@ -60,7 +63,10 @@ def random_affine(draw: Draw, count: int, *, degrees: float = 15.0, smallest: fl
 
 
 def random_perspective(draw: Draw, count: int, *, most: float = 0.1) -> Tensor:
-    """Return random maps (count, 3, 3) that see the picture aslant: its sides differ by up to `most`."""
+    """Return random maps (count, 3, 3) that see the picture aslant: its sides differ by up to `most`, uniformly.
+
+    The official code draws a strength of 0.01 to 0.1 first, and with it where the corners go.
+    """
     share = draw(2)
     maps = torch.eye(3).repeat(count, 1, 1).to(share)
     maps[:, 2, :2] = (share * 2 - 1) * most
@@ -102,9 +108,10 @@ def normal(draw: Draw, count: int) -> Tensor:
 
 
 def moved(ink: Tensor, draw: Draw, chance: float) -> Tensor:
-    """Return pictures (B, 1, W, W) moved as the official code does, each of two steps with a chance.
+    """Return pictures (B, 1, W, W) moved in the official code's two steps, each with a chance.
 
-    First an affine map or blank edges, then a perspective or a bent one, of each the one as often as the other.
+    First an affine map or blank edges, then a perspective or a bent one, of each the one as often as the other. How far
+    they go is not in all of them the official code's: see each.
     """
     still = torch.eye(3, device=ink.device).expand(len(ink), -1, -1)
     share = draw(4)
