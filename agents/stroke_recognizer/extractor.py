@@ -120,8 +120,8 @@ def equalized(pictures: Tensor) -> Tensor:
     """Spread the histogram of the luma of pictures (B, 3, H, W) in [0, 1] evenly, as OpenCV's equalizeHist does.
 
     Colour differences (U and V) stay as they are, so every channel moves by as much as the luma does, and ends at 0 or
-    1 where that leads beyond. The histogram's 256 steps have no gradient, so it passes as if nothing had been done (BPDA,
-    see docs/characters.md).
+    1 where that leads beyond. The histogram's 256 steps have no gradient, so it passes as if nothing had been done
+    (BPDA, see docs/characters.md).
     """
     with torch.no_grad():
         grey = luma(pictures)
