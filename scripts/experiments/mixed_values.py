@@ -1,7 +1,7 @@
 """Tables of values by sweeps whose last results are mixed (Geist and Scherrer 2018, "Anderson acceleration for RL").
 
 A Bellman sweep v -> max_a (r + discount P v) takes the place of a gradient step: a table's image is what a sweep makes
-of it. `scripts/experiments/interpolatron.py` counts the sweeps.
+of it. `scripts/experiments/interpolatron.py` counts iterations, which are one sweep or two.
 
 Shapes: S states, A actions.
 """
@@ -80,8 +80,8 @@ def chain(states: int) -> Table:
     return Table(transitions, rewards)
 
 
-def sweeps_needed(table: Table, scheme: str) -> int:
-    """Return how many sweeps it takes until values are within 1e-6 of the optimum.
+def counts_needed(table: Table, scheme: str) -> tuple[int, int]:
+    """Return how many iterations, and how many sweeps, it takes until values are within 1e-6 of the optimum.
 
     Start values are so low that a sweep lowers none: rejection needs that.
 
@@ -90,13 +90,14 @@ def sweeps_needed(table: Table, scheme: str) -> int:
         scheme: "plain" value iteration; "mixed", where the next values are the mixture of the last five images by
             Anderson's weights, which takes one sweep each; or "rejecting", where the last five values are mixed and
             swept, unless the sweep lowers them somewhere: then the plain image is next. That takes two sweeps each.
+            An iteration is what leads from values to the next ones, the first image counted.
 
     Raises:
         UserError: if it takes more than 20,000.
     """
     optimum = table.optimum()
     values = torch.full_like(optimum, -float(table.rewards.abs().max()) / (1.0 - table.discount))
-    image, sweeps = table.sweep(values), 1
+    image, sweeps, iterations = table.sweep(values), 1, 1
     points, images = [], []
     while float((image - optimum).abs().max()) >= NEAR:
         if sweeps >= MOST:
@@ -112,5 +113,5 @@ def sweeps_needed(table: Table, scheme: str) -> int:
                 mixture = weights @ torch.stack(points)
                 swept, sweeps = table.sweep(mixture), sweeps + 1
                 values = swept if bool((swept >= mixture - ROUNDING).all()) else image
-        image, sweeps = table.sweep(values), sweeps + 1
-    return sweeps
+        image, sweeps, iterations = table.sweep(values), sweeps + 1, iterations + 1
+    return iterations, sweeps

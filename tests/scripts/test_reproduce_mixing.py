@@ -9,7 +9,11 @@ from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import interpolatron
-from scripts.experiments.mixed_values import Table, chain, random_table, sweeps_needed
+from scripts.experiments.mixed_values import Table, chain, counts_needed, random_table
+
+
+def count(iterations):
+    return ({"iterations": iterations, "sweeps": 50 * iterations},)
 
 
 def verdicts(ways=(), whole=(), sweeps=()):
@@ -23,8 +27,8 @@ def verdicts(ways=(), whole=(), sweeps=()):
     losses = {f"{name}-{rate}": (0.05, 0.05) for name, (_, rates) in interpolatron.WHOLE.items() for rate in rates}
     losses |= {"descent-0.3": (0.3, 0.2), "descent-1.0": (0.1, 0.1), "descent-2.0": (8.0, 1.0)}
     losses |= {"anderson-1.0": (0.001, 0.002), "momentum-0.3": (0.01, 0.01), "two-2.0": (0.08, 0.08)}
-    counts = {f"{table}-{scheme}": (2,) for table in ("random", "chain") for scheme in ("mixed", "rejecting")}
-    counts |= {"random-plain": (100,), "chain-plain": (100,)}
+    counts = {f"{table}-{scheme}": count(2) for table in ("random", "chain") for scheme in ("mixed", "rejecting")}
+    counts |= {"random-plain": count(100), "chain-plain": count(100)}
     changed = (quadratic | dict(ways), losses | dict(whole), counts | dict(sweeps))
     return [claim.verdict for claim in interpolatron.claims(*changed, interpolatron.Numbers())]
 
@@ -36,7 +40,7 @@ def test_claims_by_hand():
     assert verdicts(whole={"anderson-1.0": (0.003, 0.003)}) == [HOLDS] * 6 + [FAILS] + [HOLDS] * 6
     assert verdicts(whole={"two-2.0": (0.091, 0.091)}) == [HOLDS] * 7 + [FAILS] + [HOLDS] * 5
     assert verdicts(whole={"descent-2.0": (0.9, 0.9)}) == [HOLDS] * 8 + [FAILS] + [HOLDS] * 4
-    assert verdicts(sweeps={"chain-rejecting": (21,)}) == [HOLDS] * 12 + [FAILS]
+    assert verdicts(sweeps={"chain-rejecting": count(21)}) == [HOLDS] * 12 + [FAILS]
 
 
 def test_a_table_of_two_states_by_hand():
@@ -53,12 +57,15 @@ def test_all_schemes_find_the_optimum_of_plain_sweeps(table):
     for _ in range(3000):
         values = table.sweep(values)
     torch.testing.assert_close(table.optimum(), values, rtol=0, atol=1e-9)
-    plain = sweeps_needed(table, "plain")
+    plain, sweeps = counts_needed(table, "plain")
+    assert plain == sweeps
     # Each sweep brings values nearer by the discount, at least: from 2 max|r| / (1 - discount) to 1e-6.
     start = table.rewards.abs().max() / (1 - table.discount)
     far = float((start + values).abs().max())
     assert plain <= 1 + torch.log(torch.tensor(1e-6 / far)) / torch.log(torch.tensor(table.discount))
-    assert all(sweeps_needed(table, scheme) < plain / 4 for scheme in ("mixed", "rejecting"))
+    assert all(counts_needed(table, scheme)[1] < plain / 4 for scheme in ("mixed", "rejecting"))
+    iterations, sweeps = counts_needed(table, "rejecting")
+    assert sweeps == 2 * iterations - 1  # two each, and the first image
 
 
 def test_debug_experiment_end_to_end(tmp_path):
