@@ -86,7 +86,7 @@ class Cogradient:
 
     Attributes:
         asked: factors looked at so far.
-        fired: 0-d tensor, those that were out of step; of none nothing was tested.
+        fired: 0-d tensor, those that were sent back: out of step, and P made another number of them.
     """
 
     def __init__(self, config: CogradientConfig) -> None:
@@ -121,8 +121,9 @@ class Cogradient:
         size = size.expand_as(new)
         on = switch(new, size, config.sparse_share * new.abs().mean(), config.dense_share * size.mean())
         self.asked += new.numel()
-        self.fired = self.fired.to(on.device) + on.sum()
-        return project(new, old, beta.clamp(0.0, config.largest), on)
+        back = project(new, old, beta.clamp(0.0, config.largest), on)
+        self.fired = self.fired.to(on.device) + (back != new).sum()
+        return back
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it remembers."""

@@ -80,7 +80,7 @@ class Coding(NamedTuple):
         codes: (n, K, H + S - 1, W + S - 1).
         pictures: (n, H, W), the kernels' sums, where nothing was known, too.
         objectives: (rounds, 2) after each kernel update and each code update.
-        switched_on: share of the codes' entries that "text" sent back, over all rounds.
+        sent_back: share of the codes' entries that "text" sent back, over all rounds.
         undone: rounds that were undone.
     """
 
@@ -88,7 +88,7 @@ class Coding(NamedTuple):
     codes: Tensor
     pictures: Tensor
     objectives: Tensor
-    switched_on: float
+    sent_back: float
     undone: int
 
 

@@ -139,12 +139,12 @@ def claims(
         Claim(
             statement="coding: share of code entries that were sent back, least",
             margin=numbers.on_bar,
-            figures=(min(rows["text"]["switched_on"] for one in coded for rows in one.values()),),
+            figures=(min(rows["text"]["sent_back"] for one in coded for rows in one.values()),),
         ),
         Claim(
             statement="pruning: share of masks that were sent back, least",
             margin=numbers.on_bar,
-            figures=(min(one["cogd"]["switched_on"] for one in pruned),),
+            figures=(min(one["cogd"]["sent_back"] for one in pruned),),
         ),
         Claim(
             statement=f"pruning: right answers in % with {numbers.ratio:.0%} of channels gone, CoGD minus without",
@@ -171,7 +171,7 @@ def code_pictures(
             rows[variant] = {
                 "psnr": float(psnr(one, other).mean()),
                 "ssim": float(ssim(one, other).mean()),
-                "switched_on": coding.switched_on,
+                "sent_back": coding.sent_back,
                 "undone": float(coding.undone),
                 "zeros": float((coding.codes.abs() < 1e-3).double().mean()),
             }
@@ -229,7 +229,7 @@ def prune_digits(
         (chosen,) = choose(EVALUATIONS, [method], overrides)
         made = apply(chosen, subject, derive_seed(seed, "again"))
         plan = made.recipe[-1].plan
-        rows[name] = figures(made) | {key: plan[key] for key in ("zero_masks", "switched_on") if key in plan}
+        rows[name] = figures(made) | {key: plan[key] for key in ("zero_masks", "sent_back") if key in plan}
     return rows
 
 

@@ -13,15 +13,14 @@ from scripts.experiments import cogd
 
 def coded(gain=0.1, on=0.2, share=0.25):
     rows = {
-        f"{missing:g}": {"plain": {"psnr": 20.0}, "text": {"psnr": 20.1, "switched_on": 0.2}}
-        for missing in cogd.MISSING
+        f"{missing:g}": {"plain": {"psnr": 20.0}, "text": {"psnr": 20.1, "sent_back": 0.2}} for missing in cogd.MISSING
     }
-    rows[f"{share:g}"]["text"] = {"psnr": 20.0 + gain, "switched_on": on}
+    rows[f"{share:g}"]["text"] = {"psnr": 20.0 + gain, "sent_back": on}
     return rows
 
 
 def pruned(score=97.5, on=0.1):
-    return {"prox": {"score": 98.0}, "cogd": {"score": score, "switched_on": on}}
+    return {"prox": {"score": 98.0}, "cogd": {"score": score, "sent_back": on}}
 
 
 def verdicts(coding, pruning):

@@ -101,7 +101,7 @@ class CoGD(Pruner):
     def scores(self, subject: Subject, coupling: Coupling, groups: Mapping[str, Group]) -> Mapping[str, list[Tensor]]:
         """Let masks learn, and return them; the filters' weights decide ties."""
         module = subject.copy()
-        self.learned, self.said = module.state_dict(), {"zero_masks": 0.0, "switched_on": 0.0}
+        self.learned, self.said = module.state_dict(), {"zero_masks": 0.0, "sent_back": 0.0}
         if not groups:
             return {}
         outputs, seed = subject.output().numel(), derive_seed(self.config.seed, "student")
@@ -112,14 +112,14 @@ class CoGD(Pruner):
         network = student.fold()
         self.learned = {name: value.clone() for name, value in network.state_dict().items()}
         zeros = sum(int((mask == 0).sum()) for mask in masks)
-        self.said = {"zero_masks": float(zeros), "switched_on": steps.switched_on()}
+        self.said = {"zero_masks": float(zeros), "sent_back": steps.sent_back()}
         return {
             name: [mask, weight_norms(network, group)]
             for mask, (name, group) in zip(masks, groups.items(), strict=True)
         }
 
     def plan(self, subject: Subject) -> dict[str, Any]:
-        """Return what stays; "zero_masks" of all channels, and "switched_on", the share of masks that went back."""
+        """Return what stays; "zero_masks" of all channels, and "sent_back", the share of masks that went back."""
         return {**super().plan(subject), **self.said}
 
     def keep(self, scores: list[Tensor], ratio: float) -> list[int]:
@@ -175,7 +175,7 @@ class MaskSteps:
         self.cogradients = [Cogradient(config.cogradient) for _ in student.names]
         self.factor, self.done = 1.0, 0
 
-    def switched_on(self) -> float:
+    def sent_back(self) -> float:
         """Return the share of masks, over all steps, that were sent back."""
         asked = sum(each.asked for each in self.cogradients)
         return float(sum(float(each.fired) for each in self.cogradients)) / max(1, asked)

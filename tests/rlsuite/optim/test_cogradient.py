@@ -73,6 +73,24 @@ def test_after_by_hand():
     assert bounded.after(x2, x1, dense1, columns(dense1), pull, 0.1).tolist() == pytest.approx([0.12, 1.2])
 
 
+def test_what_is_counted_has_changed():
+    """Of four that are on one was zero before, one's beta is negative, one has not moved; the last goes back."""
+    back = Cogradient(CogradientConfig(**EVERY))
+    x0, x1 = torch.tensor([0.5, 0.5, 0.5, 0.5]), torch.tensor([0.0, 0.4, 0.5, 0.4])
+    dense0, dense1 = torch.zeros(1, 4), torch.ones(1, 4)
+    way = torch.tensor([1.0, -1.0, 1.0, 1.0])  # residuals of each column's own
+
+    def pull(moved):
+        return moved[0] * way
+
+    back.after(x1, x0, dense0, columns(dense0), pull, 0.1)
+    new = torch.tensor([0.0, 0.1, 0.1, 0.1])
+    found = back.after(new, x1, dense1, columns(dense1), pull, 0.1)
+    # beta = -0.1 * way * 1 / (x1 - x0): 0.2, -1, 0 and 1, the last cut to 0.1
+    assert found.tolist() == pytest.approx([0.0, 0.1, 0.1, 0.1 + 0.1 * 0.4])
+    assert (back.asked, int(back.fired)) == (4, 1)
+
+
 @pytest.mark.parametrize(
     "config",
     [CogradientConfig(kind="off"), CogradientConfig(kind="constant", constant=0.0), CogradientConfig(largest=0.0)],

@@ -89,7 +89,7 @@ def test_it_learns_and_the_same_seed_gives_the_same_bits(variant):
     assert found.objectives[-1, 1] < 0.5 * found.objectives[0, 1]
     assert float((found.pictures - pictures).square().mean()) < 0.5 * float(pictures.square().mean())
     assert (found.kernels.flatten(1).norm(dim=1) <= 1.0 + 1e-6).all()
-    assert (found.switched_on > 0) == (variant == "text")
+    assert (found.sent_back > 0) == (variant == "text")
 
 
 def test_without_projection_the_text_is_the_plain_method():

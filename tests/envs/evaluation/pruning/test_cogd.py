@@ -156,8 +156,8 @@ def test_projection_fires_and_without_it_the_base_method_is_left():
     plans = {
         kind: apply(method(**{"cogradient.kind": kind}), subject, seed=1).recipe[0].plan for kind in ("off", "coupled")
     }
-    assert plans["off"]["switched_on"] == 0.0
-    assert 0.0 < plans["coupled"]["switched_on"] < 1.0
+    assert plans["off"]["sent_back"] == 0.0
+    assert 0.0 < plans["coupled"]["sent_back"] < 1.0
     still = apply(method(**{"cogradient.largest": 0.0}), subject, seed=1)
     assert still.recipe[0].plan["kept"] == plans["off"]["kept"]
 
