@@ -80,7 +80,7 @@ class Coding(NamedTuple):
         codes: (n, K, H + S - 1, W + S - 1).
         pictures: (n, H, W), the kernels' sums, where nothing was known, too.
         objectives: (rounds, 2) after each kernel update and each code update.
-        sent_back: share of the codes' entries that "text" sent back, over all rounds.
+        sent_back: share of the codes' entries that "text" changed, over all rounds.
         undone: rounds that were undone.
     """
 
@@ -100,6 +100,9 @@ def learn(pictures: Tensor, config: CodingConfig, *, seed: int, known: Tensor | 
         config: how.
         seed: of the first kernels and codes, both normally distributed.
         known: (n, H, W) of 1 where a pixel is known and 0 where it is to be painted in; None for all known.
+
+    Raises:
+        UserError: if no known pixel is above 0, as of blank pictures; penalties are shares of the largest.
     """
     grid = _Grid(pictures, config, known)
     generator = torch.Generator().manual_seed(seed)
@@ -173,7 +176,11 @@ class _Grid:
         self.mask = functional.pad(known, sides)
         self.target = self.mask * functional.pad(pictures, sides)
         self.side = self.target.shape[1:]
-        heuristic = 60.0 * config.sparsity / float(self.target.max())  # the script's, of all penalties
+        peak = float(self.target.max())
+        require(
+            peak > 0.0, f"pictures: the largest known pixel is {peak:g}; code some that are not blank, of zero mean"
+        )
+        heuristic = 60.0 * config.sparsity / peak  # the script's, of all penalties
         self.kernel_penalties = heuristic / 5000.0, heuristic
         self.code_penalties = heuristic / 500.0, heuristic
 

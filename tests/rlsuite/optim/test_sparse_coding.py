@@ -139,6 +139,11 @@ def test_normalized_contrast():
 
 
 def test_wrong_numbers_are_refused():
+    for blank in (torch.zeros(1, 9, 9), -torch.ones(1, 9, 9)):
+        with pytest.raises(UserError, match="the largest known pixel is"):
+            learn(blank, CodingConfig(**SMALL), seed=0)
+    with pytest.raises(UserError, match="the largest known pixel is 0"):
+        learn(torch.ones(1, 9, 9), CodingConfig(**SMALL), seed=0, known=torch.zeros(1, 9, 9))
     for change in ({"size": 4}, {"kernels": 0}, {"variant": "both"}, {"sparsity": 0.0}, {"limit": -1}):
         with pytest.raises(UserError, match=next(iter(change))):
             CodingConfig(**change)
