@@ -19,7 +19,7 @@ is in evaluation mode.
 
 A mask acts behind the layer's norm and before its activation. It is not below zero, so it could stand behind a ReLU as
 well, and in the end it is multiplied into the norm, or into the layer where there is none: what has learned is then an
-ordinary network.
+ordinary network. Channels of zero masks are to be cut; one that stays, as two of each layer must, keeps its weights.
 
 Shapes: B batch, C channels of a group, O numbers that the network returns.
 """
@@ -114,16 +114,21 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> nn.Module:
-        """Return the network without masks, which are now in its weights; of masks that are zero weights are zero."""
+        """Return the network without masks, which are now in its weights.
+
+        Weights behind a mask of zero stay as they are: such a channel is cut, or begins again. Were they zero, too,
+        no gradient would reach it behind a ReLU.
+        """
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         for mask, name in zip(self.masks, self.names, strict=True):
+            factor = torch.where(mask > 0.0, mask, 1.0)
             for path in self.places[name]:
                 part: Any = self.network.get_submodule(path)
-                part.weight.mul_(mask.view(-1, *[1] * (part.weight.dim() - 1)))
+                part.weight.mul_(factor.view(-1, *[1] * (part.weight.dim() - 1)))
                 if part.bias is not None:
-                    part.bias.mul_(mask)
+                    part.bias.mul_(factor)
         return self.network
 
     def _hook(self, mask: nn.Parameter) -> Any:

@@ -57,14 +57,18 @@ def test_masks_multiply_channels_and_fold_into_weights(make):
         assert torch.allclose(student(pictures), subject.module(pictures))  # it begins as its teacher
         for mask in student.masks:
             mask.copy_(torch.rand(len(mask), generator=torch.Generator().manual_seed(len(mask))))
-            mask[0] = 0.0
         masked = student(pictures)
+        drawn = [mask.clone() for mask in student.masks]
+        for mask in student.masks:
+            mask[0] = 0.0
         seen = {}
         for path in student.places[student.names[1]]:
             student.network.get_submodule(path).register_forward_hook(lambda _, __, out: seen.update(out=out))
         student(pictures)
         assert not seen["out"][:, 0].any()
         assert seen["out"][:, 1:].any()
+        for mask, before in zip(student.masks, drawn, strict=True):
+            mask.copy_(before)
         folded = student.fold()
         assert torch.allclose(folded(pictures), masked, atol=1e-5)
         assert not torch.allclose(masked, subject.module(pictures), atol=1e-2)
@@ -87,6 +91,29 @@ def test_channels_of_zero_masks_can_be_cut_without_a_difference():
         assert kept[student.names[0]] == [1, 3]
         cut = transform.rebuild(folded, {"kept": kept})
         assert torch.allclose(cut(pictures), masked, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [classifier, normalized])
+def test_weights_behind_a_mask_of_zero_stay_so_that_a_channel_that_is_kept_can_learn(make):
+    subject = make()
+    student = student_of(subject, start="ones")
+    with torch.no_grad():
+        for mask in student.masks:
+            mask[::2], mask[1::2] = 0.0, 0.5
+    path = student.places[student.names[0]][0]
+    wanted = subject.module.get_submodule(path).weight.detach().clone()
+    wanted[1::2] *= 0.5
+    assert torch.equal(student.fold().get_submodule(path).weight, wanted)
+
+
+def test_a_share_of_zero_masks_leaves_no_dead_channel():
+    """All masks become zero; of the channels that stay none is without a gradient, which behind ReLU is for ever."""
+    subject = classifier()
+    made = apply(method(choose="share", ratio=0.5, sparsity=100.0), subject, seed=1)
+    plan = made.recipe[0].plan
+    assert plan["zero_masks"] > sum(len(kept) for kept in plan["kept"].values())
+    layers = [part for part in made.module.modules() if isinstance(part, nn.Conv2d)]
+    assert all((layer.weight != 0).flatten(1).any(1).all() for layer in layers)
 
 
 def test_two_channels_stay_and_shares_are_by_mask_then_by_weight():
