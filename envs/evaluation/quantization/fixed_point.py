@@ -138,9 +138,9 @@ def offsets(stairs: Stairs, points: Points, multiplier: int, scale: int) -> tupl
 
 
 def multipliers(stairs: Stairs, scale: int) -> Iterator[int]:
-    """Give the whole numbers next to a 2^L, and of one threshold the sign of a, which always serves."""
-    if stairs.a == 0:
-        yield 0
+    """Give the whole numbers next to a 2^L; 0 where T is the same everywhere, of one threshold the sign of a."""
+    if stairs.at(stairs.first) == stairs.at(stairs.last):
+        yield 0  # always serves, as does the sign of a below
         return
     near = floor(stairs.a * scale)
     yield from (near, near + 1, near - 1, near + 2)

@@ -165,7 +165,7 @@ class Affine(Step):
         numbers = zip(*(one.tolist() for one in (factors, terms, lows, highs)), strict=True)
         largest = max(max(abs(a * u), abs(b), abs(a * u + b)) for a, b, *ends in numbers for u in ends)
         require(largest < 2**62, f"sums of {largest} do not fit 64 bits; narrow what comes in")
-        require(int(factors.abs().max()) <= WORD, "a multiplier does not fit 32 bits; use a smaller shift")
+        require(int(factors.abs().max()) <= WORD, "a multiplier does not fit 32 bits; use fewer bits")
         for name, value in {"multiplier": factors, "offset": terms, "least": lows, "most": highs}.items():
             getattr(self, name).copy_(value)
         for name, number in {"shift": shift, "low": low, "high": high, "wide": largest > WORD}.items():

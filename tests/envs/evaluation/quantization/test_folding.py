@@ -171,6 +171,16 @@ def test_folding_by_any_divisor_needs_no_more_than_by_a_power_of_two():
     assert smallest_divisor(stairs, 1) is None
 
 
+def test_folding_a_channel_that_is_the_same_everywhere_multiplies_by_nothing():
+    """As of weights that are all 0: whatever its slope, its A is no larger for the layer's shift."""
+    dead, other = Stairs.of(512.3, 4.25, 0, 0, 0, 15), Stairs.of(1 / 3, 0.5, -60, 60, 0, 15)
+    below = Stairs.of(-700.1, -3.0, 5, 90, 0, 15)
+    assert search(dead) == Integers(0, 4, 0)
+    made = search_together([dead, other, below])
+    assert [made[0].multiplier, made[2].multiplier] == [0, 0]
+    assert [mismatches(*each) for each in zip([dead, other, below], made, strict=True)] == [0, 0, 0]
+
+
 def test_folding_widths_by_hand():
     assert accumulator_bits((-8, 7), Integers(3, 1, 2)) == 6  # -23: five bits and a sign
     with pytest.raises(UserError, match="not finite; look for NaN"):
