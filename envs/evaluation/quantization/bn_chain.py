@@ -24,6 +24,8 @@ from envs.evaluation.quantization.levels import (
     input_integers,
     input_step,
     require_levels,
+    rule_codes,
+    rule_step,
     weight_integers,
 )
 from rlsuite.errors import UserError, require
@@ -53,11 +55,12 @@ class RuleDoor(Door):
 
     def about(self) -> dict[str, Any]:
         """Return what it does, for a file."""
-        said = {"observation": f"round to the first layer's levels, less {self.shift}"}
-        if isinstance(self.normalizer, RunningNormalizer):
-            center, scale = self.normalizer.center.flatten(), self.normalizer.scale.flatten()
-            return {**said, "center": center.tolist(), "scale": scale.tolist()}
-        return said
+        said: dict[str, Any] = {"step": rule_step(self.rule), **rule_codes(self.rule)._asdict(), "shift": self.shift}
+        normalizer, value = self.normalizer, "o"
+        if isinstance(normalizer, RunningNormalizer):
+            value, said["clip"] = "clip((o - center) * scale, -clip, clip)", normalizer.config.clip
+            said |= {name: getattr(normalizer, name).flatten().tolist() for name in ("center", "scale")}
+        return {"observation": f"clip(round({value} / step), low, high) - shift; of bytes, o is byte / 255", **said}
 
 
 class Chain:
@@ -82,6 +85,7 @@ class Chain:
             require_levels(node.path, node.part)
         self.steps: list[Step] = []
         self.products: dict[int, tuple[int, Product]] = {}
+        self.taken: dict[int, Codes] = {}  # whole numbers that a layer can take in: none below 0 behind a ReLU
         self.between: list[tuple[Node, Node, list[Node], Affine]] = []
         for node in layers:
             self._layer(node)
@@ -117,6 +121,14 @@ class Chain:
     def _layer(self, node: Node) -> None:
         source, passed = self._back(self.nodes[node.sources[0]])
         codes, value = input_codes(node.part), 0
+        self.taken[node.place] = codes
+        if any(one.kind == "relu" for one in passed):
+            self.taken[node.place] = Codes(max(codes.low, 0), codes.high)
+        if source.kind == "input":
+            early = next((one.path for one in passed if one.kind in ("norm", "relu")), "")
+            require(
+                not early, f"{early}: whole numbers begin with the first layer; nothing but pooling may stand before"
+            )
         if source.kind == "layer":
             number, product = self.products[source.place]
             step = Affine(number, len(product.bias))
@@ -155,9 +167,7 @@ class Chain:
                 product.bias.copy_(input_codes(node.part).shift * weight.flatten(1).sum(1))
         found = []
         for source, node, passed, step in self.between:
-            codes, after = input_codes(node.part), input_step(node.part)
-            if any(one.kind == "relu" for one in passed):
-                codes = Codes(max(codes.low, 0), codes.high)
+            codes, after = self.taken[node.place], input_step(node.part)
             norm = passed[0].part if passed and passed[0].kind == "norm" else None
             slope, offset = affine_of(source.part, norm)
             stairs = self._stairs(source, slope / after, offset / after + 0.5, codes)
@@ -178,7 +188,7 @@ class Chain:
 
     def _stairs(self, node: Node, a: Tensor, b: Tensor, codes: Codes) -> list[Stairs]:
         _, product = self.products[node.place]
-        given = input_codes(node.part)
+        given = self.taken[node.place]
         channels = product.weight.shape[1] * product.groups
         low, high = (torch.full((channels,), end - given.shift) for end in given)
         domain = product_range(product, Range(low, high))

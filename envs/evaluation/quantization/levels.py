@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,15 +48,24 @@ def require_levels(path: str, layer: nn.Module) -> None:
 
 def input_codes(layer: PackedLayer) -> Codes:
     """Return the whole numbers that a layer takes in."""
-    if isinstance(layer.input_rule, MaxScale):
-        side = side_levels(layer.input_bits)
-        return Codes(-side, side)
-    return Codes(0, 2**layer.input_bits - 1)
+    return rule_codes(layer.input_rule)
 
 
 def input_step(layer: PackedLayer) -> float:
     """Return what one of them stands for."""
-    rule = layer.input_rule
+    return rule_step(layer.input_rule)
+
+
+def rule_codes(rule: Any) -> Codes:
+    """Return the whole numbers that a layer's rule rounds what comes in to."""
+    if isinstance(rule, MaxScale):
+        side = side_levels(rule.bits)
+        return Codes(-side, side)
+    return Codes(0, 2**rule.bits - 1)
+
+
+def rule_step(rule: Any) -> float:
+    """Return what one of them stands for."""
     if isinstance(rule, MaxScale):
         return float(rule.scale(torch.zeros(1)).double()) / side_levels(rule.bits)
     assert isinstance(rule, RangeInput)

@@ -1,6 +1,7 @@
 """BatchNorm in fixed point: quantized networks become whole numbers that give the levels of exact fractions."""
 
 import dataclasses
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from integer_subjects import conv, pictures, policy, residual
 from torch import nn
 
 from envs.evaluation.catalogue import EVALUATIONS
+from envs.evaluation.quantization.bn_chain import Chain
 from envs.evaluation.quantization.bn_fixed_point import BNFixedPoint, BNFixedPointConfig, certify
 from envs.evaluation.quantization.integer import Affine, Lookup, Product
 from envs.evaluation.quantization.integer_agreement import disagreements
@@ -98,6 +100,34 @@ def test_a_dead_and_a_turned_channel_are_exact():
     assert found[0].made[1].multiplier < 0
 
 
+def test_behind_relu_sums_are_of_numbers_from_0():
+    """The domain of a channel, of weights w and inputs from 0 to h: the sums of h w below and above 0."""
+    model, found = fixed(pams(conv(), bits=4))
+    products = [step for step in model.network.steps if isinstance(step, Product)]
+    first, second = (step.weight.flatten(1).long() for step in products[:2])
+    assert [one.first for one in found[0].stairs] == (-127 * first.abs().sum(1)).tolist()  # the picture's 8 bits
+    assert [one.first for one in found[1].stairs] == (7 * second.clamp_max(0).sum(1)).tolist()
+    assert [one.last for one in found[1].stairs] == (7 * second.clamp_min(0).sum(1)).tolist()
+
+
+@pytest.mark.parametrize("make", [pictures, lambda: policy().task.source("test").tensors["input"]])
+def test_what_a_file_says_of_its_input_makes_its_input(make):
+    inputs = make()
+    subject = pams(conv() if inputs.dim() == 4 else policy())
+    if inputs.dim() == 2:
+        inputs = 20.0 * inputs  # beyond the normalizer's clip, and the rule's
+    model, _ = fixed(subject)
+    said = model.enter.about()
+    value = inputs
+    if "clip" in said:
+        value = (value - torch.tensor(said["center"])) * torch.tensor(said["scale"])
+        value = value.clamp(-said["clip"], said["clip"])
+    whole = (value / said["step"]).round().clamp(said["low"], said["high"]) - said["shift"]
+    assert (whole != model.enter(inputs)).float().mean() <= 1e-3  # at ties of float32
+    assert (said["low"], said["high"], said["shift"]) == (-127, 127, 0)
+    assert ("clip" in said) == (inputs.dim() == 2)
+
+
 def test_bytes_of_8_bits_are_kept_less_128():
     model, found = fixed(quantized(conv(), "balanced", bits=3, input_bits=8, places__first=7, places__last=7))
     affine = next(step for step in model.network.steps if isinstance(step, Affine))
@@ -147,6 +177,10 @@ def test_refusals_name_the_layer_and_the_fix():
         apply(method, quantized(conv(), max_scale="largest", places__first=8, places__last=8), 0)
     with pytest.raises(UserError, match="fixed point takes chains of layers; use quantization/brelu, which has sums"):
         apply(method, pams(residual()), 0)
+    for early, name in ((nn.BatchNorm2d(2), "norm"), (nn.ReLU(), "relu")):
+        chain = nn.Sequential(OrderedDict({name: early, "core": pams(conv()).module})).eval()
+        with pytest.raises(UserError, match=f"{name}: whole numbers begin with the first layer"):
+            Chain(chain, (2, 8, 8), "")
     subject = pams(conv())
     subject.module.train()
     with pytest.raises(UserError, match="BatchNorm in training mode"):
