@@ -36,6 +36,7 @@ from envs.evaluation.quantization.integer_model import (
     IntegerModel,
     core_of,
     doors_of,
+    require_pictures,
     shape_of,
     squash_of,
 )
@@ -48,6 +49,7 @@ from rlsuite.nn.plain import PlainPolicy
 from rlsuite.optim.choice import OptimizerConfig
 from rlsuite.running.seeding import derive_seed
 
+EXAMINED = 256  # examples, about
 QUANTILES = {"3.5 sigma": 0.99977, "3 sigma": 0.99865}  # the authors' names
 
 
@@ -96,13 +98,18 @@ class BReLU(Transform):
     config: BReLUConfig
 
     def examine(self, subject: Subject) -> None:
-        """Raise UserError, naming the layer, for what whole numbers cannot do."""
+        """Raise UserError, naming the layer, for what whole numbers cannot do, and for pictures beyond [0, 1]."""
         require_frozen(subject.module)
         for name, tensor in subject.module.state_dict().items():
             require(
                 not tensor.is_floating_point() or bool(tensor.isfinite().all()), f"{name}: it holds NaN or infinity"
             )
         doors_of(subject.module, 1)
+        require_pictures(subject.module, subject.example)
+        if not isinstance(subject.module, PlainPolicy):
+            source = subject.task.source("train")
+            index = torch.arange(len(source))[:: max(1, len(source) // EXAMINED)]
+            require_pictures(subject.module, source.examples(index)["input"])
         nodes = follow(core_of(subject.module))
         require(any(node.kind == "layer" for node in nodes), "the network has no layers to quantize")
         check(nodes)
@@ -149,7 +156,9 @@ class BReLU(Transform):
         for step in range(config.calibration):
             size = min(config.teach.fit.batch_size, len(source))
             index = minibatch(derive_seed(seed, "calibration"), step, len(source), size, "epochs")
-            learning(source.examples(index)["input"].to(device))
+            inputs = source.examples(index)["input"]
+            require_pictures(learning, inputs)
+            learning(inputs.to(device))
         for part in bounded:
             part.bound.fill_(sum(part.found) / len(part.found))
             part.quantile = None

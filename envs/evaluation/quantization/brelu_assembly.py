@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from envs.evaluation.quantization.brelu_layers import BoundedLayer
-from envs.evaluation.quantization.brelu_rules import ADDED, Settled, check, sides_of
+from envs.evaluation.quantization.brelu_rules import ADDED, Settled, check, sides_of, through
 from envs.evaluation.quantization.integer import (
     WORD,
     Add,
@@ -53,11 +53,19 @@ class Assembly:
     Attributes:
         network: its numbers not yet filled in.
         nodes: of the core.
+
+    Raises:
+        UserError: naming the operation that has no rule where it stands.
     """
 
     def __init__(self, core: nn.Module, shape: tuple[int, ...], shift: int, squash: str, activation_bits: int) -> None:
         self.nodes = follow(core, ADDED)
         check(self.nodes)
+        for node in self.nodes:
+            behind = node.kind in ("relu", "bounded") and self._origin(node.sources[0]) == "input"
+            require(
+                not (shift and behind), f"{node.path}: pictures have nothing below 0; leave out the ReLU before layers"
+            )
         self.shift, self.activation_bits = shift, activation_bits
         self._steps: list[Step] = []
         self._fills: list[Fill] = []
@@ -107,6 +115,10 @@ class Assembly:
     def _value(self, node: Node) -> int:
         return self._values[node.sources[0]]
 
+    def _origin(self, place: int) -> str:
+        """Return the kind of what a value is, however it is arranged: the input's whole numbers have their own zero."""
+        return through(self.nodes, self.nodes[place], ("flatten", "same", "max_pool")).kind
+
     # -- one method a kind of node ---------------------------------------------------------------------------
 
     def _on_input(self, node: Node) -> int:
@@ -121,7 +133,7 @@ class Assembly:
     _on_squash = _on_same  # the table comes last
 
     def _on_layer(self, node: Node) -> int:
-        first = self._value(node) == 0
+        first = self._origin(node.sources[0]) == "input"
         part: BoundedLayer = node.part
         step = product_of(
             self._value(node),
@@ -169,10 +181,12 @@ class Assembly:
         last, other = sides_of(self.nodes, node)
         source = self._before[other]() if other in self._before else self._values[other]
         step = Affine(source, narrow=False)
+        missing = self.shift if self._origin(other) == "input" else 0  # what the shifted input lacks
 
         def fill(settled: Settled) -> None:
             own = settled.pairs[node.place]  # `most` keeps 32 bits; no shortcut reaches it
-            step.fill(own.multiplier, own.half, own.shift, low=-WORD, high=WORD, least=-own.most, most=own.most)
+            offset, most = own.half + missing * own.multiplier, own.most - missing
+            step.fill(own.multiplier, offset, own.shift, low=-WORD, high=WORD, least=-own.most, most=most)
 
         return self._add(Add(self._values[last], self._add(step, fill)))
 
@@ -187,7 +201,7 @@ class Assembly:
         before = self._before.get(node.sources[0])
         if before is not None:
             self._before[node.place] = lambda: pooled(before(), -WORD - 1)
-        narrow = before is not None or self._value(node) == 0
+        narrow = self._origin(node.sources[0]) in ("input", "bounded", "join")
         return pooled(self._value(node), -128 if narrow else -WORD - 1)
 
     def _on_mean_pool(self, node: Node) -> int:

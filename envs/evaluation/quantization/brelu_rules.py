@@ -98,7 +98,7 @@ def bound_network(core: nn.Module, bits: int) -> nn.Module:
         if node.kind == "layer":
             behind = [user for user in users_of(nodes, node) if user.kind == "norm"]
             made: nn.Module = BoundedLayer(node.part, behind[0].part if behind else None, bits)
-            if _through(nodes, nodes[node.sources[0]], ("flatten", "same")).kind in ("mean", "mean_pool"):
+            if through(nodes, nodes[node.sources[0]], ("flatten", "same")).kind in ("mean", "mean_pool"):
                 made = nn.Sequential(BoundedReLU().to(node.part.weight.device), made)
             core = _put(core, node.path, made)
             if behind:
@@ -119,7 +119,7 @@ def bound_network(core: nn.Module, bits: int) -> nn.Module:
 def check(nodes: list[Node]) -> None:
     """Raise UserError, naming it, where operations are in an order that has no rule."""
     for node in nodes:
-        before = [_through(nodes, nodes[source], ("flatten", "same", "max_pool")) for source in node.sources]
+        before = [through(nodes, nodes[source], ("flatten", "same", "max_pool")) for source in node.sources]
         if node.kind == "norm":
             source = nodes[node.sources[0]]
             alone = source.kind == "layer" and len(users_of(nodes, source)) == 1
@@ -144,7 +144,7 @@ def check(nodes: list[Node]) -> None:
             name = f"{node.path} ({type(node.part).__name__})"
             last = not users_of(nodes, node)
             require(last, f"{name}: it stands between layers, where integer networks have ReLU; train with ReLU")
-    last = _through(nodes, nodes[-1], ("same", "squash"))
+    last = through(nodes, nodes[-1], ("same", "squash"))
     require(last.kind in ("layer", "norm"), f"{last.path}: the last operation is no layer")
 
 
@@ -198,7 +198,7 @@ def _join(nodes: list[Node], node: Node, ratios: dict[int, float], pairs: dict[i
     """Enlarge the weight steps of all branches but that of the smallest ratio, until they leave with the same."""
     met = ratios[node.place] = min(ratios[source] for source in node.sources)
     for source in node.sources:
-        relu = _through(nodes, nodes[source], ("same", "max_pool"))
+        relu = through(nodes, nodes[source], ("same", "max_pool"))
         layer = sums_of(nodes, nodes[relu.sources[0]])
         if ratios[source] == met:
             continue
@@ -228,11 +228,11 @@ def sums_of(nodes: list[Node], node: Node) -> Node | None:
 
 def before_shift(nodes: list[Node], place: int, ratios: dict[int, float]) -> float:
     """Return the ratio of a shortcut: of a bounded ReLU's sums, before they lose bits, or of what else it is."""
-    origin = _through(nodes, nodes[place], ("same", "max_pool"))
+    origin = through(nodes, nodes[place], ("same", "max_pool"))
     return ratios[origin.sources[0]] if origin.kind == "bounded" else ratios[place]
 
 
-def _through(nodes: list[Node], node: Node, kinds: tuple[str, ...]) -> Node:
+def through(nodes: list[Node], node: Node, kinds: tuple[str, ...]) -> Node:
     """Return the node before those of some kinds."""
     while node.kind in kinds:
         node = nodes[node.sources[0]]

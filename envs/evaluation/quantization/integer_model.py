@@ -195,6 +195,17 @@ def doors_of(module: nn.Module, outputs: int) -> tuple[StateDoor | PictureDoor, 
     return StateDoor(normalizer), OutputDoor(outputs, module.action_range)
 
 
+def require_pictures(module: nn.Module, inputs: Tensor) -> None:
+    """Raise UserError where a network's door for pictures would clip what comes in (B, ...)."""
+    if isinstance(module, PlainPolicy) or not inputs.is_floating_point() or not inputs.numel():
+        return
+    low, high = (float(end) for end in inputs.aminmax())
+    require(
+        low >= 0.0 and high <= 1.0,
+        f"inputs lie in [{low:.3g}, {high:.3g}]: give bytes or floats in [0, 1], and normalize in the first layer",
+    )
+
+
 @torch.no_grad()
 def fill_table(step: Lookup, door: OutputDoor, squash: str, unit: float) -> None:
     """Give a lookup the values of tanh or sigmoid, and its door their scale.

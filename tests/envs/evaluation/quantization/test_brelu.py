@@ -175,6 +175,46 @@ def test_channels_side_by_side_have_one_ratio():
     assert float(apart) < 0.15 * float(subject.module(inputs).std())
 
 
+class OwnShortcut(nn.Module):
+    """A block whose shortcut is the picture itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.flatten = nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Flatten()
+        self.head = nn.Linear(128, 3)
+
+    def forward(self, inputs):
+        return self.head(self.flatten(self.relu(self.first(inputs) + inputs)))
+
+
+def behind(*first):
+    return nn.Sequential(*first, nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+
+
+FIRST = {
+    "linear behind flatten": lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 3)),
+    "convolution": behind,
+    "convolution behind pooling": lambda: behind(nn.MaxPool2d(2)),
+    "convolution behind two poolings": lambda: behind(nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 2, 1)),
+    "shortcut": OwnShortcut,
+}
+
+
+@pytest.mark.parametrize("kind", FIRST)
+def test_wherever_the_input_comes_in_its_bytes_less_128_are_pictures(kind):
+    torch.manual_seed(7)
+    module, base = FIRST[kind]().eval(), network_base("conv", channels=2, size=8, outputs=3, config=ConvNetConfig())
+    module(pictures())
+    subject = imitating(module, base, pictures())
+    transform = BReLU(config=CONFIG)
+    rebuilt = transform.rebuild(subject.copy(), transform.plan(subject))
+    transform.deploy(rebuilt, transform.bound(dataclasses.replace(subject, module=rebuilt), 0))
+    assert disagreements(rebuilt.deployed.network, count=100) == 0
+    with torch.no_grad():
+        learned, whole = (one(pictures()) for one in (rebuilt.learning, rebuilt.deployed))
+    assert float((whole - learned).abs().mean()) < 0.04 * float(learned.std())
+
+
 def test_a_sum_changes_the_last_layers_step_so_that_ratios_agree():
     subject = residual()
     transform = BReLU(config=CONFIG)
@@ -230,6 +270,15 @@ def test_other_refusals_are_one_line_that_names_the_fix():
         apply(brelu(), plain, 0)
     with pytest.raises(UserError, match="the network is quantized; quantize a network once"):
         apply(brelu(), dataclasses.replace(policy(), gained=frozenset({"quantized"})), 0)
+    dark = conv()
+    dark.task.splits["train"] = Arrays({"input": 4.0 * pictures() - 2.0, "target": torch.zeros(64, 3)})
+    with pytest.raises(UserError, match=r"inputs lie in \[-2, 2\]: give bytes or floats in \[0, 1\]"):
+        apply(brelu(), dark, 0)
+    with pytest.raises(UserError, match=r"inputs lie in \[0\.0\d*, 1\.\d*\]: give bytes"):
+        apply(brelu(), dataclasses.replace(conv(), example=pictures()[:1] + 0.01), 0)
+    early = imitating(behind(nn.ReLU()).eval(), conv().base, pictures())
+    with pytest.raises(UserError, match="0: pictures have nothing below 0; leave out the ReLU before layers"):
+        apply(brelu(), early, 0)
     empty = conv()
     module = BReLU(config=CONFIG).rebuild(empty.copy(), {"shape": [2, 8, 8]})
     empty.task.splits["train"] = Arrays({"input": torch.zeros(0, 2, 8, 8), "target": torch.zeros(0, 3)})
