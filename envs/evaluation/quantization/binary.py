@@ -102,9 +102,10 @@ def xnor_matmul(left: np.ndarray, right: np.ndarray, counted: int | np.ndarray) 
 
 
 def xnor_linear(inputs: Tensor, weight: Tensor) -> Tensor:
-    """Return what functional.linear gives for the signs of inputs (B, n) and of weights (N, n): (B, N) float32."""
-    left, right = (pack_words(tensor.detach().cpu().numpy() >= 0) for tensor in (inputs, weight))
-    return torch.from_numpy(xnor_matmul(left, right, inputs.shape[1])).float()
+    """Return what functional.linear gives for the signs of inputs (..., n) and of weights (N, n): (..., N) float32."""
+    rows = inputs.detach().cpu().reshape(-1, inputs.shape[-1])
+    left, right = (pack_words(tensor.numpy() >= 0) for tensor in (rows, weight.detach().cpu()))
+    return torch.from_numpy(xnor_matmul(left, right, inputs.shape[-1])).float().view(*inputs.shape[:-1], -1)
 
 
 def xnor_conv2d(

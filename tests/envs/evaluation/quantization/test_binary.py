@@ -266,6 +266,7 @@ def test_a_filter_of_one_weight_is_refused():
 
 LAYERS = {
     "linear": (lambda: nn.Linear(67, 5), (6, 67)),
+    "linear on rows": (lambda: nn.Linear(67, 5), (2, 3, 67)),
     "convolution": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (3, 4, 9, 8)),
     "dilated": (lambda: nn.Conv2d(8, 6, 3, padding=2, dilation=2, bias=False), (3, 8, 9, 8)),
 }
