@@ -2,7 +2,8 @@
 
 All layers but the first and the last become distances (`adder.py`), shortcuts of 1x1 among them; each must have a
 normalization behind it, since distances are never above 0 and vary far more than products. The filters are drawn anew,
-normal with deviation 1: a trained convolution's weights mean nothing as places. What classifies gets BatchNorm on its
+normal with deviation 1: a trained convolution's weights mean nothing as places, and the norms behind them, which knew
+products, begin anew. What classifies gets BatchNorm on its
 scores, as the authors' networks have. SGD alone: optimizers that scale each weight's step undo the local rates, and so
 does clipping gradients.
 
@@ -23,7 +24,7 @@ from torch import nn
 
 from envs.evaluation.quantization.adder import ETA, GRADIENTS, AdderLayer
 from envs.evaluation.quantization.layer import effective_weight, quantizable
-from envs.evaluation.quantization.measure import followed_by_normalization
+from envs.evaluation.quantization.measure import followed_by_normalization, normalization_behind
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig, Transform, teach
 from rlsuite.errors import UserError, require, require_choice, require_finite
@@ -126,7 +127,10 @@ class AdderNet(Transform):
         return nn.Sequential(module, norm)
 
     def train(self, subject: Subject, before: Subject, seed: int) -> None:
-        """Draw the filters, then let the network learn."""
+        """Draw the filters, begin the norms behind them anew, then let the network learn."""
+        layers = {path: part for path, part in subject.module.named_modules() if isinstance(part, AdderLayer)}
+        for norm in normalization_behind(subject.module.eval(), subject.example, layers).values():
+            norm.reset_parameters()  # type: ignore[operator]
         draw_filters(subject.module, derive_seed(seed, "filters"))
         teach(subject, self.config.teach, seed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -55,14 +55,26 @@ def followed_by_normalization(module: nn.Module, example: Tensor) -> frozenset[s
         module: the network.
         example: (1, ...) an input of it.
     """
-    outputs: list[tuple[str, Tensor]] = []  # kept, so that no two have one identity
-    found: set[str] = set()
+    return frozenset(normalization_behind(module, example, quantizable(module)))
 
-    def seen(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.update(path for path, output in outputs if output is inputs[0])
+
+@torch.no_grad()
+def normalization_behind(module: nn.Module, example: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return the normalizations that layers' outputs go straight into, by the layers' paths.
+
+    Args:
+        module: the network.
+        example: (1, ...) an input of it.
+        layers: of it, by path.
+    """
+    outputs: list[tuple[str, Tensor]] = []  # kept, so that no two have one identity
+    found: dict[str, nn.Module] = {}
+
+    def seen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.update({path: norm for path, output in outputs if output is inputs[0]})
 
     handles = [part.register_forward_pre_hook(seen) for part in module.modules() if isinstance(part, NORMALIZATIONS)]
-    for path, layer in quantizable(module).items():
+    for path, layer in layers.items():
 
         def made(_: nn.Module, __: tuple[Tensor, ...], output: Tensor, path: str = path) -> None:
             outputs.append((path, output))
@@ -73,4 +85,4 @@ def followed_by_normalization(module: nn.Module, example: Tensor) -> frozenset[s
     finally:
         for handle in handles:
             handle.remove()
-    return frozenset(found)
+    return found

@@ -204,6 +204,20 @@ def test_filters_are_drawn_from_the_seed():
     assert layer.weight.std().item() == pytest.approx(1.0, abs=0.02)
 
 
+def test_norms_behind_distances_begin_anew_and_others_stay(monkeypatch):
+    subject = normalized_classifier()
+    with torch.no_grad():
+        for part in subject.module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                for value in (part.weight, part.bias, part.running_mean, part.running_var):
+                    value.fill_(7.0)
+    monkeypatch.setattr("envs.evaluation.quantization.addernet.teach", lambda *_: None)
+    body = apply(method(), subject, seed=0).module[0].body
+    norms = [(float(each[1].weight[0]), float(each[1].running_var[0])) for each in (body[1], body[3], body[5])]
+    assert norms == [(7.0, 7.0), (1.0, 1.0), (1.0, 1.0)]
+    assert float(body[3][1].bias.abs().max()) == float(body[3][1].running_mean.abs().max()) == 0.0
+
+
 def test_layers_by_their_names_and_no_norm_of_scores():
     subject = normalized_classifier()
     plan = method(layers=["body.5.*", "body.1.0"], output_norm=False).build().plan(subject)
