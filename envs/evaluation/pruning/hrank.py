@@ -174,7 +174,12 @@ def metered(module: nn.Module, coupling: Coupling, group: Group) -> list[str]:
 
 @torch.no_grad()
 def run_pictures(meter: RankMeter, source: Source, images: int, seed: int) -> None:
-    """Let `images` pictures of a source, drawn without repetition, run through a meter's network."""
+    """Let `images` pictures of a source, drawn without repetition, run through a meter's network.
+
+    Raises:
+        UserError: if there are none.
+    """
+    require(len(source) >= 1, "there are no examples to measure ranks on; give the task some")
     generator = torch.Generator().manual_seed(derive_seed(seed, "hrank"))
     chosen = torch.randperm(len(source), generator=generator)[:images]
     device = next(meter.module.parameters()).device

@@ -15,6 +15,7 @@ from envs.evaluation.recipe import network_base
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask
 from envs.evaluation.transform import apply
+from rlsuite.data.arrays import Arrays
 from rlsuite.errors import UserError
 from rlsuite.methods import choose
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
@@ -121,6 +122,10 @@ def test_sums_are_measured_behind_them_and_stay_whole_by_default():
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(UserError, match="no convolution can be cut whose maps are 5 pixels or more; use pruning/l1"):
         apply(method(images=8, smallest_map=5, teach=QUICK), classifier(), seed=0)
+    empty = classifier()
+    empty.task.splits["train"] = Arrays({"input": torch.zeros(0, 1, 8, 8), "label": torch.zeros(0, dtype=torch.int64)})
+    with pytest.raises(UserError, match="there are no examples to measure ranks on; give the task some"):
+        method(images=8).build().plan(empty)
     wrong = {"ratio": [1, -0.1, math.nan], "images": [0], "rtol": [1, -1], "remove": ["lower"], "seed": [-1]}
     for key, values in wrong.items():
         for value in values:
