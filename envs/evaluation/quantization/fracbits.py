@@ -33,7 +33,7 @@ from envs.evaluation.probes import layer_macs
 from envs.evaluation.quantization.budget import UNITS, Costs, LearnedCost, total, uniform_width
 from envs.evaluation.quantization.fractional import FractionalInput, FractionalWeights, RowWeights
 from envs.evaluation.quantization.layer import QuantizedLayer, effective_weight, pack_layers, quantizable
-from envs.evaluation.quantization.places import Bits, PlacesConfig
+from envs.evaluation.quantization.places import Bits, PlacesConfig, named_layers
 from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule, WeightRule, require_bits
 from envs.evaluation.quantization.swapping import (
     FANS,
@@ -172,20 +172,22 @@ class FracBits(Transform):
         plan = plan_layers(subject, usual, config.places, rescale=config.rescale, fan=config.fan)
         layers, macs = quantizable(module), layer_macs(module, subject.example)
         ends = (next(iter(layers)), list(layers)[-1])
+        named = named_layers(module, config.places)
         if config.free_last:
+            require(ends[1] not in named, f"free_last=true: places.layers names {ends[1]}; leave out one of them")
             plan["layers"][ends[1]] = list(usual)
-        given = ends[: 1 if config.free_last else 2]
-        free = [path for path, bits in plan["layers"].items() if path not in given and Bits(*bits) == usual]
+        given = {*ends[: 1 if config.free_last else 2], *named}
+        free = [path for path in plan["layers"] if path not in given]
         require(bool(free), "no layer is left whose width could be learned; there is the first, the last and no other")
         costs = {path: _costs(layers[path], macs.get(path, 0)) for path in plan["layers"]}
-        learned = dict.fromkeys((*free, ends[1]))
+        learned = dict.fromkeys((*free, *(path for path in ends[1:] if path not in named)))
         inputs = [path for path in learned if path in plan["layers"]] * (self.unit == "bit_operations")
         made_of = {path: Costs(*each) for path, each in costs.items()}
         fixed = {path: Bits(*bits) for path, bits in plan["layers"].items()}
 
         def cost(width: float) -> float:
             weights = {path: width if path in free else bits.weights for path, bits in fixed.items()}
-            taken = {path: width if path in inputs else bits.inputs for path, bits in fixed.items()}
+            taken = {path: max(1.0, width) if path in inputs else bits.inputs for path, bits in fixed.items()}
             return float(total(self.unit, made_of, weights, taken))
 
         target = float(1e3 * config.kilobytes or config.bit_operations or cost(config.average))
@@ -199,7 +201,8 @@ class FracBits(Transform):
         plan |= {"free": free, "inputs": inputs, "costs": costs, "target": target, "start": width + config.offset}
         if config.allocation == "learned":
             return plan
-        widths = {path: round(width) for path in (*free, *(f"input of {path}" for path in inputs))}
+        widths = {path: round(width) for path in free}
+        widths |= {f"input of {path}": max(1, round(width)) for path in inputs}
         if config.allocation == "random":
             widths = self._drawn(widths, plan, made_of, fixed)
         return plan | {
@@ -277,6 +280,7 @@ class FracBits(Transform):
             losses=loss if names else None,
             hooks=[learned.at_share] if names else [],
         )
+        learned.at_share(0, 1.0)  # where the learning ended before its share was over
 
     def decided(self, module: nn.Module, plan: Any) -> Any:
         """Return the plan with whole widths."""

@@ -48,6 +48,8 @@ def between(unit: Tensor, width: Tensor) -> Tensor:
 class _Width(nn.Module):
     """A width that is learned: lambda, its limits, and whether it is whole for good.
 
+    It starts within its limits: beyond them it has no gradient, and would stay there.
+
     Attributes:
         width: (L,) lambda.
         hard: no longer learned.
@@ -56,7 +58,7 @@ class _Width(nn.Module):
     def __init__(self, count: int, start: float, low: int, high: int) -> None:
         super().__init__()
         self.low, self.high, self.hard = low, high, False
-        self.width = nn.Parameter(torch.full((count,), float(start)))
+        self.width = nn.Parameter(torch.full((count,), float(min(max(start, low), high))))
 
     def forward(self) -> Tensor:
         """Return lambda within its limits, beyond which it has no gradient."""

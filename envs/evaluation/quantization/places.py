@@ -88,7 +88,7 @@ def bits_of_layers(
     for path, bits, inputs in ((paths[-1], places.last, last_inputs), (paths[0], places.first, first_inputs)):
         found[path] = Bits(bits, bits if bits == FLOAT_BITS else inputs or bits)
     for entry in reversed(places.layers):
-        named = [path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in entry.names)]
+        named = _matching(paths, entry)
         require(
             bool(named),
             f"names={list(entry.names)}: there is no such layer; some are: {', '.join(paths[:5]) or 'none'}",
@@ -104,6 +104,16 @@ def bits_of_layers(
             f"{usual.weights}"
         )
     return found
+
+
+def named_layers(module: nn.Module, places: PlacesConfig) -> set[str]:
+    """Return the paths of the layers that `places.layers` names, whatever bits it gives them."""
+    paths = list(quantizable(module))
+    return {path for entry in places.layers for path in _matching(paths, entry)}
+
+
+def _matching(paths: list[str], entry: LayerBits) -> list[str]:
+    return [path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in entry.names)]
 
 
 def bits_of_plan(module: nn.Module, plan: Any, *, lowest: int = 1) -> dict[str, Bits]:

@@ -13,6 +13,7 @@ from envs.evaluation.quantization.budget import LearnedCost, nearest_offset, tab
 from envs.evaluation.quantization.fracbits import FracBits
 from envs.evaluation.quantization.fractional import FractionalInput, FractionalWeights, RowWeights, between
 from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer
+from envs.evaluation.quantization.places import LayerBits, PlacesConfig
 from envs.evaluation.quantization.swapping import calibrate
 from envs.evaluation.quantization.uniform import UniformWeights, clamped, unit_codes, unit_levels
 from envs.evaluation.recipe import load_network, network_base, rebuild, same_bits, save_network
@@ -147,6 +148,53 @@ def test_a_budget_out_of_reach_is_refused_with_the_range():
         plan(classifier(), kilobytes=0.1)
     with pytest.raises(UserError, match="bit_operations=1000: out of reach; this network takes"):
         plan(classifier(), bit_operations=1000.0)
+
+
+def test_inputs_have_a_bit_at_least_where_kernels_may_have_none():
+    # The first layer costs 576 x 64. At no bits at all the head still has 8 for its weights and 1 for inputs: 16 x 8.
+    with pytest.raises(UserError, match="bit_operations=36900: out of reach; this network takes 36992 to "):
+        plan(classifier(), lowest=0, bit_operations=36_900.0)
+    # 0.3 bits: 704 weights' MACs times 0.3 x 1 beside these; and widths that are given alike never have inputs of none.
+    found = plan(classifier(), lowest=0, average=0.3)
+    assert found["target"] == pytest.approx(36_992 + 704 * 0.3)
+    assert found["start"] == pytest.approx(0.8)
+    uniform = plan(classifier(), lowest=0, average=0.3, allocation="uniform")
+    assert set(uniform["input_widths"].values()) == {1}
+
+
+@pytest.mark.parametrize("changes", [{"average": 7.8}, {"average": 0.3, "lowest": 0}])
+def test_widths_start_where_they_learn(changes):
+    """Half a bit above the budget's own width may lie beyond the limits, where a width has no gradient."""
+    subject = four_convolutions()
+    transform = FracBits(config=fracbits(**changes, warm_up=0.0).config)
+    made = transform.plan(subject)
+    assert made["start"] == pytest.approx(changes["average"] + 0.5)
+    module = transform.rebuild(subject.copy(), made)
+    LearnedCost(module, made, "bit_operations", transform.config).penalty().backward()
+    widths = [value for name, value in module.named_parameters() if name.endswith("own.width")]
+    assert len(widths) == 7  # of three layers' weights and inputs, and of what the head takes in
+    assert all(bool((value.grad != 0.0).all()) for value in widths)
+
+
+def test_a_learning_that_stops_early_meets_the_budget():
+    """Patience ends it before widths are rounded: on their own they would all go to the nearest whole one."""
+    subject = four_convolutions()
+    stopped = TeachConfig(fit=FitConfig(steps=40, batch_size=16, held_out=0.2, patience=1, check_every=1), rounds=1)
+    made = apply(fracbits(average=3.0, teach=stopped), subject, 3)
+    cost = count_bit_operations(made.module, subject.example)
+    assert cost == pytest.approx(made.recipe[-1].plan["target"], rel=0.011)
+
+
+def test_a_layer_that_is_named_has_the_bits_that_it_is_given():
+    """Those of `highest`, too, which all others could get."""
+    named = PlacesConfig(first=8, last=8, layers=(LayerBits(names=("body.3",), weights=8, inputs=8),))
+    found = plan(classifier(), average=3.0, places=named)
+    assert found["free"] == ["body.6"]
+    assert found["inputs"] == ["body.6", "head"]
+    head = PlacesConfig(first=8, last=8, layers=(LayerBits(names=("head",), weights=8, inputs=6),))
+    assert plan(classifier(), average=3.0, places=head)["inputs"] == ["body.3", "body.6"]
+    with pytest.raises(UserError, match=r"free_last=true: places\.layers names head"):
+        plan(classifier(), average=3.0, places=head, free_last=True)
 
 
 @given(target=st.floats(10.0, 90.0), tolerance=st.floats(1e-3, 0.2))
