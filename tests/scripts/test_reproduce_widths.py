@@ -43,7 +43,7 @@ def test_claims_of_fracbits_by_hand():
 def test_the_budget_of_2_bits_is_what_uniform_widths_take():
     subject = adabits.digit_subject(0)
     found = fracbits.measured(
-        subject, {**fracbits.budgets(subject)["2-bit"], "allocation": "uniform"}, adabits.teaching(1), 0
+        subject, {**fracbits.budgets(subject, 20.0)["2-bit"], "allocation": "uniform"}, adabits.teaching(1), 0
     )
     assert found["error"] == 0.0
     assert {path: list(row["weight_bits"]) for path, row in found["table"].items()} == {

@@ -73,7 +73,8 @@ class FracBitsConfig:
         kappa: of the cost in the loss.
         relative: the cost over the budget; else in megabytes or billions of bit operations.
         offset: bits above the budget's own width at which widths start.
-        width_rate: learning rate of widths, over the weights'.
+        width_rate: learning rate of widths, over the weights'; the paper's 1 is for hundreds of thousands of
+            minibatches, in a few thousand it moves no width by a bit.
         warm_up: share of the minibatches in which the cost does not count yet.
         harden_at: share after which widths are whole.
         tolerance: of the cost, within which no offset is looked for.
@@ -100,7 +101,7 @@ class FracBitsConfig:
     kappa: float = 1.0
     relative: bool = True
     offset: float = 0.5
-    width_rate: float = 1.0
+    width_rate: float = 20.0
     warm_up: float = 0.05
     harden_at: float = 0.8
     tolerance: float = 0.01
