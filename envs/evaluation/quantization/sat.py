@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from envs.evaluation.quantization.layer import PackedLayer, pack_layers
+from envs.evaluation.quantization.layer import PackedLayer, pack_layers, quantizable
 from envs.evaluation.quantization.places import Bits, PlacesConfig
-from envs.evaluation.quantization.rules import require_bits
+from envs.evaluation.quantization.rules import FLOAT_BITS, require_bits
 from envs.evaluation.quantization.swapping import (
     FANS,
     RESCALED,
@@ -63,7 +63,7 @@ class SATConfig:
         alpha_share: of the largest input of the first batch, where it is measured.
         detach: leave the largest weight out of the gradient.
         clamped_steps: minibatches before the others in which weights are clamped and rescaled, inputs clipped, and
-            nothing is rounded yet: the paper starts from such a network.
+            nothing is rounded yet: the paper starts from such a network. The alphas it ends with are kept.
         drop_last_scale: keep the last layer's levels without their constant, and the bias divided by it, as the
             authors' code does: the largest output is the same one, the outputs are not.
         places: layers that have other bits.
@@ -113,7 +113,11 @@ class SAT(Transform):
             raise UserError("drop_last_scale=true: outputs are numbers here, not classes; leave it out")
         require_alpha(config.alpha, subject)
         usual = Bits(config.bits, config.input_bits or config.bits)
-        return plan_layers(subject, usual, config.places, rescale=config.rescale, fan=config.fan)
+        plan = plan_layers(subject, usual, config.places, rescale=config.rescale, fan=config.fan)
+        last = list(quantizable(subject.module))[-1]
+        if config.drop_last_scale and plan["layers"].get(last, [FLOAT_BITS])[0] == FLOAT_BITS:
+            raise UserError(f"drop_last_scale=true: weights of {last}, the last layer, stay floats; use places.last=8")
+        return plan
 
     def rebuild(self, module: nn.Module, plan: Any) -> nn.Module:
         """Put quantized layers in the places that the plan names."""
@@ -137,7 +141,8 @@ class SAT(Transform):
             with unrounded(module):
                 self.calibrate(subject, seed)
                 teach(subject, clamped, derive_seed(seed, "clamped"), optimizer=without_decay(module, clamped))
-        self.calibrate(subject, seed)
+        else:
+            self.calibrate(subject, seed)
         require_calibrated(module)
         teach(subject, config.teach, seed, optimizer=without_decay(module, config.teach))
 

@@ -9,7 +9,7 @@ from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.probes import count_bit_operations
 from envs.evaluation.quantization.codes import packed_bytes
 from envs.evaluation.quantization.layer import PackedLayer
-from envs.evaluation.quantization.places import PlacesConfig
+from envs.evaluation.quantization.places import LayerBits, PlacesConfig
 from envs.evaluation.quantization.sat import SAT
 from envs.evaluation.quantization.swapping import calibrate, without_decay
 from envs.evaluation.quantization.uniform import ClippedInput
@@ -132,6 +132,22 @@ def test_it_learns_at_two_bits():
     assert changed.task.score(changed.module, 0).mean() > 90.0
 
 
+def test_alphas_of_the_clamped_stage_are_where_the_others_start(monkeypatch):
+    stages = []
+
+    def note(subject, *_, **__):
+        rules = [part for part in subject.module.modules() if isinstance(part, ClippedInput)]
+        stages.append([float(rule.alpha.detach()) for rule in rules])
+        for rule in rules:  # what the stage learns
+            nn.init.constant_(rule.alpha, 0.25)
+
+    monkeypatch.setattr("envs.evaluation.quantization.sat.teach", note)
+    apply(sat(clamped_steps=3), classifier(), 0)
+    assert len(stages) == 2
+    assert all(alpha > 0.0 for alpha in stages[0])  # measured
+    assert stages[0] != stages[1] == [0.25, 0.25, 0.25]
+
+
 def test_dropping_the_last_constant_changes_outputs_by_a_factor_alone():
     subject = classifier()
     whole, dropped = (apply(sat(drop_last_scale=drop), subject, 3) for drop in (False, True))
@@ -146,6 +162,12 @@ def test_dropping_the_last_constant_changes_outputs_by_a_factor_alone():
 def test_what_it_refuses():
     with pytest.raises(UserError, match="outputs are numbers here, not classes"):
         plan(dense(classifier()), drop_last_scale=True)
+    for places in (
+        PlacesConfig(first=8, last=32),
+        PlacesConfig(first=8, last=8, layers=(LayerBits(names=("head",), weights=32, inputs=4),)),
+    ):  # a hidden layer is the last one packed then; its constant counts
+        with pytest.raises(UserError, match="weights of head, the last layer, stay floats"):
+            plan(classifier(), drop_last_scale=True, places=places)
     with pytest.raises(UserError, match="alpha=8: nothing normalizes what layers take in here"):
         plan(classifier(), alpha=8.0)
     assert plan(normalized(), alpha=8.0)["layers"]
