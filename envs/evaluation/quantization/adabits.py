@@ -15,7 +15,9 @@ The paper's controls: learning="direct" learns at the most bits alone, "descendi
 another; what other widths have is copied from there, and the statistics of their normalizations measured anew.
 
 Departures: where no normalization follows a layer, a scale and a shift of each width do; "centred" is the default,
-since "modified" weights have a mean of -1/2^k, with which the paper's networks do not converge at 2 bits.
+since "modified" weights have a mean of -1/2^k, with which the paper's networks do not converge at 2 bits; learning
+starts from the float network as it is, where the paper's is clamped and rescaled first, its normalizations and alphas
+copied to every width (`SAT` has such a stage, `clamped_steps`).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from envs.evaluation.quantization.adaptive import (
 )
 from envs.evaluation.quantization.layer import effective_weight, pack_layers, quantizable
 from envs.evaluation.quantization.measure import NORMALIZATIONS, followed_by_normalization
-from envs.evaluation.quantization.places import Bits, PlacesConfig
+from envs.evaluation.quantization.places import Bits, PlacesConfig, named_layers
 from envs.evaluation.quantization.rules import FLOAT_BITS, require_bits
 from envs.evaluation.quantization.swapping import (
     FANS,
@@ -141,14 +143,14 @@ class AdaBits(Transform):
         require_alpha(config.alpha, subject)
         usual = Bits(config.bits[0], config.bits[0])
         plan = plan_layers(subject, usual, config.places, rescale=config.rescale, fan=config.fan)
-        named = {path for path, bits in plan["layers"].items() if Bits(*bits) != usual}
+        named = named_layers(subject.module, config.places)
         adaptive = [path for path in plan["layers"] if path not in (layers[0], layers[-1]) and path not in named]
         require(bool(adaptive), f"bits={list(config.bits)}: no layer is left whose width could change")
         normalized = followed_by_normalization(subject.module, subject.example)
         bare = [path for path in plan["layers"] if path not in normalized] if config.switch_norm else []
         return plan | {
             "adaptive": adaptive,
-            "inputs": [*adaptive, *[path for path in layers[-1:] if path in plan["layers"]]],
+            "inputs": [*adaptive, *[path for path in layers[-1:] if path in plan["layers"] and path not in named]],
             "affine": {path: effective_weight(subject.module.get_submodule(path)).shape[0] for path in bare},
         }
 

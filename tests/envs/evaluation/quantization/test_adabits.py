@@ -21,6 +21,7 @@ from envs.evaluation.quantization.adaptive import (
 from envs.evaluation.quantization.battery import BatteryConfig, BatteryPolicy
 from envs.evaluation.quantization.codes import packed_bytes
 from envs.evaluation.quantization.layer import PackedLayer
+from envs.evaluation.quantization.places import LayerBits, PlacesConfig
 from envs.evaluation.quantization.uniform import SCHEMES, UniformWeights
 from envs.evaluation.recipe import load_network, network_base, rebuild, same_bits, save_network
 from envs.evaluation.subject import Subject
@@ -188,6 +189,17 @@ def test_evaluating_at_a_width_leaves_nothing_behind():
     assert same_bits(made.module(inputs).detach(), before)
     with at_width(made.module, 4):
         assert same_bits(made.module(inputs).detach(), before)
+
+
+def test_a_layer_that_is_named_keeps_one_width():
+    """Also where that is the most bits, which all others have."""
+    named = PlacesConfig(first=8, last=8, layers=(LayerBits(names=("body.3",), weights=8, inputs=8),))
+    found = AdaBits(config=adabits(bits=(8, 4), places=named).config).plan(classifier())
+    assert found["adaptive"] == ["body.6"]
+    assert found["inputs"] == ["body.6", "head"]
+    head = PlacesConfig(first=8, last=8, layers=(LayerBits(names=("head",), weights=8, inputs=6),))
+    found = AdaBits(config=adabits(bits=(8, 4), places=head).config).plan(classifier())
+    assert found["adaptive"] == found["inputs"] == ["body.3", "body.6"]
 
 
 def test_shared_parts_are_shared():
