@@ -80,8 +80,12 @@ class Staircase(nn.Module):
     def start(self, values: Tensor, beta: float | None = None) -> None:
         """Start at beta = 5 p / (4 q), alpha = 1 / beta, p the largest level and q the largest value; b at clusters.
 
+        Args:
+            values: of any shape.
+            beta: where it starts, if not there.
+
         Raises:
-            UserError: if all values are 0, or one is not finite, and beta is not given.
+            UserError: if all values are 0, or one is not finite.
         """
         largest = float(values.abs().max())
         require(
@@ -99,12 +103,12 @@ class Staircase(nn.Module):
     def codes(self, values: Tensor) -> Tensor:
         """Return the places of values among the levels, int32: how many steps they are above."""
         return torch.bucketize(
-            self.positive_beta().detach() * values.detach(), self.sorted_thresholds(), out_int32=True
+            self.positive_beta().detach() * values.detach(), self.sorted_thresholds().detach(), out_int32=True
         )
 
     def sorted_thresholds(self) -> Tensor:
-        """Return b, rising: learned ones may have passed each other, and the sum of equal steps is the same."""
-        return self.thresholds.detach().sort().values
+        """Return b, rising, with gradients: learned ones may pass each other, and a step keeps its place and height."""
+        return self.thresholds.sort().values
 
     def hard(self, values: Tensor) -> Tensor:
         """Return the quantized values, with gradients as if nothing had been done to them, for who attacks inputs."""
@@ -122,10 +126,10 @@ class Staircase(nn.Module):
         return through(self.alpha.detach() * soft, smooth)
 
     def _sum(self, values: Tensor, temperature: float) -> Tensor:
-        """Return Y_1 + sum_i s_i sigmoid(T (beta x - b_i))."""
+        """Return Y_1 + sum_i s_i sigmoid(T (beta x - b_i)), b rising: steps need not be equally high."""
         scaled = self.positive_beta() * values
         total = torch.full_like(scaled, float(self.levels[0]))
-        for threshold, height in zip(self.thresholds, self.heights, strict=True):
+        for threshold, height in zip(self.sorted_thresholds(), self.heights, strict=True):
             argument = temperature * (scaled - threshold)
             # The gradient is that of the sigmoid at the clamped value, as the authors' code has it: never 0.
             total = total + height * torch.sigmoid(through(argument.clamp(-SATURATED, SATURATED), argument))

@@ -85,6 +85,24 @@ def test_soft_becomes_hard_away_from_the_steps(levels):
     assert set(stair.codes(values).tolist()) <= set(range(len(levels)))
 
 
+@pytest.mark.parametrize("blunt", [False, True])
+def test_thresholds_that_passed_each_other_are_the_same_steps_soft_and_hard(blunt):
+    stair = Staircase(LEVELS["pm4"], learn_thresholds=True, blunt=blunt)
+    with torch.no_grad():
+        stair.thresholds.copy_(torch.tensor([-1.0, -2.0, -0.5, 0.5, 1.0, 3.0]))
+    stair.temperature = 2000.0
+    values = torch.tensor([-2.5, -1.5, -0.7, 0.0])
+    # One step up, the first, is of 2: from -4 to -2; the second is of 1, whichever threshold came there.
+    assert stair.eval()(values).tolist() == [-4.0, -2.0, -1.0, 0.0]
+    soft = stair.train()(values)
+    torch.testing.assert_close(soft, torch.tensor([-4.0, -2.0, -1.0, 0.0]), atol=2e-3, rtol=0.0)
+    stair.temperature = 1.0
+    stair(torch.tensor([-1.5])).sum().backward()
+    # -2 is the first step now, of height 2, and -1 the second: |d| = s sigmoid'(1/2) for both.
+    slope = float(torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(torch.tensor(-0.5)))
+    assert stair.thresholds.grad[:2].tolist() == pytest.approx([-slope, -2 * slope])
+
+
 def papers_gradients(stair, values, gradient):
     """Step by step as the paper writes them (equations 7 to 9), with the sum over levels that go unlearned added."""
     alpha, beta, temperature = stair.alpha.item(), stair.beta.item(), stair.temperature
@@ -371,6 +389,8 @@ def test_networks_that_cannot_be_quantized_are_refused():
         broken.module.body[3].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(UserError, match=r"body\.3: its weights are not finite"):
         apply(method(), broken, 0)
+    with pytest.raises(UserError, match="the largest value is 0"):
+        Staircase(LEVELS["pm2"]).start(torch.zeros(3), beta=2.0)
     dead = classifier()
     with torch.no_grad():
         dead.module.body[3].weight.zero_()
