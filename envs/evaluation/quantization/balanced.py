@@ -210,7 +210,11 @@ def effective_bits(module: nn.Module) -> dict[str, float]:
     for path, part in module.named_modules():
         if not isinstance(part, PackedLayer | QuantizedLayer) or (rule := part.weight_rule) is None:
             continue
-        codes = part.integers() if isinstance(part, PackedLayer) else rule.codes(part.learned_weight.detach())[0]
+        if isinstance(part, PackedLayer):
+            codes = part.integers()
+        else:  # each member of a stack is split for itself
+            weight = part.learned_weight.detach()
+            codes = torch.cat([rule.codes(each)[0].flatten() for each in (weight if part.stacked else [weight])])
         share = torch.bincount(codes.flatten(), minlength=2**rule.bits).double() / codes.numel()
         found[path], counts[path] = float(-torch.special.xlogy(share, share).sum()) / math.log(2), codes.numel()
     if not found:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from judged import classifier
+from torch import nn
 
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.quantization.balanced import (
@@ -18,7 +19,7 @@ from envs.evaluation.quantization.balanced import (
     input_ranges,
 )
 from envs.evaluation.quantization.codes import packed_bytes
-from envs.evaluation.quantization.layer import PackedLayer
+from envs.evaluation.quantization.layer import PackedLayer, QuantizedLayer, pack_layers
 from envs.evaluation.quantization.rules import RangeInput
 from envs.evaluation.recipe import load_network, same_bits, save_network
 from envs.evaluation.subject import Subject
@@ -26,6 +27,7 @@ from envs.evaluation.transform import TeachConfig, apply, check_traits
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
 from rlsuite.methods import choose
+from rlsuite.nn.ensemble import EnsembleLinear
 from rlsuite.nn.plain import mlp
 
 QUICK = {"balanced.teach": TeachConfig(fit=FitConfig(steps=6, batch_size=16), rounds=1)}
@@ -193,6 +195,16 @@ def test_a_packed_network_gives_what_the_learned_one_did():
     assert entropy[""] == pytest.approx(sum(entropy[path] * size for path, size in counts.items()) / 272)
     with pytest.raises(ValueError, match="no layer is quantized"):
         effective_bits(subject.module)
+
+
+def test_members_of_a_stack_are_counted_each_for_itself():
+    layer = EnsembleLinear(2, 8, 8)
+    with torch.no_grad():
+        layer.weight.copy_(draw(2, 8, 8).sign() * torch.tensor([1.0, 100.0]).view(2, 1, 1))
+    learned = nn.Sequential(QuantizedLayer(layer, BalancedWeights(2, "uniform", "max")))
+    # Each has its lowest and its highest level; beside the second's, the first's would be the two in the middle.
+    assert effective_bits(learned)["0"] == pytest.approx(1.0, abs=0.05)
+    assert effective_bits(learned) == effective_bits(pack_layers(learned))
 
 
 @pytest.mark.parametrize(
