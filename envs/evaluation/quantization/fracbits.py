@@ -13,9 +13,10 @@ free_last=true the last one's widths are learned, too: a policy's head can hold 
 Departures: the cost is relative to the budget, so that kappa means the same for every network (`relative=false` has the
 authors' megabytes and billions of bit operations); the offset lies in [-1, 1], since the authors' [-1, 0] cannot mend a
 cost below the budget, and its bisection has 20 trials for their 10, whose last steps of 0.002 are coarser than widths
-that have learned alike lie apart (in one of three seeds the budget was missed by 2.1 %); with a budget of bytes inputs
-have a fixed width. The authors' other ways of choosing between two widths (Gumbel-softmax), off by default there, are
-not here.
+that have learned alike lie apart (in one of three seeds the budget was missed by 2.1 %); widths learn at 20 times the
+weights' rate, not the same; learning starts from the float network as it is, where the paper's was clamped and rescaled
+first (`SAT` has such a stage, `clamped_steps`); with a budget of bytes inputs have a fixed width. The authors' other
+ways of choosing between two widths (Gumbel-softmax), off by default there, are not here.
 
 A network of few layers has few costs: with one width a layer the budget is often missed by more than 1 %, and the
 nearest one is taken. With per="kernel" it is met.

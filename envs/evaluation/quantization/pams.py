@@ -8,7 +8,9 @@ feature maps of the float network teach those of the quantized one ("structured 
 
 Departures: the average is taken before the learning, over batches of the float activations, not during the first
 epoch of it; the shortcut's quantizer also feeds the branch (placement="faithful" leaves the branch as the authors' code
-has it), so that convolutions see whole numbers; policies learn from their float copy's actions.
+has it), so that convolutions see whole numbers; policies learn from their float copy's actions; alphas keep the
+authors' rate of 1e-2, though pictures are in [0, 1] and not 0 to 255: next to alpha, a step of Adam is about 255 times
+theirs.
 
 Shapes: B batch, C channels, H x W pixels.
 """
