@@ -19,7 +19,8 @@ first (`SAT` has such a stage, `clamped_steps`); with a budget of bytes inputs h
 ways of choosing between two widths (Gumbel-softmax), off by default there, are not here.
 
 A network of few layers has few costs: with one width a layer the budget is often missed by more than 1 %, and the
-nearest one is taken. With per="kernel" it is met.
+nearest one is taken. With per="kernel" one of bytes is met; one of bit operations may be missed by some percent where
+the inputs of a single layer, which have one width, are much of the cost.
 """
 
 from __future__ import annotations
