@@ -5,8 +5,10 @@ not the network or its loss. Only the abstract was at hand, so the operators are
 
     intervene    a share of each minibatch is shown under a fresh value of one factor, with its label or action
     focus        that factor is drawn from softmax((1 - inv_k) / temperature), inv_k measured as the learning goes on;
-                 where a factor's invariance reaches `enough` its range is widened by a tenth
-    decorrelate  where a nuisance is only recorded, examples are weighted so that it tells nothing of the label
+                 where a factor's invariance reaches `enough` its range is widened by a tenth, but for the first
+                 measurement, before anything was learned. The score at the edge of the range is not asked for
+    decorrelate  where a nuisance is only recorded, examples are weighted so that it tells nothing of the label; where
+                 a factor of its name draws it anew, the value that is shown counts, not the recorded one
     mix          where not even that is known, pictures of one label are blended: a rough stand-in
 
 Of a policy the pictures are those of stored states, and the right action is the teacher's for the state as it is; so
@@ -35,6 +37,7 @@ from envs.evaluation.transform import TeachConfig, Transform, teach, teach_by_co
 from rlsuite.errors import UserError, require, require_finite
 from rlsuite.running.seeding import derive_seed
 
+REDRAWN = 16  # times that each example is shown to learn how a factor and the label go together
 WIDER = 1.1  # a range that is mastered becomes so many times as wide
 
 
@@ -52,7 +55,7 @@ class ITIDConfig:
         rounds: how often invariance is measured while the network learns.
         states: that it is measured on.
         recorded: what examples record of a nuisance, by its name there, whole numbers from 0: examples are weighted so
-            that it tells nothing of "label". "" for none.
+            that it tells nothing of "label". A factor of that name draws such numbers (B, 1). "" for none.
         least_share: of the examples that must count under such weights, as an effective sample size.
         teach: how the network learns.
     """
@@ -143,26 +146,32 @@ class Focus:
         self.factors, self.widths = tuple(factors), [width] * len(factors)
         self.chances = torch.full((len(factors),), 1.0 / max(1, len(factors)))
 
-    def turn_to(self, invariances: Sequence[float], config: ITIDConfig) -> None:
-        """Draw the factor that is minded most more often; widen the ranges that are mastered."""
+    def turn_to(self, invariances: Sequence[float], config: ITIDConfig, *, widen: bool = True) -> None:
+        """Draw the factor that is minded most more often; widen the ranges that are mastered, if asked to."""
         minded = 1.0 - torch.tensor(invariances, dtype=torch.float64)
         self.chances = (minded / config.temperature).softmax(0).float()
         self.widths = [
-            min(WIDER * width, config.widest) if found >= config.enough else width
+            min(WIDER * width, config.widest) if widen and found >= config.enough else width
             for width, found in zip(self.widths, invariances, strict=True)
         ]
 
     def intervene(self, pictures: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
         """Return pictures (B, C, H, W) in [0, 1], each with a chance of `share` under a fresh value of one factor."""
-        count = len(pictures)
+        return self.show(pictures, share, generator)[0]
+
+    def show(
+        self, pictures: Tensor, share: float, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Return the same, and by factor's name which pictures show it (B,) and the values drawn for all (B, P)."""
+        count, shown = len(pictures), {}
         chosen = torch.multinomial(self.chances, count, replacement=True, generator=generator)
         changed = torch.rand(count, generator=generator) < share
         found = pictures
         for place, (factor, width) in enumerate(zip(self.factors, self.widths, strict=True)):
-            other = factor.apply(pictures, factor.draw(pictures, width, generator))
-            rows = (changed & (chosen == place)).to(pictures.device)[:, None, None, None]
-            found = torch.where(rows, other, found)
-        return found
+            z, rows = factor.draw(pictures, width, generator), changed & (chosen == place)
+            found = torch.where(rows.to(pictures.device)[:, None, None, None], factor.apply(pictures, z), found)
+            shown[factor.name] = rows, z
+        return found, shown
 
 
 def enhance(subject: Subject, factors: Sequence[Factor], config: ITIDConfig, seed: int) -> list[dict[str, Any]]:
@@ -183,36 +192,55 @@ def enhance(subject: Subject, factors: Sequence[Factor], config: ITIDConfig, see
     task, module = subject.task, subject.module
     distance, states = distance_of(task), states_of(subject, config.states)
     focus, found = Focus(factors, config.width), []
-    weights = recorded_weights(subject, config.recorded, config.least_share) if config.recorded else None
+    share, weights = config.share if factors else 0.0, None
 
-    def measure(step: int, share: float) -> None:
-        if len(found) == config.rounds or share < len(found) / config.rounds:
+    def weigh() -> Tensor | None:
+        if not config.recorded:
+            return None
+        redrawn = next((place for place, one in enumerate(factors) if one.name == config.recorded), None)
+        if redrawn is None or not share:
+            return recorded_weights(subject, config.recorded, config.least_share)
+        redraws = factors[redrawn], focus.widths[redrawn], share * float(focus.chances[redrawn])
+        return recorded_weights(subject, config.recorded, config.least_share, redraws, derive_seed(seed, "levels"))
+
+    def measure(step: int, done: float) -> None:
+        nonlocal weights
+        if len(found) == config.rounds or done < len(found) / config.rounds:
             return
         generator = torch.Generator().manual_seed(derive_seed(seed, f"invariance {len(found)}"))
         seen = [
             invariance(module, states, factor, width, distance, generator).mean
             for factor, width in zip(focus.factors, focus.widths, strict=True)
         ]
-        focus.turn_to(seen, config)
+        focus.turn_to(seen, config, widen=bool(found))
+        weights = weigh()
         row = {"invariance": seen, "chance": focus.chances.tolist(), "width": focus.widths}
         found.append(
             {key: dict(zip((one.name for one in factors), values, strict=True)) for key, values in row.items()}
         )
 
     def losses(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        pictures = as_shares(batch["input"])
-        if factors and config.share:
-            pictures = focus.intervene(pictures, config.share)
+        pictures, shown = as_shares(batch["input"]), {}
+        if share:
+            pictures, shown = focus.show(pictures, share)
         elif config.share:
             pictures = mixed(pictures, batch["label"], config.share)
         each = task.loss(network, {**batch, "input": pictures})
         if weights is None:
             return {"loss": each.mean()}
-        own = weights.to(each)[batch[config.recorded], batch["label"]]
+        own = weights.to(each)[levels_shown(batch[config.recorded], shown.get(config.recorded)), batch["label"]]
         return {"loss": (own * each).sum() / own.sum()}
 
     teach(subject, config.teach, seed, losses=losses, hooks=[measure])
     return found
+
+
+def levels_shown(recorded: Tensor, drawn: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return levels (B,) of a nuisance as recorded, but drawn ones (B, 1) where rows (B,) show those."""
+    if drawn is None:
+        return recorded
+    rows, z = drawn
+    return torch.where(rows.to(recorded.device), z[:, 0].to(recorded), recorded)
 
 
 def states_of(subject: Subject, count: int) -> Tensor:
@@ -222,22 +250,41 @@ def states_of(subject: Subject, count: int) -> Tensor:
     return source.examples(torch.arange(min(count, len(source))))["input"].to(device)
 
 
-def recorded_weights(subject: Subject, name: str, least_share: float) -> Tensor:
-    """Return weights (Z, Y) that make a recorded nuisance independent of the label.
+def recorded_weights(
+    subject: Subject, name: str, least_share: float, redraws: tuple[Factor, float, float] | None = None, seed: int = 0
+) -> Tensor:
+    """Return weights (Z, Y) that make a recorded nuisance, as it is shown, independent of the label.
+
+    Args:
+        subject: whose examples are weighted.
+        name: of the nuisance in its examples.
+        least_share: of the examples that must count.
+        redraws: a factor that draws it anew, whole numbers (B, 1) from 0, how wide, and the share of pictures so shown.
+        seed: of the values by which it is found how often the factor draws each.
 
     Raises:
-        UserError: if examples do not record it, or a smaller share than the least of them counts then.
+        UserError: if examples do not record it, the factor draws something else, or a smaller share than the least of
+            them counts then.
     """
     source = subject.task.source("train")
     examples = source.examples(torch.arange(len(source)))
     for needed in (name, "label"):
         if needed not in examples:
             raise UserError(f"recorded={name}: examples have no '{needed}', only {', '.join(examples)}")
-    weights = decorrelating(examples[name], examples["label"])
-    share = effective_share(weights[examples[name], examples["label"]])
+    level, label = examples[name], examples["label"]
+    if redraws is not None:
+        factor, width, share = redraws
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.cat([factor.draw(examples["input"], width, generator) for _ in range(REDRAWN)])
+        whole = z.shape[1] == 1 and not z.is_floating_point()
+        require(whole, f"recorded={name}: the factor '{name}' draws no whole numbers (B, 1); leave recorded= out")
+        level, label = level.repeat(REDRAWN), label.repeat(REDRAWN)
+        level = levels_shown(level, (torch.rand(len(level), generator=generator) < share, z))
+    weights = decorrelating(level, label)
+    counting = effective_share(weights[level, label])
     require(
-        share >= least_share,
-        f"recorded={name}: it and the label go together so closely that {share:.1%} of the examples count; "
+        counting >= least_share,
+        f"recorded={name}: it and the label go together so closely that {counting:.1%} of the examples count; "
         "name factors= that can be drawn anew",
     )
     return weights

@@ -24,7 +24,7 @@ from envs.evaluation.regularization.invariance import (
     sensitivity,
     total_variation,
 )
-from envs.evaluation.regularization.itid import Focus, ITIDConfig, enhance, mixed, recorded_weights
+from envs.evaluation.regularization.itid import Focus, ITIDConfig, enhance, levels_shown, mixed, recorded_weights
 from envs.evaluation.regularization.shifted import ShiftedObservation, shifted_score
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask, DenseTask
@@ -190,6 +190,9 @@ def test_focus_turns_to_what_is_minded_and_widens_what_is_mastered():
     assert focus.widths == [0.2, 0.21]
     focus.turn_to([0.7, 0.96], dataclasses.replace(config, temperature=1e6))
     assert focus.chances.tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    first = Focus(factors_of(["tint"]), config.width)
+    first.turn_to([0.99], config, widen=False)  # before anything was learned
+    assert first.widths == [0.2]
 
 
 def test_interventions_are_of_a_share_and_of_one_factor():
@@ -250,12 +253,36 @@ def test_drawing_the_corner_anew_is_what_makes_the_network_look_elsewhere():
         subject = telling()
         rounds = enhance(subject, (Corner(),), ITIDConfig(teach=TEACH, rounds=2, states=64, **own), 0)
         assert [list(row) for row in rounds] == [["invariance", "chance", "width"]] * 2
+        assert rounds[0]["width"] == {"corner": 0.1}
         states = subject.task.source("test").tensors["input"]
         measured = invariance(subject.module, states, Corner(), 1.0, total_variation, seeded())
         found[name] = float(subject.task.score(subject.module, 0).mean()), measured.mean
     assert found["drawn"][0] > found["plain"][0] + 15.0
     assert found["drawn"][1] > found["plain"][1] + 0.2
     assert found["weighted"][1] > found["plain"][1]
+
+
+def test_where_a_recorded_nuisance_is_drawn_anew_the_value_shown_counts():
+    subject = telling()
+    recorded = recorded_weights(subject, "corner", 0.0)
+    shown = recorded_weights(subject, "corner", 0.5, (Corner(), 1.0, 0.5))
+    # Of 100, 98 with the label's corner, half drawn anew: 74 have it, 26 not; 1/4 / 0.37 = 0.68, 1/4 / 0.13 = 1.92.
+    assert recorded.diagonal().tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+    assert shown.diagonal().tolist() == pytest.approx([0.68, 0.68], abs=0.05)
+    assert [float(shown[0, 1]), float(shown[1, 0])] == pytest.approx([1.92, 1.92], abs=0.2)
+
+    _, drawn = Focus((Corner(),), 0.1).show(torch.rand(6, 3, 4, 4), 1.0, seeded())
+    levels = levels_shown(torch.tensor([7] * 6), (drawn["corner"][0] & (torch.arange(6) < 4), drawn["corner"][1]))
+    assert levels.tolist() == [*drawn["corner"][1][:4, 0].tolist(), 7, 7]
+    config = ITIDConfig(teach=TEACH, rounds=1, states=64, recorded="corner", least_share=0.6)
+    enhance(telling(), (Corner(),), config, 0)  # recorded alone, a tenth would count
+    with pytest.raises(UserError, match="of the examples count"):
+        enhance(telling(), (), dataclasses.replace(config, share=0.0), 0)
+    sources = (subject.task.source("train"), subject.task.source("test"))
+    tinted = Arrays({**sources[0].tensors, "tint": sources[0].tensors["corner"]})
+    other = dataclasses.replace(subject, task=ClassifierTask(tinted, sources[1], num_classes=2))
+    with pytest.raises(UserError, match=r"the factor 'tint' draws no whole numbers \(B, 1\); leave recorded= out"):
+        recorded_weights(other, "tint", 0.0, (Tint(), 0.1, 0.5))
 
 
 def test_a_report_has_invariances_and_a_score_elsewhere_and_the_file_the_rounds():
