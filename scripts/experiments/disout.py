@@ -3,8 +3,9 @@
 Digits: four convolutions learn from 200 of scikit-learn's digits and are asked for the other 1,597, distorted behind
 the last two (maps of 4x4). Reaching: a policy imitates a scripted expert of Reacher from few pictures, distorted behind
 two of its three convolutions and its hidden linear layer; judged by its error where the expert goes from other starts,
-and by its return as it was seen in training and in uneven light that it never saw. Both learn plainly, with dropout,
-with DropBlock (the same blocks, zeros in them) and with Disout.
+and by its return as it was seen in training and in uneven light that it never saw. Standing still and the expert are
+rows, and the claims about policies stand under another: that plain learning comes half of the way between. All learn
+plainly, with dropout, with DropBlock (the same blocks, zeros in them) and with Disout.
 
 Claims: on digits Disout does no harm (the paper's gains of 0.3 to 1.9 points are of CIFAR and below the noise of
 digits, so no gain is claimed there); its distortions are smaller than the features they replace, in every place and
@@ -42,12 +43,20 @@ from rlsuite.methods import Method
 from rlsuite.nn.vision.conv_net import ConvNet, ConvNetConfig
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
-from scripts.experiments.reaching import reach_student, reach_task
+from scripts.experiments.reaching import (
+    Still,
+    ends_of_the_scale,
+    learned_claim,
+    learned_share,
+    reach_learning,
+    reach_student,
+    reach_task,
+)
 
 NAME = "regularization/disout"
 NETWORK = ConvNetConfig(widths=(32, 32, 64, 64), strides=(1, 2, 1, 1), hidden=0, batch_norm=True)
 DIGIT_LAYERS = ("body.5.0", "body.7.0")
-REACH_LAYERS = ("network.body.3", "network.body.5", "network.body.8")
+REACH_LAYERS = ("network.body.3.0", "network.body.5.0", "network.body.8")
 ARMS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "dropout": {"alpha": 0.0, "block": 1},
@@ -72,6 +81,7 @@ class Numbers:
         probability: p of all arms on policies, the paper's.
         episodes: by which policies are scored.
         light: amplitude of the unseen light, as a share of the pictures' range.
+        learned_bar: how much of the way from standing still to the expert plain learning comes, at least.
         harm_bar: right digits in %, Disout's minus those without, on the mean of the seeds, at least.
         size_bar: deviation of a distortion over that of the features it replaces, the largest of all, at most.
         error_bar: the policies' test error with Disout over that without, on the mean, at most.
@@ -85,11 +95,12 @@ class Numbers:
     digit_probability: float = 0.15
     seeds: int = 3
     size: int = 24
-    states: int = 320
-    steps: int = 300
+    states: int = 2000
+    steps: int = 400
     probability: float = 0.09
     episodes: int = 50
     light: float = 0.2
+    learned_bar: float = 0.5
     harm_bar: float = -0.5
     size_bar: float = 1.0
     error_bar: float = 1.0
@@ -118,11 +129,18 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     for name in ARMS:
         shown = ", ".join(f"{key} {np.mean(policies[key][name]):.3g}" for key in keys)
         print(f"{name:10} digits {np.mean(right[name]):.2f} %; reaching, means: {shown}", flush=True)
+    ends = {key: tuple(one["ends"][key] for one in reached) for key in ("still", "expert", "still_error")}
+    print(f"standing still, and the expert: {ends}", flush=True)
     sizes = [size for one in (*told, *reached) for size in one["sizes"].values()]
     return Result(
         seeds=seeds,
-        claims=claims(right, policies, max(sizes), numbers),
-        figures={"right": right, "reaching": policies, "sizes": [one["sizes"] for one in (*told, *reached)]},
+        claims=claims(right, policies, max(sizes), ends, numbers),
+        figures={
+            "right": right,
+            "reaching": policies,
+            "ends": ends,
+            "sizes": [one["sizes"] for one in (*told, *reached)],
+        },
         full_scale="python scripts/reproduce.py paper=disout digit_seeds=20 seeds=10 episodes=200",
     )
 
@@ -136,13 +154,19 @@ def claims(
     right: Mapping[str, tuple[float, ...]],
     policies: Mapping[str, Mapping[str, tuple[float, ...]]],
     largest: float,
+    ends: Mapping[str, tuple[float, ...]],
     numbers: Numbers,
 ) -> tuple[Claim, ...]:
-    """Return the claims for right digits by arm and seed, policies' figures by key, arm and seed, and sizes."""
+    """Return the claims for right digits by arm and seed, policies' figures sizes, and ends by key and seed."""
 
     def pairs(figures: Mapping[str, tuple[float, ...]]) -> list[tuple[float, float]]:
         return list(zip(figures["disout"], figures["none"], strict=True))
 
+    returns = policies["return"]["none"]
+    shares = tuple(
+        learned_share(score, {"still": still, "expert": expert})
+        for score, still, expert in zip(returns, ends["still"], ends["expert"], strict=True)
+    )
     return (
         Claim(
             statement="right digits in %, with Disout minus without",
@@ -155,6 +179,7 @@ def claims(
             figures=(largest,),
             at_least=False,
         ),
+        learned_claim(shares, numbers.learned_bar),
         Claim(
             statement="a policy's error on states it was not taught on, with Disout over without",
             margin=numbers.error_bar,
@@ -182,15 +207,19 @@ def tell_digits(arm: str, seed: int, folder: Path, *, probability: float, digits
 
 
 def reach(arm: str, seed: int, folder: Path, *, light: float, **numbers: Any) -> dict[str, Any]:
-    """Return "rows": arm -> errors, return and return in unseen light; and "sizes" of Disout's distortions."""
+    """Return "rows": arm -> errors, return and return in unseen light; "sizes" of Disout's distortions; and "ends".
+
+    These are the returns of standing "still" and of the "expert", and the test error of the first.
+    """
     torch.set_num_threads(1)
     probability, steps = numbers.pop("probability"), numbers.pop("steps")
     task = reach_task(**numbers, seed=derive_seed(seed, "reaching"))
-    optimizer, schedule = OptimizerConfig(learning_rate=3e-3), ScheduleConfig(kind="cosine")
-    fit = FitConfig(steps=steps, batch_size=64, optimizer=optimizer, schedule=schedule, clip_norm=5.0)
-    made = taught(reach_student(task, seed), probability, REACH_LAYERS, TeachConfig(fit=fit, rounds=2), seed)
+    student = reach_student(task, seed)
+    made = taught(student, probability, REACH_LAYERS, reach_learning(steps), seed)
     rows = {name: {**measure_gap(one), **returns(task, one, light)} for name, one in made.items()}
-    return {"rows": rows, "sizes": sizes_of(made["disout"])}
+    still = measure_gap(replace(student, module=Still()))["test_error"]
+    ends = {**ends_of_the_scale(task.episodes, 0), "still_error": still}
+    return {"rows": rows, "sizes": sizes_of(made["disout"]), "ends": ends}
 
 
 def returns(task: PolicyTask, subject: Subject, light: float) -> dict[str, float]:

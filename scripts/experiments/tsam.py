@@ -45,10 +45,12 @@ from rlsuite.fit import FitConfig, fit
 from rlsuite.metrics.pictures import decibels
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
+from scripts.experiments.reaching import learned_claim, learned_share
 from scripts.experiments.tsam_reaching import BEHIND, reach
 
 ARMS = {"aligned": "aligned", "shift": "plain", "alone": "none", "warned": "aligned"}
 LEARNS = ("steps", "batch_size", "width", "learning_rate", "clips", "noise")  # numbers that a job depends on
+LEARNED = 0.5  # of the way from standing still to the expert that the policy must have come
 REACHES = ("size", "states", "taught", "episodes", "filled")
 
 
@@ -160,12 +162,17 @@ def claims(table: dict[str, tuple[float, ...]], numbers: Numbers) -> tuple[Claim
 
 
 def reach_claims(returns: dict[str, tuple[float, ...]]) -> tuple[Claim, ...]:
-    """Return the claims for returns by what is seen and seed: filling helps, and does not do better than seeing."""
+    """Return the claims for returns by what is seen and seed: it reaches; filling helps, no better than seeing does."""
 
     def gains(one: str, other: str) -> tuple[float, ...]:
         return tuple(first - second for first, second in zip(returns[one], returns[other], strict=True))
 
+    shares = (
+        learned_share(clean, {"still": still, "expert": expert})
+        for clean, still, expert in zip(returns["clean"], returns["still"], returns["expert"], strict=True)
+    )
     return (
+        learned_claim(tuple(shares), LEARNED),
         Claim(
             statement="return behind a patch, filled minus as it is", margin=0.0, figures=gains(BEHIND[1], BEHIND[0])
         ),

@@ -9,17 +9,16 @@ import torch
 
 import envs
 from envs.evaluation.policy_task import PolicyTask
-from envs.evaluation.transform import TeachConfig, teach
+from envs.evaluation.transform import teach
 from envs.perception.catalogue import PERCEPTIONS
 from envs.perception.perceiver import Perceiver
 from envs.perception.recording import record
 from envs.perception.weights import choose_perceivers, save_perceiver
-from rlsuite.config.camera import CameraConfig
 from rlsuite.fit import FitConfig, fit
 from rlsuite.methods import Method, choose
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import derive_seed
-from scripts.experiments.reaching import reach_student, reach_task
+from scripts.experiments.reaching import ends_of_the_scale, reach_camera, reach_learning, reach_student, reach_task
 
 BEHIND = ("patch", "filled", "last seen")
 SMALL = {"tsam.network.width": 16}
@@ -30,6 +29,8 @@ def reach(
     arm: str, seed: int, folder: Path, *, size: int, states: int, taught: int, episodes: int, filled: int
 ) -> dict[str, float]:
     """Return mean returns of one policy by what it sees: "clean", and behind a patch that hides a fifth, BEHIND.
+
+    And those of standing "still" and of the "expert".
 
     Args:
         arm: unused.
@@ -44,19 +45,18 @@ def reach(
     torch.set_num_threads(1)
     task = reach_task(size=size, states=states, episodes=episodes, seed=derive_seed(seed, "reaching"))
     student = reach_student(task, seed)
-    optimizer, schedule = OptimizerConfig(learning_rate=3e-3), ScheduleConfig(kind="cosine")
-    how = FitConfig(steps=taught, batch_size=64, optimizer=optimizer, schedule=schedule, clip_norm=5.0)
-    teach(student, TeachConfig(fit=how, rounds=2), derive_seed(seed, "taught"))
+    teach(student, reach_learning(taught), derive_seed(seed, "taught"))
     folder.mkdir(parents=True, exist_ok=True)
     tsam = learned_tsam(folder / "tsam.safetensors", size, filled, seed)
     (patch,) = choose(PERCEPTIONS, ["inpainting/patch"], {"patch.seed": derive_seed(seed, "patch") % 1000})
     (last,) = choose(PERCEPTIONS, ["inpainting/last_seen"], {})
     seen = {"clean": (), "patch": (patch,), "filled": (patch, tsam), "last seen": (patch, last)}
-    camera = CameraConfig(size=size, stack=2)
-    found = {}
+    found = ends_of_the_scale(episodes, seed)
     for name, methods in seen.items():
         judged = PolicyTask(
-            functools.partial(envs.make_vector, "Reacher", num_threads=1, camera=camera, perception=methods),
+            functools.partial(
+                envs.make_vector, "Reacher", num_threads=1, camera=reach_camera(size), perception=methods
+            ),
             task.teacher,
             teacher_sees="state",
             episodes=episodes,

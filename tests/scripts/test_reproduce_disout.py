@@ -12,24 +12,27 @@ from rlsuite.experiment.jobs import Jobs
 from scripts.experiments import disout
 from scripts.experiments.reaching import LINKS, Reaching
 
+ENDS = {"still": (-11.0,), "expert": (-6.0,), "still_error": (0.01,)}
+
 
 def verdicts(right, error, returns, largest=0.5):
     def arms(pair):
         return {"disout": (pair[0],), "none": (pair[1],)}
 
     policies = {"test_error": arms(error), "return": arms(returns)}
-    return [claim.verdict for claim in disout.claims(arms(right), policies, largest, disout.Numbers())]
+    return [claim.verdict for claim in disout.claims(arms(right), policies, largest, ENDS, disout.Numbers())]
 
 
 def test_claims_by_hand():
-    assert verdicts((95.6, 96.0), (0.9, 1.0), (-12.4, -12.0)) == [HOLDS] * 4
-    assert verdicts((95.4, 96.0), (1.1, 1.0), (-12.6, -12.0), 1.1) == [FAILS] * 4
+    assert verdicts((95.6, 96.0), (0.9, 1.0), (-8.4, -8.0)) == [HOLDS] * 5
+    assert verdicts((95.4, 96.0), (1.1, 1.0), (-9.6, -9.0), 1.1) == [FAILS] * 5
 
 
 def test_debug_experiment_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(disout, "ARMS", {name: disout.ARMS[name] for name in ("none", "disout")})  # half of the time
     result = disout.run(disout.DEBUG, Jobs(tmp_path, parallel=0))
-    assert len(result.claims) == 4
+    assert len(result.claims) == 5
+    assert set(result.figures["ends"]) == {"still", "expert", "still_error"}
     assert list(result.figures["right"]) == list(disout.ARMS)
     assert {len(sizes) for sizes in result.figures["sizes"]} == {2, 3}  # places of digits, and of reaching
     json.dumps(result.figures)

@@ -34,7 +34,9 @@ def reached(chosen, least):
     plain = {name: {"invariance": mean, "return": score} for name, (mean, score) in factors.items()}
     if least == "texture":
         plain["texture"]["return"] = -5.5
-    return ({"plain": {"kept": 0.6, "factors": plain}, "any": {"kept": 0.9}, "chosen": {"kept": chosen}},)
+    learned = 0.6 if chosen > 0.8 else 0.4
+    one = {"kept": 0.6, "learned": learned, "factors": plain}
+    return ({"plain": one, "any": {"kept": 0.9}, "chosen": {"kept": chosen}},)
 
 
 def test_claims_by_hand():
@@ -42,9 +44,9 @@ def test_claims_by_hand():
         return [claim.verdict for claim in itid.claims(*found, itid.Numbers())]
 
     good = arms((65.0, 95.0, 0.75), 0.56), nets((3, 1, 4, 2), 0.7), reached(0.89, "camera")
-    assert verdicts(*good) == [HOLDS] * 10
+    assert verdicts(*good) == [HOLDS] * 11
     bad = arms((64.0, 94.0, 0.7), 0.52), nets((1, 2, 3, 4), 0.9), reached(0.7, "texture")
-    assert verdicts(*bad) == [FAILS] * 4 + [HOLDS] + [FAILS] * 5
+    assert verdicts(*bad) == [FAILS] * 4 + [HOLDS] + [FAILS] * 6
 
 
 def test_patches_go_with_labels_as_often_as_is_said():
@@ -61,8 +63,10 @@ def test_patches_go_with_labels_as_often_as_is_said():
 
 def test_debug_experiment_end_to_end(tmp_path):
     result = itid.run(itid.DEBUG, Jobs(tmp_path, parallel=0))
-    assert len(result.claims) == 10
+    assert len(result.claims) == 11
     (one,) = result.figures["reaching"]
+    assert one["expert"] > one["still"]
+    assert one["plain"]["sensitivity"] >= 0.0
     assert list(one["plain"]["factors"]) == ["light", "camera"]
     assert len(result.figures["sizes"]) == 2
     assert set(result.figures["digits"][0]) == set(itid.ARMS)

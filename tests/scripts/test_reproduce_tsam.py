@@ -25,11 +25,12 @@ def test_claims_are_of_the_worst_seed():
 
 def test_claims_of_returns():
     def verdicts(clean, filled, patch):
-        found = tsam.reach_claims({"clean": clean, "filled": filled, "patch": patch})
+        ends = {"still": (-11.0,), "expert": (-6.0,)}
+        found = tsam.reach_claims({"clean": clean, "filled": filled, "patch": patch, **ends})
         return [claim.verdict for claim in found]
 
-    assert verdicts((-10.0,), (-12.0,), (-30.0,)) == [HOLDS, HOLDS]
-    assert verdicts((-10.0,), (-9.0,), (-8.0,)) == [FAILS, FAILS]
+    assert verdicts((-8.0,), (-12.0,), (-30.0,)) == [HOLDS, HOLDS, HOLDS]
+    assert verdicts((-10.0,), (-9.0,), (-8.0,)) == [FAILS, FAILS, FAILS]
 
 
 def test_only_holes_are_measured_and_flow_is_broken_alike():
@@ -86,7 +87,7 @@ def test_a_tiny_policy_that_reaches(tmp_path, monkeypatch):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     monkeypatch.setattr(tsam_reaching, "FRAMES", 8)
     found = tsam_reaching.reach("reach", 0, tmp_path, size=16, states=16, taught=1, episodes=1, filled=1)
-    assert set(found) == {"clean", "patch", "filled", "last seen"}
+    assert set(found) == {"still", "expert", "clean", "patch", "filled", "last seen"}
     assert all(math.isfinite(value) for value in found.values())
 
 
