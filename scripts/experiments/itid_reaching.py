@@ -20,7 +20,7 @@ LEARNERS = ("plain", "any", "chosen")
 ALIKE = 1e6  # a temperature at which all factors are drawn alike
 # Invariance counts in whole action ranges, of which the expert uses a tenth: what there is to tell lies between 0.9 and
 # 1, so temperature and the invariance at which ranges are widened are set for that.
-FOCUS = {"temperature": 0.01, "enough": 0.99}
+TEMPERATURE, ENOUGH = 0.01, 0.99
 
 
 def reach(
@@ -43,7 +43,13 @@ def reach(
     task = reach_task(size=size, states=states, episodes=episodes, seed=derive_seed(seed, "reaching"))
     subject, chosen = reach_student(task, seed), factors_of(tuple(factors))
     config = ITIDConfig(
-        teach=reach_learning(steps), width=widest / 2, widest=0.75 * widest, states=128, rounds=4, **FOCUS
+        teach=reach_learning(steps),
+        width=widest / 2,
+        widest=0.75 * widest,
+        states=128,
+        rounds=4,
+        temperature=TEMPERATURE,
+        enough=ENOUGH,
     )
     ends = ends_of_the_scale(episodes, 0)
     found: dict[str, Any] = {**ends}

@@ -1,15 +1,20 @@
 """Portable GANs (arXiv:2003.03519), small: a narrow generator taught by a wide one and by its discriminator.
 
 Pictures of Reacher's scenes, 48 x 48, are made from which geometry is where: x is ids in colors, y what a camera
-renders. A pix2pix generator of width 16 learns that, and three of width 4, all with the same examples and discriminator
-sizes: from the true pictures ("scratch"), from the teacher's pixels alone ("pixel", no discriminator), and by the whole
-method ("full"). What they make of test scenes is judged by a segmentation network that knows real pictures (as the
-paper's FCN score), by the distance to the real picture, and by a policy that was taught on real pictures, in turn, by a
-hand-written controller: what it still earns when it sees what a generator makes of ids.
+renders. A pix2pix generator of width 16 learns that, and six of width 4, with the same examples, first weights and,
+where they have a discriminator, minibatches: from the true pictures ("scratch"), from the teacher's pixels alone
+("pixel", no discriminator), from its features, too ("perceptual"), also with its pictures as real ones ("as_real"),
+with triplets, which is the whole method ("full"), and that with a fifth of the weights of what makes the student's
+discriminator strong ("gentle"). What they make of test scenes is judged by a segmentation network that knows real
+pictures (as the paper's FCN score), by the distance to the real picture, and by a policy that was taught on real
+pictures, in turn, by a scripted expert: what it still earns when it sees what a generator makes of ids, beside standing
+still and the expert.
 
 Claims, by means over seeds: segmented from made pictures, ids agree better (mean IoU over classes) for "full" than
-"scratch", and within 5 points of the teacher's; a student has at least ten times fewer parameters. Distances, times and
-returns are reported. The bars were set before the first run.
+"scratch", and within 5 points of the teacher's; a student has at least ten times fewer parameters. And the policy
+comes half of the way from standing still to the expert on real pictures, without which no return tells anything.
+Distances, times, returns and the terms that networks minimized at last are reported. The bars were set before the first
+run, that of the policy before it was taught this way.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import envs
@@ -37,9 +42,7 @@ from envs.evaluation.distillation.portable_gan import (
 from envs.evaluation.latency import median_milliseconds
 from envs.evaluation.policy_task import PolicyTask
 from envs.evaluation.probes import count_macs, count_parameters
-from envs.evaluation.recipe import policy_base
-from envs.evaluation.subject import Subject
-from envs.evaluation.transform import TeachConfig, teach
+from envs.evaluation.transform import teach
 from envs.perception.translation import id_colors
 from envs.perception.weights import choose_perceivers, save_perceiver
 from rlsuite.config.camera import CameraConfig
@@ -51,13 +54,20 @@ from rlsuite.fit import FitConfig, fit
 from rlsuite.generative.translators import PatchConfig, Translator, TranslatorConfig
 from rlsuite.methods import Method
 from rlsuite.metrics.masks import class_iou
-from rlsuite.nn.action_range import ActionRange
-from rlsuite.nn.picture_policy import PicturePolicyConfig, build_picture_policy
 from rlsuite.nn.vision.u_net import UNet, UNetConfig
 from rlsuite.optim.choice import OptimizerConfig, ScheduleConfig
 from rlsuite.running.seeding import JUDGED_ON, derive_seed
+from scripts.experiments.reaching import (
+    ends_of_the_scale,
+    learned_claim,
+    learned_share,
+    reach_learning,
+    reach_student,
+    reaching_task,
+)
 
-STUDENTS = ("scratch", "pixel", "full")
+STUDENTS = ("scratch", "pixel", "perceptual", "as_real", "full", "gentle")
+GENTLE = 0.2  # of "real" and "triplet" there
 SIZE, WIDE, NARROW = 48, 16, 0.25
 BASE = TranslationConfig(
     generator=TranslatorConfig(width=WIDE, levels=4),
@@ -77,11 +87,12 @@ class Numbers:
         teacher_steps: minibatches of 8 of the teacher; 50 are an epoch.
         student_steps: of each student.
         reader_steps: of the segmentation network.
-        states: pictures labelled in each of the policy's three rounds.
+        states: pictures labelled in each of the policy's two rounds.
         policy_steps: minibatches of 64 of each of them.
         episodes: by which the policy is scored.
         scratch_bar: points of mean IoU of "full" above "scratch", at least.
         teacher_bar: points of mean IoU of "full" below the teacher, at most.
+        learned_bar: how much of the way from standing still to the expert the policy comes on real pictures, at least.
         size_bar: parameters of the teacher's generator over a student's, at least.
     """
 
@@ -91,11 +102,12 @@ class Numbers:
     teacher_steps: int = 750
     student_steps: int = 500
     reader_steps: int = 400
-    states: int = 1600
-    policy_steps: int = 120
+    states: int = 2400
+    policy_steps: int = 300
     episodes: int = 16
     scratch_bar: float = 0.0
     teacher_bar: float = 5.0
+    learned_bar: float = 0.5
     size_bar: float = 10.0
 
     def __post_init__(self) -> None:
@@ -123,7 +135,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
     seeds = tuple(range(numbers.seeds))
     inputs = {name: value for name, value in asdict(numbers).items() if name != "seeds" and not name.endswith("_bar")}
     rows = jobs.grid(translate, arms=("u_net",), seeds=seeds, **inputs)["u_net"]
-    for name in ("real", "teacher", *STUDENTS):
+    for name in rows[0]:
         parts = [f"{key} {[round(row[name][key], 3) for row in rows]}" for key in rows[0][name]]
         print(f"{name:8} {', '.join(parts)}", flush=True)
     return Result(
@@ -136,7 +148,7 @@ def run(numbers: Numbers, jobs: Jobs) -> Result:
 
 
 def claims(rows: tuple[Mapping[str, Mapping[str, float]], ...], numbers: Numbers) -> tuple[Claim, ...]:
-    """Return the claims for each seed's rows: name -> "iou", "parameters", ..."""
+    """Return the claims for each seed's rows: name -> "iou", "parameters", "return", ..."""
     teacher, scratch, full = ([row[name]["iou"] for row in rows] for name in ("teacher", "scratch", "full"))
     return (
         Claim(
@@ -155,16 +167,19 @@ def claims(rows: tuple[Mapping[str, Mapping[str, float]], ...], numbers: Numbers
             margin=numbers.size_bar,
             figures=tuple(row["teacher"]["parameters"] / row["full"]["parameters"] for row in rows),
         ),
+        learned_claim(tuple(learned_share(row["real"]["return"], row["ends"]) for row in rows), numbers.learned_bar),
     )
 
 
 def student_config(arm: str) -> TranslationConfig:
-    """Return what a student minimizes: "scratch", "pixel", "perceptual", "real" or "full", each with one part more."""
+    """Return what a student minimizes: "scratch", or from "pixel" to "full" each with one part more, or "gentle"."""
     weights = DistillationWeights()
     if arm == "pixel":
         weights = replace(weights, perceptual=0.0)
-    if arm == "real":
+    if arm == "as_real":
         weights = replace(weights, triplet=0.0)
+    if arm == "gentle":
+        weights = replace(weights, real=GENTLE, triplet=GENTLE)
     return replace(
         BASE,
         generator=BASE.generator.scaled(NARROW),
@@ -188,12 +203,15 @@ def translate(
 ) -> dict[str, dict[str, float]]:
     """Return "iou" (points), "distance", "return", and of networks "parameters", "macs", "milliseconds", by name.
 
+    Of networks also the means of what they minimized over the last minibatches, such as "discriminator/active"; and the
+    returns at the "ends" of the scale, standing "still" and the "expert".
+
     The generators' files, for perception=[translation/from_ids], are left in the folder.
     """
     train, test = draw_scenes(scenes, seed, "train"), draw_scenes(test_scenes, seed, "test")
     classes = train.tensors["ids"].unique()
     read = taught_reader(train, classes, reader_steps, seed)
-    earns = taught_policy(states, policy_steps, episodes, seed)
+    earns, ends = taught_policy(states, policy_steps, episodes, seed)
 
     @torch.no_grad()
     def judged(made: Tensor) -> dict[str, float]:
@@ -202,16 +220,16 @@ def translate(
         iou = 100.0 * float(class_iou(guess, truth, len(classes)).nanmean())
         return {"iou": iou, "distance": float((made - test.tensors["target"]).abs().mean())}
 
-    rows = {"real": {**judged(test.tensors["target"]), "return": earns(())}}
+    rows = {"ends": ends, "real": {**judged(test.tensors["target"]), "return": earns(())}}
     teacher, source = None, train
     for name in ("teacher", *STUDENTS):
         config = student_config(name) if teacher else BASE
         of = None if name == "scratch" else teacher
-        network = PairedTranslation((3, 3), config, derive_seed(seed, f"weights {name}"), of)
+        own = "student" if teacher else name  # all students begin alike
+        network = PairedTranslation((3, 3), config, derive_seed(seed, f"weights {own}"), of)
         steps = student_steps if teacher else teacher_steps
         learning = FitConfig(steps=steps, batch_size=8, schedule=ScheduleConfig(kind="linear", final=0.1))
-        history = fit(network, network.turns(), source, learning, seed=derive_seed(seed, name))
-        print(name, history.records[-1], flush=True)
+        history = fit(network, network.turns(), source, learning, seed=derive_seed(seed, own))
         generator = network.eval().generator.requires_grad_(False)
         if teacher is None:
             teacher, source = network, with_taught(train, generator)
@@ -222,6 +240,7 @@ def translate(
             "parameters": float(count_parameters(generator)),
             "macs": float(count_macs(generator, example)),
             "milliseconds": median_milliseconds(functools.partial(generator, example)),
+            **{key: value for key, value in history.records[-1].items() if "/" in key},
         }
     return rows
 
@@ -260,40 +279,20 @@ def taught_reader(train: Arrays, classes: Tensor, steps: int, seed: int) -> UNet
     return reader.eval()
 
 
-class Controller(nn.Module):
-    """Reacher by hand: the tip is drawn to the target through the arm's Jacobian, and slowed."""
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return actions (B, 2) for the task's own observations (B, 10)."""
-        cosines, sines, target, speed, away = observation.split(2, dim=1)
-        tip = target + away
-        first = 0.1 * torch.stack((cosines[:, 0], sines[:, 0]), dim=1)
-        lever = torch.stack((tip, tip - first), dim=1)  # from each joint to the tip
-        pull = lever[:, :, 0] * away[:, 1:] - lever[:, :, 1] * away[:, :1]  # Jacobian^T away
-        return (-10.0 * pull - 0.08 * speed).clamp(-1.0, 1.0)
-
-
-def taught_policy(states: int, steps: int, episodes: int, seed: int) -> Any:
-    """Return what tells, for perceivers, the mean return of a policy that was taught on rendered pictures."""
+def taught_policy(states: int, steps: int, episodes: int, seed: int) -> tuple[Any, dict[str, float]]:
+    """Return what tells, for perceivers, the mean return of a policy taught on rendered pictures; and the ends."""
 
     def task(perception: tuple[Method, ...]) -> PolicyTask:
         make = functools.partial(_reacher, perception=perception)
-        return PolicyTask(
-            make, Controller(), teacher_sees="state", episodes=episodes, states=states, seed=derive_seed(seed, "task")
-        )
+        return reaching_task(make, states=states, episodes=episodes, seed=derive_seed(seed, "task"))
 
-    rendered = task(())
-    numbers = {"widths": [16, 32, 32]}
-    config = PicturePolicyConfig(network="conv", channels=9, size=SIZE, action_size=2, numbers=numbers)
-    policy = build_picture_policy(config, seed=derive_seed(seed, "policy"))
-    policy.action_range = ActionRange(rendered.low, rendered.high)
-    example = rendered.source("train").tensors["input"][:1].clone()
-    learning = FitConfig(
-        steps=steps, batch_size=64, optimizer=OptimizerConfig(), schedule=ScheduleConfig(kind="cosine")
+    subject = reach_student(task(()), derive_seed(seed, "policy"))
+    teach(subject, reach_learning(steps), derive_seed(seed, "taught"))
+    starts = derive_seed(seed, JUDGED_ON)
+    return (
+        lambda perception: float(task(perception).score(subject.module, starts).mean()),
+        ends_of_the_scale(episodes, starts),
     )
-    subject = Subject(policy, example, rendered, policy_base(config), gained=frozenset({"policy"}))
-    teach(subject, TeachConfig(fit=learning, rounds=3), derive_seed(seed, "taught"))
-    return lambda perception: float(task(perception).score(policy, derive_seed(seed, JUDGED_ON)).mean())
 
 
 def _reacher(num_envs: int, perception: tuple[Method, ...]) -> envs.VectorEnv:

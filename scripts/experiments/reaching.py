@@ -146,6 +146,6 @@ def reach_student(task: PolicyTask, seed: int, widths: tuple[int, ...] = (16, 32
     )
     module = build_picture_policy(config, seed=derive_seed(seed, "student"))
     module.action_range = ActionRange(task.low, task.high)
-    nn.init.zeros_(module.network.get_submodule("head").weight)
+    nn.init.zeros_(module.network.get_parameter("head.weight"))
     example = task.source("train").tensors["input"][:1].clone()
     return Subject(module, example, task, policy_base(config), gained=frozenset({"policy"}))
