@@ -22,9 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from envs.evaluation.attacks.euclidean import unit
 from envs.evaluation.attacks.least import of_rows
-from envs.evaluation.defences.sensitivity import FEATURES, Logistic, features, slopes
+from envs.evaluation.defences.sensitivity import FEATURES, Logistic, directions, features, slopes
 from rlsuite.nn.vision.doors import FromBytes
 from rlsuite.nn.vision.u_net import UNet, UNetConfig
 
@@ -126,7 +125,7 @@ class Guarded(nn.Module):
 
     def rectified(self, x: Tensor) -> Tensor:
         """Return what the learned repair makes of pictures."""
-        slope = slopes(self.network, x.detach()).detach()
+        slope = directions(self.network, x.detach())
         slope = slope / of_rows(slope.flatten(1).std(1, correction=0).clamp_min(1e-12), slope)
         return (x + self.rectifier(torch.cat([x, slope], dim=1))).clamp(0.0, 1.0)
 
@@ -152,7 +151,7 @@ def walk(
     for _ in range(steps):
         if not len(rows):
             break
-        way = unit(slopes(outputs, place, said[rows]).detach())
+        way = directions(outputs, place, said[rows])
         place = (place + length * way).clamp(0.0, 1.0)
         with torch.no_grad():
             over = outputs(place).argmax(1) != said[rows]

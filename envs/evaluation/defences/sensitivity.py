@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from envs.evaluation.attacks.euclidean import unit
 from envs.evaluation.attacks.least import Outputs, margin, of_rows
 from envs.evaluation.defences.squeezing import BitDepth, MedianFilter
 
-FLAT = 1e-12  # a norm below it: the softmax is saturated, and the lead's slope is taken instead
+FLAT = 1e-12  # a norm below it: the softmax is saturated, and the lead's slope says the direction instead
 FEATURES = (
     *("log norm", "log l1 norm", "mean", "variance", "skewness", "kurtosis", "beyond three deviations", "top energy"),
     *("confidence", "lead", "two-sided"),
@@ -30,8 +31,8 @@ FEATURES = (
 def slopes(outputs: Outputs, x: Tensor, label: Tensor | None = None, *, differentiable: bool = False) -> Tensor:
     """Return the gradient (B, ...) of the cross-entropy at a class, with respect to the input.
 
-    In double precision from the outputs on; where it still vanishes it is the slope of the other classes' lead, which
-    has the same direction.
+    In double precision from the outputs on. The surer the classifier, the smaller it is, to nothing; whoever needs
+    where it points there takes `directions`.
 
     Args:
         outputs: the classifier, inputs (B, ...) to (B, C).
@@ -39,17 +40,33 @@ def slopes(outputs: Outputs, x: Tensor, label: Tensor | None = None, *, differen
         label: (B,) the classes; None for those that the classifier says.
         differentiable: whether x may be differentiated through what is returned, for attacks that know of this.
     """
+    return _slopes_and_directions(outputs, x, label, differentiable)[0]
+
+
+def directions(outputs: Outputs, x: Tensor, label: Tensor | None = None) -> Tensor:
+    """Return the gradient (B, ...) at length 1, as `slopes` takes it, without gradients.
+
+    Where the softmax is saturated it is that of the other classes' lead, which has the same direction. A direction
+    only: its length there says nothing of how sensitive the classifier is.
+    """
+    return _slopes_and_directions(outputs, x, label, False)[1].detach()
+
+
+def _slopes_and_directions(
+    outputs: Outputs, x: Tensor, label: Tensor | None, differentiable: bool
+) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = x if differentiable and x.requires_grad else x.detach().requires_grad_()
         output = outputs(leaf.view_as(leaf)).double()  # no leaf: torch's counter of MACs cannot follow gradients to one
         label = output.argmax(1) if label is None else label
         loss = functional.cross_entropy(output, label, reduction="sum")
         (found,) = torch.autograd.grad(loss, leaf, create_graph=differentiable, retain_graph=True)
+        way = found
         flat = found.detach().flatten(1).norm(dim=1) < FLAT
         if bool(flat.any()):
             (lead,) = torch.autograd.grad(margin(output, label).sum(), leaf, create_graph=differentiable)
-            found = torch.where(of_rows(flat, found), lead, found)
-    return found
+            way = torch.where(of_rows(flat, found), lead, found)
+        return found, unit(way)
 
 
 def sensitivity(outputs: Outputs, x: Tensor) -> Tensor:
@@ -71,11 +88,11 @@ def features(outputs: Outputs, x: Tensor, centre: Tensor, *, differentiable: boo
 
 
 def _of_gradient(outputs: Outputs, x: Tensor, centre: Tensor, differentiable: bool) -> list[Tensor]:
-    slope = slopes(outputs, x, differentiable=differentiable).flatten(1)
+    slope, way = (part.flatten(1) for part in _slopes_and_directions(outputs, x, None, differentiable))
     norm = slope.norm(dim=1).clamp_min(FLAT).log()
-    deviation = slope.std(1, correction=0).clamp_min(FLAT)
-    standard = (slope - slope.mean(1, keepdim=True)) / deviation[:, None]
-    energy = slope.square()
+    # What does not depend on the gradient's size is taken from its direction, which is there at any size.
+    standard = (way - way.mean(1, keepdim=True)) / way.std(1, correction=0).clamp_min(FLAT)[:, None]
+    energy = way.square()
     top = energy.topk(max(1, slope.shape[1] // 100), dim=1).values.sum(1) / energy.sum(1).clamp_min(FLAT**2)
     output = outputs(x)
     two = output.topk(2, dim=1).values
@@ -83,7 +100,7 @@ def _of_gradient(outputs: Outputs, x: Tensor, centre: Tensor, differentiable: bo
         norm,
         slope.abs().sum(1).clamp_min(FLAT).log(),
         slope.mean(1),
-        deviation.square(),
+        slope.std(1, correction=0).clamp_min(FLAT).square(),
         standard.pow(3).mean(1),
         standard.pow(4).mean(1),
         (standard.abs() > 3.0).to(slope).mean(1),

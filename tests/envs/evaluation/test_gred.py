@@ -14,7 +14,16 @@ from envs.evaluation.attacks.euclidean import climb, lengths, noise
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.defences.gred import GRED, GREDConfig
 from envs.evaluation.defences.guard import Guarded, hidden_objective, walk
-from envs.evaluation.defences.sensitivity import FEATURES, Logistic, blurred, features, laplacian, sensitivity, slopes
+from envs.evaluation.defences.sensitivity import (
+    FEATURES,
+    Logistic,
+    blurred,
+    directions,
+    features,
+    laplacian,
+    sensitivity,
+    slopes,
+)
 from envs.evaluation.transform import TeachConfig, apply, check_traits, teach
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
@@ -35,6 +44,17 @@ class Linear(nn.Module):
         return torch.stack([-lead, lead], dim=1) + self.shift
 
 
+class Times(nn.Module):
+    """Outputs times a number."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, output):
+        return self.scale * output
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -52,10 +72,40 @@ def test_the_gradient_is_for_the_class_that_is_said():
     assert float(sensitivity(Linear(), nearer)) > float(sensitivity(Linear(), x)[0])
 
 
-def test_a_saturated_softmax_leaves_the_leads_slope():
+def test_a_saturated_softmax_leaves_the_leads_direction():
     x = torch.full((1, 1, 2, 2), 0.9)
-    found = slopes(Linear(scale=1e4), x)
-    assert found.flatten().tolist() == pytest.approx([-2e4] * 4)
+    assert directions(Linear(scale=1e4), x).flatten().tolist() == pytest.approx([-0.5] * 4)
+    assert torch.count_nonzero(slopes(Linear(scale=1e4), x)) == 0
+    found = walk(Linear(scale=1e4), torch.full((1, 1, 2, 2), 0.51), torch.tensor([True]), steps=1, step=0.1)
+    assert float(found.sum()) == pytest.approx(2.04 - 0.4)
+
+
+def test_the_surer_the_network_the_smaller_the_score():
+    """Pictures 0.6, 0.65, ..., 1 lead by 10 to 50: slope 50 / (1 + exp(lead)), which falls below 1e-12 on the way."""
+    x = torch.linspace(0.6, 1.0, 9).view(9, 1, 1, 1).expand(9, 1, 2, 2).clone()
+    module = Linear(scale=12.5)
+    found = sensitivity(module, x)
+    assert found[:4].tolist() == pytest.approx([50.0 * math.exp(-lead) for lead in (10, 15, 20, 25)], rel=1e-3)
+    assert (found[1:] < found[:-1]).all()
+    guard = Guarded(module, detector="threshold")
+    with torch.no_grad():
+        score = guard.suspicion(x)
+    assert (score[1:] <= score[:-1]).all()
+    assert float(score[-1]) == pytest.approx(math.log(1e-12))
+    column = dict(zip(FEATURES, features(module, x, torch.zeros(())).unbind(1), strict=True))
+    for name in ("log norm", "log l1 norm", "variance"):
+        assert (column[name][1:] <= column[name][:-1]).all(), name
+
+
+def test_shapes_of_gradients_do_not_depend_on_their_size():
+    """Two classes, the outputs times 1 and times 1e4, where the softmax is saturated."""
+    x = torch.rand(5, 1, 6, 6, generator=generator())
+    linear = nn.Linear(36, 2)
+    mild, sure = (features(nn.Sequential(nn.Flatten(), linear, Times(k)), x, torch.zeros(())) for k in (1.0, 1e4))
+    assert (sure[:, 0] < mild[:, 0] - 10).any()
+    for name in ("skewness", "kurtosis", "beyond three deviations", "top energy"):
+        column = FEATURES.index(name)
+        assert torch.allclose(mild[:, column], sure[:, column], rtol=1e-3, atol=1e-4), name
 
 
 def test_features_by_hand():
