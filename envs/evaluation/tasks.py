@@ -61,15 +61,16 @@ class ClassifierTask:
         train: examples with "input" (B, C, H, W) and "label" (B,) int64.
         test: others.
         num_classes: C; a guess is right once in C.
+        validation: others again, which nothing learns from and no score is taken on: thresholds are set on them.
     """
 
     interactive = False
     unit = "%"
     box: tuple[float, float] | None = (0.0, 1.0)
 
-    def __init__(self, train: Source, test: Source, *, num_classes: int) -> None:
+    def __init__(self, train: Source, test: Source, *, num_classes: int, validation: Source | None = None) -> None:
         self.splits = {"train": train, "test": test}
-        self.num_classes = num_classes
+        self.num_classes, self.validation = num_classes, validation
 
     @property
     def floor(self) -> float:

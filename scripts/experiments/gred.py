@@ -1,6 +1,7 @@
 """GRED (arXiv:2002.12527), small: attacks that stop behind a border are noticed by the gradient there, and taken back.
 
-Digits of 16 x 16 pixels (scikit-learn's, enlarged), three convolutions; attacked are test pictures that the network
+Digits of 16 x 16 pixels (scikit-learn's, enlarged), three convolutions. Some of the training pictures are held back:
+the network does not learn from them, and they set the detector's threshold. Attacked are test pictures that the network
 tells right. For each attack: success (told wrong), the change's length, the area under the ROC of the gradient's norm
 alone and of the learned detector (attacked that are told wrong against the same pictures clean), and how many of those
 the walk, Gaussian noise, and the whole guard (detector, then walk) bring back. These attacks do not know of the guard.
@@ -40,6 +41,7 @@ from envs.evaluation.recipe import network_base
 from envs.evaluation.subject import Subject
 from envs.evaluation.tasks import ClassifierTask
 from envs.evaluation.transform import TeachConfig, apply, teach
+from rlsuite.data.source import Subset
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
@@ -65,7 +67,8 @@ class Numbers:
         seeds: how many: 0, 1, ...
         steps: minibatches of 64 that the network is fitted to.
         pictures: attacked, at most.
-        clean: training pictures that the guard sees clean.
+        held: training pictures that the network does not learn from and that the detector's threshold is set on.
+        clean: pictures that the guard sees clean, half of them among those held back.
         attacked: training pictures for each of its attacks.
         searching: steps of CW-2 for each of four constants.
         climbing: steps of attacks that know of the guard, and of the bare network's beside them.
@@ -81,6 +84,7 @@ class Numbers:
     seeds: int = 3
     steps: int = 660
     pictures: int = 150
+    held: int = 400
     clean: int = 800
     attacked: int = 120
     searching: int = 60
@@ -96,18 +100,19 @@ class Numbers:
     def __post_init__(self) -> None:
         for name in ("seeds", "steps", "pictures", "searching", "climbing"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        require(1 <= self.held <= 1000, f"held={self.held}: use 1 to 1000 of the 1,438 digits for training")
         for name in ("clean", "attacked"):
             require(getattr(self, name) >= 2, f"{name}={getattr(self, name)}: use 2 or more")
         require(self.eps > 0, f"eps={self.eps}: use more than 0")
 
 
-DEBUG = Numbers(seeds=1, steps=60, pictures=20, clean=40, attacked=10, searching=4, climbing=2)
+DEBUG = Numbers(seeds=1, steps=60, pictures=20, held=100, clean=40, attacked=10, searching=4, climbing=2)
 
 
 def run(numbers: Numbers, jobs: Jobs) -> Result:
     """Fit, guard, attack, and test the claims."""
     seeds = tuple(range(numbers.seeds))
-    names = ("steps", "pictures", "clean", "attacked", "searching", "climbing", "eps")
+    names = ("steps", "pictures", "held", "clean", "attacked", "searching", "climbing", "eps")
     inputs = {name: getattr(numbers, name) for name in names}
     (found,) = jobs.grid(measure, arms=("digits",), seeds=seeds, **inputs).values()
     for name in found[0]["attacks"]:
@@ -171,6 +176,7 @@ def measure(
     *,
     steps: int,
     pictures: int,
+    held: int,
     clean: int,
     attacked: int,
     searching: int,
@@ -178,7 +184,7 @@ def measure(
     eps: float,
 ) -> dict[str, Any]:
     """Fit one network, guard and attack it: "accuracy", "flagged", "attacks" and "knowing"."""
-    subject = digit_subject(seed)
+    subject = digit_subject(seed, held)
     teach(subject, TeachConfig(fit=FitConfig(steps=steps), rounds=1), derive_seed(seed, "fit"))
     (method,) = choose(EVALUATIONS, ["gred"], {"gred.clean": clean, "gred.attacked": attacked})
     guard = apply(method, subject, derive_seed(seed, "guard")).module
@@ -301,9 +307,12 @@ def share(which: Tensor) -> float:
     return float(which.double().mean())
 
 
-def digit_subject(seed: int) -> Subject:
-    """Return an untrained network for digits of 16 x 16."""
-    task = ClassifierTask(enlarged("train"), enlarged("test"), num_classes=CLASSES)
+def digit_subject(seed: int, held: int) -> Subject:
+    """Return an untrained network for digits of 16 x 16, `held` of those for training kept back for validation."""
+    whole = enlarged("train")
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(derive_seed(seed, "held back")))
+    train, validation = Subset(whole, order[held:]), Subset(whole, order[:held])
+    task = ClassifierTask(train, enlarged("test"), num_classes=CLASSES, validation=validation)
     module = ConvNet(1, SIZE, CLASSES, NETWORK, derive_seed(seed, "weights")).eval()
     base = network_base("conv", channels=1, size=SIZE, outputs=CLASSES, config=NETWORK)
     return Subject(module, task.source("test").examples(torch.arange(1))["input"], task, base)

@@ -55,7 +55,7 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
 
 
 def test_an_attack_that_changed_nothing_has_a_row_of_zeros():
-    subject = gred.digit_subject(0)
+    subject = gred.digit_subject(0, 100)
     x = subject.task.source("test").examples(torch.arange(4))["input"]
     label = subject.module(x).argmax(1)
     row = gred.row(Guarded(subject.module), x, label, x, torch.Generator())
@@ -63,7 +63,15 @@ def test_an_attack_that_changed_nothing_has_a_row_of_zeros():
     assert {"success", "length", "auc_norm", "guard"} < set(row)
 
 
+def test_the_network_does_not_learn_from_what_sets_the_threshold():
+    """1,438 pictures apart, and all of them: no two digits of the data set are the same."""
+    task = gred.digit_subject(0, 400).task
+    train, held = (part.examples(torch.arange(len(part)))["input"] for part in (task.source("train"), task.validation))
+    assert (len(train), len(held)) == (1038, 400)
+    assert (torch.cdist(held.flatten(1), train.flatten(1)) > 0).all()
+
+
 def test_wrong_numbers_are_refused():
-    for change in ({"seeds": 0}, {"clean": 1}, {"eps": 0.0}):
+    for change in ({"seeds": 0}, {"held": 0}, {"clean": 1}, {"eps": 0.0}):
         with pytest.raises(UserError, match=f"{next(iter(change))}="):
             gred.Numbers(**change)

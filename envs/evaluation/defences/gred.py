@@ -5,6 +5,10 @@ The classifier stays as it is; what it learns is the guard in front of it (`guar
 the complementary one, a logistic regression over the gradient's distribution and the pixels, from clean inputs and ones
 that DeepFool, PGD in Euclidean balls, FGSM and PGD bounded entry by entry have changed so that they are told wrong; its
 threshold is the same quantile over other clean inputs. The paper's own detector and its numbers are not known.
+
+A threshold needs inputs that the classifier has not learned from: it is surer of those that it has, so their quantile
+lies too low and more of the others are flagged than was asked. They are the task's validation examples
+(`ClassifierTask(..., validation=)`); a task without any lends training inputs, and the share flagged is then larger.
 """
 
 from __future__ import annotations
@@ -24,8 +28,10 @@ from envs.evaluation.attacks.gradient import FGSM, PGD, PGDConfig
 from envs.evaluation.defences.guard import DETECTORS, REPAIRS, Guarded
 from envs.evaluation.defences.sensitivity import FLAT, features, sensitivity
 from envs.evaluation.subject import Subject
+from envs.evaluation.tasks import Task
 from envs.evaluation.transform import TeachConfig, Transform
 from rlsuite.data.arrays import Arrays
+from rlsuite.data.source import Source
 from rlsuite.errors import UserError, require, require_choice, require_finite
 from rlsuite.fit import FitConfig, fit
 from rlsuite.nn.vision.doors import FromBytes
@@ -45,7 +51,8 @@ class GREDConfig:
         steps: of the walk at most.
         step: its length; 0 for 0.006 times the root of how many numbers an input has.
         false_positives: share of clean inputs that are flagged.
-        clean: training inputs that stay clean; half of them the detector learns from, half set its threshold.
+        clean: inputs that stay clean, at most; half of them, for training, the detector learns from, half set its
+            threshold: the task's validation inputs, or training inputs where it has none, which flags more.
         attacked: training inputs for each attack.
         l2_eps: lengths of PGD's Euclidean changes that the detector learns from.
         linf_eps: sizes of FGSM's and PGD's changes of every entry.
@@ -144,13 +151,15 @@ class Mixture(NamedTuple):
     """What a guard learns from.
 
     Attributes:
-        clean: (M, channels, H, W) in [0, 1].
+        clean: (M, channels, H, W) in [0, 1], what the detector learns from.
+        held: (K, channels, H, W) in [0, 1], clean as well, what sets its threshold.
         attacked: (N, channels, H, W), those that are told wrong.
         originals: (N, channels, H, W), what they were.
         labels: (N,) their true classes.
     """
 
     clean: Tensor
+    held: Tensor
     attacked: Tensor
     originals: Tensor
     labels: Tensor
@@ -174,8 +183,10 @@ def attack_mixture(subject: Subject, config: GREDConfig, seed: int) -> Mixture:
             for eps in config.linf_eps
         },
     }
-    order = torch.randperm(len(source), generator=generator)
-    clean = door(source.examples(order[: config.clean])["input"].to(device))
+    order = torch.randperm(len(source), generator=generator)[: config.clean]
+    half = max(1, len(order) // 2)
+    clean = door(source.examples(order[:half])["input"].to(device))
+    held = door(_held_out(subject.task, config.clean - config.clean // 2, order[half:], seed)["input"].to(device))
     changed: list[Tensor] = []
     originals: list[Tensor] = []
     labels: list[Tensor] = []
@@ -194,7 +205,7 @@ def attack_mixture(subject: Subject, config: GREDConfig, seed: int) -> Mixture:
             changed.append(found[moved])
             originals.append(x[moved])
             labels.append(label[moved])
-    made = Mixture(clean, torch.cat(changed), torch.cat(originals), torch.cat(labels))
+    made = Mixture(clean, held, torch.cat(changed), torch.cat(originals), torch.cat(labels))
     if not len(made.attacked):
         raise UserError("defences/gred: no attack made the network err; raise gred.linf_eps or gred.l2_eps")
     return made
@@ -203,16 +214,14 @@ def attack_mixture(subject: Subject, config: GREDConfig, seed: int) -> Mixture:
 @torch.no_grad()
 def teach_detector(guard: Guarded, mixture: Mixture, config: GREDConfig) -> None:
     """Set the statistics, weights and threshold of a guard's detector."""
-    half = max(1, len(mixture.clean) // 2)
-    first, second = mixture.clean[:half], mixture.clean[half:]
-    norms = _in_parts(functools.partial(sensitivity, guard.network), first)
+    norms = _in_parts(functools.partial(sensitivity, guard.network), mixture.clean)
     guard.centre.copy_(norms.clamp_min(FLAT).log().median())
     if config.detector == "learned":
         look = functools.partial(features, guard.network, centre=guard.centre)
-        clean, attacked = (_in_parts(look, part) for part in (first, mixture.attacked))
+        clean, attacked = (_in_parts(look, part) for part in (mixture.clean, mixture.attacked))
         positive = torch.arange(len(clean) + len(attacked), device=clean.device) >= len(clean)
         guard.logistic.learn(torch.cat([clean, attacked]), positive, config.penalty)
-    scores = _in_parts(guard.suspicion, second)
+    scores = _in_parts(guard.suspicion, mixture.held)
     guard.threshold.copy_(scores.quantile(1.0 - config.false_positives))
 
 
@@ -231,6 +240,15 @@ def teach_rectifier(guard: Guarded, mixture: Mixture, config: GREDConfig, seed: 
     fit(guard.rectifier, loss, source, config.teach.fit, seed=derive_seed(seed, "rectifier"))
     network.requires_grad_(True)
     guard.eval()
+
+
+def _held_out(task: Task, count: int, otherwise: Tensor, seed: int) -> dict[str, Tensor]:
+    """Return examples that set a threshold: `count` for validation at most, or training ones at an index."""
+    validation: Source | None = getattr(task, "validation", None)
+    if validation is None:
+        return task.source("train").examples(otherwise)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "gred validation"))
+    return validation.examples(torch.randperm(len(validation), generator=generator)[:count])
 
 
 def _euclidean(x: Tensor, label: Tensor, objective: Any, *, eps: float, generator: torch.Generator) -> Tensor:

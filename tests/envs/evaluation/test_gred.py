@@ -1,5 +1,6 @@
 """GRED: gradients and features by hand, the walk, detectors against scikit-learn, and attacks that know of it."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -24,7 +25,9 @@ from envs.evaluation.defences.sensitivity import (
     sensitivity,
     slopes,
 )
+from envs.evaluation.tasks import ClassifierTask
 from envs.evaluation.transform import TeachConfig, apply, check_traits, teach
+from rlsuite.data.arrays import Arrays
 from rlsuite.errors import UserError
 from rlsuite.fit import FitConfig
 from rlsuite.methods import choose
@@ -235,6 +238,20 @@ def test_clean_inputs_are_flagged_about_as_often_as_asked(taught):
         # Both the quantile, of 128, and the count, of 400, are chance: four deviations of them together.
         width = 4 * math.sqrt(0.2 * 0.8 * (1 / 128 + 1 / 400))
         assert abs(count / 400 - 0.2) < width, detector
+
+
+def test_the_threshold_is_a_quantile_of_validation_inputs(taught):
+    """The quantile itself, for inputs that the network does not know and that are unlike those it learned from."""
+    faint = Arrays({"input": 0.5 * stripes(50, 7).tensors["input"], "label": stripes(50, 7).tensors["label"]})
+    sources = [taught.task.source(part) for part in ("train", "test")]
+    task = ClassifierTask(*sources, num_classes=2, validation=faint)
+    for detector in ("threshold", "learned"):
+        numbers = {"detector": detector, "clean": 120, "attacked": 20, "false_positives": 0.2}
+        guard = guarded(dataclasses.replace(taught, task=task), **numbers).module
+        score = guard.inspect(faint.tensors["input"]).score
+        assert float(guard.threshold) == pytest.approx(float(score.quantile(0.8)), rel=1e-5)
+        assert int((score > guard.threshold).sum()) == 10, detector
+        assert float(guarded(taught, **numbers).module.threshold) != float(guard.threshold)
 
 
 def test_attacks_see_through_the_repair_and_can_hide(taught):
