@@ -229,7 +229,9 @@ def teach_rectifier(guard: Guarded, mixture: Mixture, config: GREDConfig, seed: 
     """Let the learned repair learn from attacked inputs; the classifier's own weights do not move."""
     rows = {"input": mixture.attacked, "original": mixture.originals, "label": mixture.labels}
     source = Arrays({name: value.cpu() for name, value in rows.items()})
-    network = guard.network.requires_grad_(False)
+    network = guard.network
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.requires_grad_(False)
 
     def loss(rectifier: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         made = guard.rectified(batch["input"])
@@ -238,7 +240,8 @@ def teach_rectifier(guard: Guarded, mixture: Mixture, config: GREDConfig, seed: 
         return {"loss": error + config.closeness * away, "away": away}
 
     fit(guard.rectifier, loss, source, config.teach.fit, seed=derive_seed(seed, "rectifier"))
-    network.requires_grad_(True)
+    for parameter in learning:
+        parameter.requires_grad_(True)
     guard.eval()
 
 

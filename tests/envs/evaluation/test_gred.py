@@ -305,6 +305,16 @@ def test_the_learned_repair_learns(taught):
     assert mended.float().mean() > 0.5
 
 
+def test_weights_that_were_frozen_stay_frozen(taught):
+    subject = dataclasses.replace(taught, module=taught.copy())
+    names = [name for name, _ in subject.module.named_parameters()]
+    subject.module.get_parameter(names[0]).requires_grad_(False)
+    teaching = TeachConfig(fit=FitConfig(steps=2, batch_size=8), rounds=1)
+    guard = guarded(subject, repair="learned", width=4, clean=20, attacked=20, teach=teaching).module
+    learning = [name for name, parameter in guard.network.named_parameters() if parameter.requires_grad]
+    assert learning == names[1:]
+
+
 def test_what_it_cannot_guard_is_refused(taught):
     with pytest.raises(UserError, match="the network is policy; it acts by numbers, not by classes"):
         check_traits(choose(EVALUATIONS, ["gred"]), frozenset({"policy"}))
