@@ -36,9 +36,20 @@ def test_the_rising_share_takes_a_tenth_of_the_run_a_step():
     assert float(pugan.losses("pu_gan", 4000).prior_at(torch.tensor(3999))) == torch.tensor(0.3)
 
 
+def test_a_smaller_share_stands_beside_it():
+    assert float(pugan.losses("pu_tenth", 4000).prior_at(torch.tensor(3999))) == torch.tensor(0.1)
+
+
+def test_the_spread_is_of_the_last_four_checkpoints():
+    assert pugan.spread([8.0, 0.0, 0.0, 1.0, 0.0, 1.0]) == 0.5
+    assert pugan.spread([3.0, 3.0, 3.0]) == 0.0
+
+
 def test_the_experiment_end_to_end(tmp_path):
     result = pugan.run(pugan.DEBUG, Jobs(tmp_path, parallel=0))
     assert len(result.claims) == 3
     (row,) = result.figures["digits"]["pu_gan"]
     assert len(row["distance"]) == 3
     assert len(row["clamped"]) >= 1
+    assert set(result.figures["ring"]) == set(result.figures["ring_spread"]) == {"gan", "pu_gan", "pu_tenth"}
+    assert len(result.figures["ring_spread"]["pu_tenth"]) == 1
