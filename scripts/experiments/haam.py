@@ -4,7 +4,8 @@ Digits of 16x16 pixels (scikit-learn's, enlarged). For each seed three networks 
 convolutions with 16 channels, the same with 24 (B), and two linear layers (C). Attacked are the test pictures that all
 three tell right; each attack sees the source alone. Success is the share of pictures that the source then tells wrong;
 transfer is, of those, the share that B, or C, tells wrong too. Edge scores are of the change; the harmonic field's is
-taken before clipping to [0, 1], which makes edges of its own, and stands beside the one after it.
+taken before clipping to [0, 1], which makes edges of its own, and stands beside the one after it. "canny" is by how much
+the number of a picture's edge pixels, by Canny's detector (scikit-image's), is another after the attack.
 
 Claims, all in every seed: at `eps` harmonic light fools the source; at `eps_small` it does so several times as often as
 random signs of equal size; its edge score is near 0 where FGSM's is not; and at `eps` it carries over to B and to C
@@ -36,6 +37,7 @@ from rlsuite.data.digits import digits
 from rlsuite.errors import require
 from rlsuite.experiment import Claim, Result
 from rlsuite.experiment.jobs import Jobs
+from rlsuite.extras import import_extra
 from rlsuite.fit import FitConfig, fit
 from rlsuite.metrics.pictures import edge_score, ssim
 from rlsuite.nn.plain import mlp
@@ -56,7 +58,7 @@ class Numbers:
         pictures: attacked, at most.
         eps: amplitude of the light, as a share of the pictures' range.
         eps_small: that at which it is compared with random signs.
-        eps_gradient: that of FGSM, MI-FGSM and PGD, which then break about as much as the light.
+        eps_gradient: that of FGSM, MI-FGSM and PGD.
         success_bar: the light's success at eps, at least.
         noise_factor: its success at eps_small as a multiple of random signs', at least.
         edge_bar: its edge score, at most.
@@ -216,7 +218,15 @@ def measure(
 def row(
     networks: Mapping[str, nn.Module], x: Tensor, label: Tensor, changed: Tensor, change: Tensor
 ) -> dict[str, float]:
-    """Return what is measured of changed pictures (B, 1, H, W); `change` is theirs before clipping."""
+    """Return what is measured of changed pictures (B, 1, H, W).
+
+    Args:
+        networks: the source, B and C.
+        x: the pictures as they were.
+        label: (B,) what they show.
+        changed: the pictures in [0, 1] after the attack.
+        change: what edges are looked for in: a light before clipping, or changed - x of other attacks.
+    """
     wrong = {name: network(changed).argmax(1) != label for name, network in networks.items()}
     fooled = wrong["source"]
     count = max(1, int(fooled.sum()))
@@ -228,9 +238,16 @@ def row(
         "ssim": float(ssim(changed, x).mean()),
         "edge_score": float(edge_score(change).mean()),
         "edge_score_clipped": float(edge_score(changed - x).mean()),
+        "canny": float((edge_pixels(changed) - edge_pixels(x)).abs().mean()),
         "rms": float(difference.square().mean(1).sqrt().mean()),
         "largest": float(difference.abs().max()),
     }
+
+
+def edge_pixels(pictures: Tensor) -> Tensor:
+    """Return how many pixels (B,) of pictures (B, 1, H, W) in [0, 1] lie on an edge, by Canny's detector."""
+    feature = import_extra("skimage.feature", "Canny's edges")
+    return torch.tensor([float(feature.canny(one[0].double().numpy()).sum()) for one in pictures])
 
 
 def make_networks(seed: int) -> dict[str, nn.Module]:

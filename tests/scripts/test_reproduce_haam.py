@@ -53,8 +53,17 @@ def test_debug_experiment_end_to_end(tmp_path, capsys):
     light, noise = table["attacks"]["harmonic 0.35"], table["attacks"]["noise 0.35"]
     assert light["edge_score"] < 0.01 < light["edge_score_clipped"] < noise["edge_score"]
     assert light["ssim"] > noise["ssim"]
+    assert light["canny"] < noise["canny"]
     json.dumps(result.figures)
     assert "edge_score" in capsys.readouterr().out
+
+
+def test_edge_pixels_are_cannys():
+    """A step over a column of gray is one edge pixel in each row but the first and the last, as the border is none."""
+    half = torch.zeros(2, 1, 16, 16)
+    half[1, 0, :, 8] = 0.5
+    half[1, 0, :, 9:] = 1.0
+    assert haam.edge_pixels(half).tolist() == [0.0, 14.0]
 
 
 def test_the_same_seed_gives_the_same_networks():
