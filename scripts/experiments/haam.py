@@ -4,8 +4,8 @@ Digits of 16x16 pixels (scikit-learn's, enlarged). For each seed three networks 
 convolutions with 16 channels, the same with 24 (B), and two linear layers (C). Attacked are the test pictures that all
 three tell right; each attack sees the source alone. Success is the share of pictures that the source then tells wrong;
 transfer is, of those, the share that B, or C, tells wrong too. Edge scores are of the change; the harmonic field's is
-taken before clipping to [0, 1], which makes edges of its own, and stands beside the one after it. "canny" is by how much
-the number of a picture's edge pixels, by Canny's detector (scikit-image's), is another after the attack.
+taken before clipping to [0, 1], which makes edges of its own, and stands beside the one after it. "canny" is by how
+much the number of a picture's edge pixels, by Canny's detector (scikit-image's), is another after the attack.
 
 Claims, all in every seed: at `eps` harmonic light fools the source; at `eps_small` it does so several times as often as
 random signs of equal size; its edge score is near 0 where FGSM's is not; and at `eps` it carries over to B and to C
