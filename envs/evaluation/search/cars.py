@@ -16,6 +16,7 @@ what was found learns by `teach`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,7 +138,8 @@ class CARS:
             return
         found = np.asarray(scores, dtype=float)
         costs = np.array([[cost(one) for cost in self.costs] for one in self._waiting], dtype=float)
-        speeds = np.array([s - self.earlier.get(one, s) for one, s in zip(self._waiting, found, strict=True)])
+        before = np.array([self.earlier.get(one, np.nan) for one in self._waiting])
+        speeds = np.subtract(found, before, where=np.isfinite(found) & np.isfinite(before), out=np.zeros(len(found)))
         kept = np.sort(select(found, costs, speeds, self.config, self.rng))
         self.members = [Member(self._waiting[i], float(found[i]), tuple(costs[i].tolist())) for i in kept]
         self.population = [member.architecture for member in self.members]
@@ -179,7 +181,7 @@ def select(
     Args:
         scores: (R,), larger is better; infinitely low where a candidate failed.
         costs: (R, M), smaller is better.
-        speeds: (R,) how much each score has grown since it was judged before, 0 for newcomers.
+        speeds: (R,) how much each score has grown since it was judged before, 0 for newcomers and where either failed.
         config: population, selection and second_sort count.
         rng: draws among equal choices.
     """
@@ -198,11 +200,14 @@ def select(
 def spread_out(members: Sequence[Member], count: int = 4) -> list[Member]:
     """Return the best member of each of `count` equal ranges of the first cost, among those with good scores.
 
-    Good is the upper half of the range of scores. Ranges that hold nobody give nobody.
+    Good is the upper half of the range of scores. Ranges that hold nobody give nobody, and members that failed are not
+    reported: where all have failed there is nobody.
     """
-    scores = np.array([member.score for member in members])
-    finite = scores[np.isfinite(scores)]
-    good = [member for member in members if member.score >= (finite.min() + finite.max()) / 2]
+    members = without_failed(members)
+    if not members:
+        return []
+    scores = [member.score for member in members]
+    good = [member for member in members if member.score >= (min(scores) + max(scores)) / 2]
     sizes = np.array([member.costs[0] for member in good])
     edges = np.linspace(sizes.min(), sizes.max(), count + 1)
     places = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, count - 1)
@@ -215,10 +220,18 @@ def spread_out(members: Sequence[Member], count: int = 4) -> list[Member]:
 
 
 def reference_spread(members: Sequence[Member], rng: np.random.Generator, count: int = 4) -> list[Member]:
-    """Return `count` members by NSGA-III on score and costs: the other way of reporting."""
+    """Return `count` members by NSGA-III on score and costs: the other way of reporting; none that failed."""
+    members = without_failed(members)
+    if not members:
+        return []
     objectives = np.array([[-member.score, *member.costs] for member in members])
     directions = reference_directions(objectives.shape[1], count - 1)
     return [members[i] for i in np.sort(nsga3(objectives, count, directions, rng))]
+
+
+def without_failed(members: Sequence[Member]) -> list[Member]:
+    """Return the members that have a score."""
+    return [member for member in members if math.isfinite(member.score)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +240,8 @@ class CARSConfig:
 
     Attributes:
         space: of cells.
-        macs: of the network that is chosen at most; 0 for no budget.
+        macs: of the network that is chosen at most; 0 for no budget. The search does not know it: where no member of
+            the last population is within it, the smallest network of the space is taken.
         costs: what counts beside the score: "parameters", "macs", "kilobytes" or "milliseconds" (see latency_table.py).
         evolution: see EvolutionConfig.
         shared: how shared weights learn; the schedule is stretched over the whole search.
@@ -279,7 +293,10 @@ class CARSSearch(Search):
         return "cell", self.config.space
 
     def find(self, subject: Subject, space: Space) -> Architecture:
-        """Return the member of the last population with the highest score within the budget."""
+        """Return the member of the last population with the highest score within the budget.
+
+        Where none of them is within it, the smallest network of the space is taken, which was not judged.
+        """
         config = self.config
         if config.macs:
             space.require_budget("cars.macs", config.macs)

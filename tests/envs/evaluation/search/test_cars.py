@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from judged import classifier
+from torch import get_num_threads as threads
 
 from envs.evaluation import recipe
 from envs.evaluation.catalogue import EVALUATIONS
+from envs.evaluation.search import cars, shared_weights
+from envs.evaluation.search import latency_table as latency_table_module
 from envs.evaluation.search.cars import (
     CARS,
     CARSConfig,
@@ -134,6 +137,28 @@ def test_selection_by_hand():
     assert len(select(scores, two, none, four, rng)) == 4
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("second_sort", ["speed", "inverse_size"])
+def test_members_that_fail_have_no_speed(monkeypatch, second_sort):
+    one = strategy(second_sort=second_sort, warm_up=0)
+    seen = []
+
+    def watched(scores, costs, speeds, config, rng):
+        seen.append(speeds.tolist())
+        return select(scores, costs, speeds, config, rng)
+
+    monkeypatch.setattr(cars, "select", watched)
+    one.ask()
+    one.tell([-np.inf] * 4 + [1.0] * 4 + [-np.inf] * 8)  # newcomers
+    one._waiting = [*one.population[:2], SPACE.sample(one.rng)]
+    one.earlier = {one._waiting[0]: -np.inf, one._waiting[1]: 2.0}
+    one.tell([-np.inf, 5.0, 1.0])  # failed again, grown, a newcomer
+    one._waiting = one.population[:2]
+    one.earlier = dict(zip(one._waiting, (-np.inf, 2.0), strict=True))
+    one.tell([3.0, -np.inf])  # recovered, and failed for the first time
+    assert seen == [[0.0] * 16, [0.0, 3.0, 0.0], [0.0, 0.0]]
+
+
 def members(*pairs):
     return [Member((place,), score, (cost,)) for place, (score, cost) in enumerate(pairs)]
 
@@ -147,6 +172,15 @@ def test_reports_by_hand():
     assert all(not (o.score > m.score and o.costs < m.costs) for m in chosen for o in found)
     same = members((50.0, 3.0), (60.0, 3.0))
     assert [member.architecture for member in spread_out(same)] == [(1,)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_failed_members_are_not_reported():
+    bad = members((-np.inf, 1.0), (50.0, 3.0), (60.0, 4.0), (np.nan, 2.0))
+    assert [member.architecture for member in spread_out(bad)] == [(2,)]
+    rng = np.random.default_rng(0)
+    assert [member.architecture for member in reference_spread(bad, rng)] == [(1,), (2,)]
+    assert spread_out(bad[:1]) == reference_spread(bad[:1], rng) == []
 
 
 def test_a_strategy_without_costs_is_refused_and_small_spaces_end():
