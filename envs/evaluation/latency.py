@@ -5,9 +5,10 @@ A network of symmetric levels stands there twice: its floats, and its products a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,13 +38,8 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
         an integer model the latter is of what lies between its doors. "milliseconds/onnxruntime int8" of a network that
         has layers of symmetric levels.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            found = {"milliseconds/torch": median_milliseconds(lambda: module(example))}
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads), torch.no_grad():
+        found = {"milliseconds/torch": median_milliseconds(lambda: module(example))}
     if not (find_spec("onnxruntime") and find_spec("onnxscript")):
         return found
     if isinstance(module, IntegerModel):
@@ -60,6 +56,17 @@ def measure_latency(module: nn.Module, example: Tensor, *, threads: int = 1) -> 
             feed = {session.get_inputs()[0].name: example.numpy()}
             found[f"milliseconds/{name}"] = median_milliseconds(functools.partial(session.run, None, feed))
     return found
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute in so many threads, and in as many as before after that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def median_milliseconds(run: Callable[[], Any], *, warm_ups: int = WARM_UPS, runs: int = RUNS) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from envs.evaluation.latency import median_milliseconds
+from envs.evaluation.latency import median_milliseconds, torch_threads
 from envs.evaluation.search.operations import halved
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.cell import CellSpace
@@ -56,7 +56,8 @@ def _measured(space: CellSpace) -> list[list[float]]:
         if key not in known:
             module = space.operations[index].make(width, stride, space.convolution, True).eval()
             inputs = torch.zeros(1, width, *size)
-            known[key] = median_milliseconds(lambda: module(inputs), warm_ups=3, runs=20)
+            with torch_threads(1):
+                known[key] = median_milliseconds(lambda: module(inputs), warm_ups=3, runs=20)
         return known[key]
 
     table = []
