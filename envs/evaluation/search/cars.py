@@ -28,7 +28,7 @@ from envs.evaluation.search.door import Search, network_task
 from envs.evaluation.search.evaluators import SharedEvaluator, halves
 from envs.evaluation.search.latency_table import latency_table
 from envs.evaluation.search.pareto import merged_fronts, nsga3, reference_directions
-from envs.evaluation.search.shared_weights import SharedConfig, SharedWeights
+from envs.evaluation.search.shared_weights import InTurn, SharedConfig, SharedWeights
 from envs.evaluation.search.space import Architecture, Space
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.strategy import Proposal, search
@@ -91,7 +91,7 @@ class CARS:
         space: what is searched.
         costs: what counts beside the score, smaller is better: parameters, MACs, milliseconds.
         config: see EvolutionConfig.
-        paths: architectures drawn for each round of the warm-up, one for each of its minibatches.
+        paths: architectures drawn for each round of the warm-up, as many as its minibatches go along: each has its own.
         seed: of all draws.
 
     Attributes:
@@ -123,7 +123,7 @@ class CARS:
         config = self.config
         self.round += 1
         if self.round <= config.warm_up:
-            return Proposal(train=tuple(self.space.sample(self.rng) for _ in range(self.paths)))
+            return Proposal(train=InTurn(self.space.sample(self.rng) for _ in range(self.paths)))
         if self.round > config.warm_up + config.generations:
             return Proposal()
         if not self.population:
@@ -334,7 +334,7 @@ def prepared(
     evaluator = SharedEvaluator(shared, steps=steps, statistics=config.statistics)
     costs = [_named_cost(space, name, folder) for name in config.costs]
     seed = derive_seed(config.seed, "evolution")
-    return evaluator, CARS(space, costs, config.evolution, paths=steps, seed=seed)
+    return evaluator, CARS(space, costs, config.evolution, paths=steps * config.shared.paths, seed=seed)
 
 
 def _named_cost(space: Space, name: str, folder: Path | None) -> Callable[[Architecture], float]:

@@ -56,6 +56,10 @@ class SharedConfig:
         require_finite("clip_norm", self.clip_norm, low=0.0)
 
 
+class InTurn(tuple[Architecture, ...]):
+    """Paths that minibatches take in turn, from the first; of any other sequence each minibatch draws its own."""
+
+
 class SharedWeights:
     """A supernet that learns its task along paths.
 
@@ -86,7 +90,7 @@ class SharedWeights:
         """Learn `steps` minibatches, each along paths drawn from some; return their mean loss.
 
         Args:
-            paths: architectures.
+            paths: architectures, each drawn with replacement; of `InTurn` each minibatch takes the next.
             steps: minibatches.
             through: another way through the supernet in place of paths, such as a mixture of them.
             before: called before each minibatch, such as for the architecture's turn.
@@ -97,7 +101,7 @@ class SharedWeights:
         mode = self.supernet.training
         self.supernet.train()
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for _ in range(steps):
+            for number in range(steps):
                 torch.manual_seed(counted_seed(derive_seed(self.seed, "layers"), self.step))
                 index = minibatch(derive_seed(self.seed, "minibatches"), self.step, len(self.source), config.batch_size)
                 batch = {name: value.to(device) for name, value in self.source.examples(index).items()}
@@ -105,9 +109,7 @@ class SharedWeights:
                 self.optimizer.zero_grad(set_to_none=True)
                 ways: list[nn.Module] = [] if through is None else [through]
                 if not ways:
-                    seed = derive_seed(self.seed, "paths")
-                    drawn = minibatch(seed, self.step, len(paths), config.paths, "random").tolist()
-                    ways = [_Along(self.supernet, paths[number]) for number in drawn]
+                    ways = [_Along(self.supernet, path) for path in self._drawn(paths, number)]
                 for way in ways:
                     loss = self.task.loss(way, batch).mean() / len(ways)
                     loss.backward()
@@ -119,6 +121,14 @@ class SharedWeights:
                 self.step += 1
         self.supernet.train(mode)
         return float(losses) / max(steps, 1)
+
+    def _drawn(self, paths: Sequence[Architecture], number: int) -> list[Architecture]:
+        """Return the paths of this step, the number-th of its round."""
+        count = self.config.paths
+        if isinstance(paths, InTurn):
+            return [paths[place % len(paths)] for place in range(number * count, (number + 1) * count)]
+        drawn = minibatch(derive_seed(self.seed, "paths"), self.step, len(paths), count, "random").tolist()
+        return [paths[place] for place in drawn]
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer and the minibatches done."""

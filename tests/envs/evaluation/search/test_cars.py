@@ -25,7 +25,7 @@ from envs.evaluation.search.cars import (
 )
 from envs.evaluation.search.evaluators import FunctionEvaluator
 from envs.evaluation.search.latency_table import latency_table
-from envs.evaluation.search.shared_weights import SharedConfig
+from envs.evaluation.search.shared_weights import SharedConfig, _Along
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.strategy import search
 from envs.evaluation.transform import TeachConfig, apply
@@ -241,6 +241,43 @@ def test_milliseconds_are_measured_once_and_kept(tmp_path):
     other = CellSpace(dataclasses.replace(CELLS, nodes=3), channels=1, size=8, outputs=2)
     with pytest.raises(UserError, match="another space"):
         latency_table(other, tmp_path)
+
+
+def test_milliseconds_are_of_one_thread(monkeypatch):
+    seen = []
+    monkeypatch.setattr(latency_table_module, "median_milliseconds", lambda *_, **__: seen.append(threads()) or 1.0)
+    before = threads()
+    torch.set_num_threads(3)
+    try:
+        latency_table(SPACE)
+        assert threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
+def test_each_minibatch_of_the_warm_up_has_an_architecture_of_its_own(monkeypatch):
+    config = dataclasses.replace(CONFIG, shared=SharedConfig(batch_size=32, paths=2))
+    evaluator, one = prepared(SPACE, classifier(), config)
+    walked = []
+    monkeypatch.setattr(shared_weights, "_Along", lambda supernet, path: walked.append(path) or _Along(supernet, path))
+    proposal = one.ask()
+    evaluator.prepare(proposal.train)
+    assert len(proposal.train) == 2 * evaluator.steps
+    assert tuple(walked) == proposal.train
+    walked.clear()
+    evaluator.prepare(one.ask().train)  # a generation: each minibatch draws its own of the population
+    assert set(walked) <= set(one.population)
+    assert len(walked) == 2 * evaluator.steps
+
+
+def test_where_no_member_is_within_the_budget_the_smallest_network_is_taken(monkeypatch):
+    smallest = SPACE.smallest()
+    budget = SPACE.cost(smallest)["macs"]
+    one = CARSSearch(config=dataclasses.replace(CONFIG, macs=budget))
+    large = Member(tuple(3 if choice else 0 for choice in smallest), 90.0, (1.0,))
+    monkeypatch.setattr(cars, "search", lambda space, strategy, *_, **__: strategy.members.append(large))
+    assert one.find(classifier(), SPACE) == smallest
 
 
 def test_as_a_transform_it_keeps_the_budget_and_reloads(tmp_path):
