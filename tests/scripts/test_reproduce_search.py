@@ -5,8 +5,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from envs.evaluation.search.cars import EvolutionConfig, Member
 from rlsuite.data.nas_bench_201 import DATASETS, FILE_NAME
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
@@ -67,6 +69,20 @@ def test_claims_of_cars_by_hand():
     assert verdicts(cars.claims((bad,), numbers)) == [FAILS] * 3
     # 0.9 from 0.2 to the end, and 0.05 more from 0.6.
     assert cars.volume([network(90, 0.2), network(95, 0.6)]) == pytest.approx(0.9 * 0.8 + 0.05 * 0.4, abs=1e-6)
+    # At equal size: from 0.3 on, where both have one, 90 against 92 up to 0.6, then 95 against 92 up to 0.9.
+    one, other = [network(90, 0.2), network(95, 0.6)], [network(92, 0.3), network(93, 0.9)]
+    assert cars.points_above(one, other) == pytest.approx((0.3 * -2 + 0.3 * 3) / 0.6)
+    assert cars.points_above(other, one) == pytest.approx(-0.5)
+    assert cars.points_above([network(90, 0.2)], [network(80, 0.2)]) == 10.0
+
+
+def test_random_search_of_cars_is_kept_by_the_same_selection():
+    config = EvolutionConfig(population=3)
+    drawn = [Member((place,), score, (cost,)) for place, (score, cost) in enumerate(((3, 2), (2, 1), (1, 4), (0, 3)))]
+    # First fronts: {0, 1} by small sizes, {0, 2} by large ones.
+    assert cars.kept(drawn, config, np.random.default_rng(0)) == drawn[:3]
+    failed = [*drawn[:3], Member((3,), -np.inf, (2.0,))]
+    assert cars.kept(failed, config, np.random.default_rng(0)) == drawn[:3]
 
 
 def test_the_largest_network_is_the_largest():
