@@ -6,19 +6,22 @@ scores. All learn together, so architectures without a score shape the codes and
     L = (1 - lambda) mean over labelled (y^ - y)^2 + lambda mean over all ||D(E(x)) - x||^2          (equations 2 to 8)
 
 There is no published code. Recalled from the paper: lambda, tau, the fixed sigma, Adam, its rate and decay. Chosen
-here: widths, the layout of x (`Space.matrix`), and sigma by the batch: with the fixed one and codes of norm 1 the graph
-is empty, and the method silently another one. `degree` and `spread` of the result tell.
+here: widths, the layout of x (`Space.matrix`), the number of minibatches, and sigma by the batch: with the fixed one
+and codes of norm 1 the graph is empty, with very short ones full, and the method silently another one. A fixed sigma
+goes with distances at one learned norm, which begins where the median pair of nodes has the similarity tau; graph
+convolutions and decoder see codes as long as they are. `degree` and `spread` of the result tell.
 
 Shapes: N nodes of a batch (labelled first), F numbers of a code, C x R x S entries of an architecture's matrix.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +36,8 @@ from rlsuite.optim.state import adam
 from rlsuite.running.seeding import derive_seed
 from rlsuite.weights_file import read_weights, write_weights
 
-FORMAT = "rlsuite assessor 1"
+FORMAT = "rlsuite assessor 2"
+_NEAREST = 1e-6  # distances are no smaller: roots have gradients there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,11 @@ class AssessorConfig:
         reconstruction: lambda, the share of the reconstruction's loss.
         graph: whether neighbours are seen; without, every node stands alone (a perceptron on codes).
         sigma: of the similarity exp(-d / (2 sigma^2)); 0 takes one for each batch: see neighbours. A fixed one (0.01 in
-            the paper) goes with codes of a learned norm.
+            the paper) goes with distances of codes that are brought to one learned norm.
         neighbours: with sigma=0, so many others are above `tau` for the median node.
         tau: smaller similarities are no edges (1e-5 in the paper, with its sigma).
-        steps: minibatches.
-        batch_size: nodes of each, at most half of them labelled.
+        steps: minibatches; 200 of 200 nodes are 67 epochs of 600 architectures (200 epochs in the paper).
+        batch_size: nodes of each, at most half of them labelled where there are others.
         learning_rate: of Adam.
         weight_decay: decoupled from the gradient.
         repeats: random batches that predictions are averaged over.
@@ -129,21 +133,29 @@ class AssessorNetwork(nn.Module):
             nn.ConvTranspose2d(width, channels, 3, padding=1),
         )
         self.first, self.second = nn.Linear(config.code, config.hidden), nn.Linear(config.hidden, 1)
-        self.log_norm = nn.Parameter(torch.tensor(math.log(config.sigma**2 + 1e-12)), requires_grad=config.sigma > 0)
+        self.log_norm = nn.Parameter(torch.zeros(()), requires_grad=config.sigma > 0)
 
-    def encode(self, matrices: Tensor) -> Tensor:
-        """Return codes (N, F)."""
-        found = self.encoder(matrices)
-        if self.config.sigma > 0:
-            found = functional.normalize(found, dim=1) * self.log_norm.exp()
-        return found
+    @torch.no_grad()
+    def begin_norm(self, matrices: Tensor) -> None:
+        """With a fixed sigma, start the norm where the median pair of some matrices (N, ...) has the similarity tau."""
+        if self.config.sigma > 0 and len(matrices) > 1:
+            codes = functional.normalize(self.encoder(matrices), dim=1)
+            median = functional.pdist(codes).median().clamp_min(_NEAREST)
+            end = 2.0 * self.config.sigma**2 * math.log(1.0 / self.config.tau)
+            self.log_norm.fill_(math.log(end / float(median)))
 
     def similarity(self, codes: Tensor) -> Tensor:
-        """Return the weights (N, N) of edges, 0 where there is none; equation 3, differentiable where there is one."""
+        """Return the weights (N, N) of edges, 0 where there is none; equation 3, differentiable where there is one.
+
+        With a fixed sigma only the directions of codes (N, F) count: distances are those at the learned norm.
+        """
+        if self.config.sigma > 0:
+            codes = functional.normalize(codes, dim=1)
         norms = codes.square().sum(1)
-        distance = (norms[:, None] + norms[None] - 2.0 * codes @ codes.T).clamp_min(1e-12).sqrt()
+        distance = (norms[:, None] + norms[None] - 2.0 * codes @ codes.T).clamp_min(_NEAREST**2).sqrt()
         others = ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
         if self.config.sigma > 0:
+            distance = distance * self.log_norm.exp()
             twice_square = 2.0 * self.config.sigma**2
         else:
             place = min(self.config.neighbours, len(codes) - 1)
@@ -154,7 +166,7 @@ class AssessorNetwork(nn.Module):
 
     def forward(self, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores (N,), codes (N, F) and edges (N, N)."""
-        codes = self.encode(matrices)
+        codes = self.encoder(matrices)
         edges = self.similarity(codes) if self.config.graph else codes.new_zeros(len(codes), len(codes))
         spread = propagation(edges)
         hidden = torch.relu(self.first(spread @ codes))
@@ -211,6 +223,8 @@ class Assessor:
             parts = [self.known[labelled]]
             if sizes[1]:
                 parts.append(rest[minibatch(derive_seed(self.seed, "others"), step, len(rest), sizes[1])])
+            if step == 0:
+                self.network.begin_norm(torch.cat(parts))
             loss = self.losses(torch.cat(parts), label[labelled], share[labelled])["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -256,38 +270,43 @@ class Assessor:
         return Assessed(mean, np.std(found, axis=0), float(np.mean(degrees)), float(np.mean(lonely)), float(mean.std()))
 
     def save(self, path: Path) -> None:
-        """Write what was learned."""
+        """Write what was learned, and the seed that predictions' batches are drawn by."""
         scale = torch.tensor([float(self.output.mean), float(self.output.deviation)], dtype=torch.float64)
         tensors = {**self.network.state_dict(), "known": self.known, "scale": scale}
-        about = {"space": self.space.name, "labels": len(self.known), "assessor": asdict(self.config)}
+        about = {"labels": len(self.known), "seed": str(self.seed), **self._identity()}
         write_weights(path, tensors, about, format=FORMAT)
 
     def load(self, path: Path) -> None:
-        """Read what `save` wrote.
+        """Read what `save` wrote; the seed becomes that of what was saved, so that predictions are the same.
 
         Raises:
             UserError: if it cannot be read, or is of another space or config.
         """
 
         def expected(about: dict[str, object]) -> dict[str, Tensor]:
-            if about["space"] != self.space.name or about["assessor"] != asdict(self.config):
+            if any(about[name] != value for name, value in self._identity().items()):
                 raise UserError("it is of another space, or of an assessor with other numbers")
+            int(str(about["seed"]))  # a number, or a refusal
             known = torch.empty(int(str(about["labels"])), *self._shape())
             network = AssessorNetwork(self._shape(), self.config)
             return {**network.state_dict(), "known": known, "scale": torch.empty(2, dtype=torch.float64)}
 
-        _, tensors = read_weights(
+        about, tensors = read_weights(
             path,
             format=FORMAT,
-            fields={"space": str, "labels": int, "assessor": dict},
+            fields={"space": dict, "labels": int, "assessor": dict, "seed": str},
             expected=expected,
             refusal=lambda reason: f"{path} is no assessor of this space: {reason}",
         )
-        self.known, scale = tensors.pop("known"), tensors.pop("scale").tolist()
+        self.seed, self.known, scale = int(about["seed"]), tensors.pop("known"), tensors.pop("scale").tolist()
         self.output = Standard(np.asarray([scale[0] - scale[1], scale[0] + scale[1]]))
         self.network = AssessorNetwork(self._shape(), self.config)
         self.network.load_state_dict(tensors)
         self.network.eval()
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a saved assessor must share with this one, as JSON gives it back."""
+        return json.loads(json.dumps({"space": self.space.told_apart(), "assessor": asdict(self.config)}))
 
     def _sizes(self, others: int) -> tuple[int, int]:
         """Return how many nodes of a batch are labelled, and how many not."""

@@ -17,6 +17,7 @@ from envs.evaluation.search.predictors import Ridge
 from envs.evaluation.search.prefilter import Prefilter, Ranked, RankedConfig
 from envs.evaluation.search.random import RandomSearch
 from envs.evaluation.search.space import Space
+from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.spaces.code import EncoderConfig
 from envs.evaluation.search.strategy import search
 from envs.evaluation.transform import TeachConfig, apply
@@ -62,14 +63,19 @@ def test_propagation_is_symmetric_and_contracts():
 
 
 def test_similarity_by_hand():
-    codes = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    # A fixed sigma takes directions, here at 0, 90 and 60 degrees, 2 from the middle: chords 2 sqrt(2), 2 and less.
+    codes = torch.tensor([[3.0, 0.0], [0.0, 0.1], [0.5, 0.75**0.5]])
     fixed = AssessorNetwork((1, 4, 4), AssessorConfig(sigma=1.0, tau=1e-5))
-    found = fixed.similarity(codes)
-    assert found[0, 1] == pytest.approx(np.exp(-5 / 2), rel=1e-4)
+    with torch.no_grad():
+        fixed.log_norm.fill_(np.log(2.0))
+    found = fixed.similarity(codes).detach()
+    assert found[0, 1] == pytest.approx(np.exp(-(2**0.5)), rel=1e-4)
+    assert found[0, 2] == pytest.approx(np.exp(-1.0), rel=1e-4)
     assert found.diagonal().tolist() == [0.0] * 3
-    few = AssessorNetwork((1, 4, 4), AssessorConfig(sigma=1.0, tau=0.3)).similarity(codes)
-    assert few[0, 1] == 0.0
-    assert few[0, 2] == pytest.approx(np.exp(-1 / 2), rel=1e-4)
+    few = AssessorNetwork((1, 4, 4), AssessorConfig(sigma=1.0, tau=0.3))
+    few.load_state_dict(fixed.state_dict())
+    assert few.similarity(codes)[0, 1] == 0.0
+    assert few.similarity(codes)[0, 2] == found[0, 2]
     # By the batch: tau^(d / 2), 2 being the median node's distance to the second of its neighbours.
     line = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
     near = AssessorNetwork((1, 4, 4), AssessorConfig(neighbours=2, tau=0.5)).similarity(line)
@@ -87,12 +93,36 @@ def test_median_node_has_as_many_neighbours_as_asked_for():
 
 def test_the_paper_s_sigma_leaves_an_empty_graph_for_codes_of_norm_1():
     network = AssessorNetwork((1, 4, 4), AssessorConfig(sigma=0.01, tau=1e-5))
-    codes = torch.nn.functional.normalize(torch.randn(50, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    codes = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    assert network.log_norm == 0.0
     assert network.similarity(codes).abs().sum() == 0.0
-    matrices = torch.rand(5, 1, 4, 4)
-    norm = network.encode(matrices).norm(dim=1)
-    assert torch.allclose(norm, norm[0].expand(5))
-    assert norm[0] < 1e-3
+
+
+@pytest.mark.parametrize("tau", [1e-5, 0.1])
+def test_with_the_paper_s_sigma_half_of_the_pairs_are_edges_at_first(tau):
+    network = AssessorNetwork((1, 4, 4), AssessorConfig(sigma=0.01, tau=tau))
+    matrices = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    network.begin_norm(matrices)
+    _, codes, edges = network(matrices)
+    assert float((edges > 0).double().mean()) == pytest.approx(0.5 * 29 / 30, abs=0.01)
+    assert torch.equal(codes, network.encoder(matrices))  # as long as they are
+
+
+@pytest.mark.parametrize("tau", [1e-5, 0.1])
+def test_with_the_paper_s_sigma_it_learns(tau):
+    tried, others, asked = sample(60, 1), sample(120, 2), sample(100, 3)
+    config = AssessorConfig(width=8, code=16, hidden=32, steps=200, batch_size=120, sigma=0.01, tau=tau)
+    assessor = Assessor(SPACE, config, seed=0)
+    scores = np.array([value(one) for one in tried])
+    assessor.fit(tried, scores, others)
+    found = assessor.assess(asked)
+    assert np.corrcoef(found.mean, [value(one) for one in asked])[0, 1] > 0.95
+    assert 0 < found.degree < 100
+    label = torch.from_numpy(assessor.output.apply(scores)).float()
+    with torch.no_grad():
+        losses = assessor.losses(assessor._matrices([*tried, *others]), label, torch.ones(60))
+    assert losses["regression"] < 0.1
+    assert losses["reconstruction"] < 0.5
 
 
 def test_with_reconstruction_alone_the_regression_learns_nothing():
@@ -106,11 +136,11 @@ def test_with_reconstruction_alone_the_regression_learns_nothing():
 
 
 def test_without_edges_it_is_a_perceptron_on_codes():
-    with_graph = AssessorNetwork((1, 4, 4), AssessorConfig(width=4, code=8, hidden=16, sigma=1e-9, tau=0.9))
-    alone = AssessorNetwork((1, 4, 4), AssessorConfig(width=4, code=8, hidden=16, sigma=1e-9, graph=False))
+    with_graph = AssessorNetwork((1, 4, 4), AssessorConfig(width=4, code=8, hidden=16, sigma=1e-4, tau=0.9))
+    alone = AssessorNetwork((1, 4, 4), AssessorConfig(width=4, code=8, hidden=16, sigma=1e-4, graph=False))
     alone.load_state_dict(with_graph.state_dict())
     matrices = torch.rand(6, 1, 4, 4)
-    codes = alone.encode(matrices)
+    codes = alone.encoder(matrices)
     by_hand = alone.second(torch.relu(alone.first(codes))).squeeze(1)
     assert torch.equal(alone(matrices)[0], by_hand)
     far = with_graph(matrices * torch.tensor([1.0, -1, 2, -2, 3, -3]).view(6, 1, 1, 1))
@@ -165,8 +195,31 @@ def test_weights_of_labels_and_files(tmp_path):
     again = Assessor(SPACE, SMALL, seed=4)
     again.load(tmp_path / "assessor.safetensors")
     assert np.allclose(again.predict(asked), assessor.predict(asked), atol=1e-12)
+    other = Assessor(SPACE, SMALL, seed=5)
+    other.load(tmp_path / "assessor.safetensors")  # the seed is that of what was saved
+    assert np.array_equal(other.predict(asked), again.predict(asked))
     with pytest.raises(UserError, match="another space"):
         Assessor(SPACE, AssessorConfig(), seed=4).load(tmp_path / "assessor.safetensors")
+
+
+def test_an_assessor_of_other_operations_is_refused(tmp_path):
+    def cells(*operations):
+        config = CellSpaceConfig(operations=operations, nodes=2, width=4, layout=("normal", "reduction"))
+        return CellSpace(config, channels=1, size=8, outputs=2)
+
+    space, rng = cells("max_pool_3x3", "skip_connect"), np.random.default_rng(0)
+    assessor = Assessor(space, SMALL, seed=0)
+    assessor.fit([space.sample(rng) for _ in range(5)], np.arange(5.0))
+    assessor.save(tmp_path / "assessor.safetensors")
+    Assessor(cells("max_pool_3x3", "skip_connect"), SMALL, seed=0).load(tmp_path / "assessor.safetensors")
+    with pytest.raises(UserError, match="another space"):
+        Assessor(cells("sep_conv_3x3", "conv_1x1"), SMALL, seed=0).load(tmp_path / "assessor.safetensors")
+
+
+def test_labels_without_scores_are_refused():
+    tried = sample(20, 1)
+    scores = np.array([value(one) for one in tried])
+    assessor = Assessor(SPACE, SMALL, seed=4)
     with pytest.raises(UserError, match="try 2 or more"):
         assessor.fit(tried[:1], scores[:1])
 
