@@ -223,5 +223,5 @@ def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folde
     strategy = Trials(rule, reward_of(task.unit))
     search(whole, strategy, evaluator, budget=trials, folder=folder, description=description)
     chosen = arms.best()
-    found = strongest_edges(space, chosen, arms.means[np.arange(len(chosen)), chosen])
+    found = strongest_edges(space, chosen, arms.means)
     return Found(found, arms, evaluator)

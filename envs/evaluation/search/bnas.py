@@ -10,8 +10,8 @@ A supernet of binary convolutions, of which 1 / C of the channels go through an 
   (d) the lowest is given up on every edge.
 
 Epochs: sum over K = 8 .. 2 of L + T K = 140 for L = 5, T = 3. Of each node the two edges of the highest last
-potential stay, "none" never. Softmax of accuracies is nearly flat and alpha rules; `standardized` divides the means by
-their spread on an edge first (ours).
+potential stay, "none" never: where a node has no other edge the best other operation stands there. Softmax of
+accuracies is nearly flat and alpha rules; `standardized` divides the means by their spread on an edge first (ours).
 
 `rule="ucb"` is for noisy accuracies, as with 1-bit activations: no alpha; UCB_k = y_k + sqrt(2 ln N / n_k) with
 y <- 0.3 y + 0.7 a; operations are drawn by softmax(UCB), and after K T trials the lowest goes.
@@ -365,7 +365,7 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     for stage in stages:  # of each operation its last potential
         values = np.where(stage.potential > 0, stage.potential, values)
     chosen = arms.best()
-    found = strongest_edges(space, chosen, values[np.arange(len(chosen)), chosen])
+    found = strongest_edges(space, chosen, values)
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)

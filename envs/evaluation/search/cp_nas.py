@@ -11,7 +11,7 @@ of the formula and of its figure, so it stays as it is; all three numbers are lo
 trials, without replacement on each edge; after T rounds e(o_k) = exp(mean z_k) / sum exp(mean z_k') is computed, and
 the lowest goes on every edge, until one is left: 35 T epochs of both from K = 8, 105 for T = 3. Ours: `warm_up` rounds
 before that whose scores are thrown away, since weight-free operations need no training. Of each node the two edges of
-the highest last e stay, "none" never.
+the highest last e stay, "none" never: where a node has no other edge the best other operation stands there.
 
 What was found learns by L = L_task + L_H:
 
@@ -343,7 +343,7 @@ def searched(space: CellSpace, subject: Subject, config: CPNASConfig, folder: Pa
     for indicator in indicators:  # of each operation its last e
         values = np.where(indicator > 0, indicator, values)
     chosen = arms.best()
-    found = strongest_edges(space, chosen, values[np.arange(len(chosen)), chosen])
+    found = strongest_edges(space, chosen, values)
     require(space.valid(found), "only cells are left that let nothing pass; leave none out of space.operations")
     if config.kilobytes:
         found = within_budget(space, found, values, config.kilobytes)

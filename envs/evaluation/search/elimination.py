@@ -135,18 +135,25 @@ def all_edges(space: CellSpace) -> CellSpace:
 def strongest_edges(space: CellSpace, chosen: Architecture, values: np.ndarray) -> Architecture:
     """Return the architecture that keeps of one operation an edge the edges of the highest values, picks a node.
 
+    Edges with "none" are taken last, equal ones in their order. One that stays all the same, where a node has too few
+    others, has the operation that is worth most beside "none", as DARTS's derivation has it.
+
     Args:
-        space: with picks; with 0 all edges stay.
+        space: with picks; with 0 all edges stay as they are.
         chosen: an operation (index) at each place.
-        values: (P,) of those operations. Edges with "none" are taken last, equal ones in their order.
+        values: (P, K) what each operation was worth when it was last compared.
     """
     if not space.config.picks:
         return chosen
+    something = [index for index, name in enumerate(space.config.operations) if name != "none"]
     found = [0] * len(space.sizes)
     for places in space.blocks():
-        order = sorted(places, key=lambda p: (space.config.operations[chosen[p]] == "none", -values[p], p))
+        order = sorted(places, key=lambda p: (chosen[p] not in something, -values[p, chosen[p]], p))
         for place in order[: space.config.picks]:
-            found[place] = chosen[place] + 1
+            operation = chosen[place]
+            if operation not in something:
+                operation = max(something, key=lambda index: values[place, index])
+            found[place] = operation + 1
     return tuple(found)
 
 
@@ -155,7 +162,8 @@ def within_budget(
 ) -> Architecture:
     """Return the architecture with as many operations exchanged for cheaper ones as a budget needs.
 
-    Each time the exchange is made that loses least of the values for what it saves.
+    Each time the exchange is made that loses least of the values for what it saves; none is for "none", where only
+    some edges stay.
 
     Args:
         space: of the architecture.
@@ -165,10 +173,13 @@ def within_budget(
         what: a key of the space's costs.
     """
     first = 1 if space.config.picks else 0
+    nothing = {first + index for index, name in enumerate(space.config.operations) if first and name == "none"}
     while (now := space.cost(architecture)[what]) > budget:
         best: tuple[float, Architecture] | None = None
         for place, choice in enumerate(architecture):
             for other in range(first, space.sizes[place]) if choice >= first else ():
+                if other in nothing:
+                    continue
                 changed = (*architecture[:place], other, *architecture[place + 1 :])
                 saved = now - space.cost(changed)[what]
                 lost = values[place, choice - first] - values[place, other - first]

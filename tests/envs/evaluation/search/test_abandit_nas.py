@@ -199,12 +199,20 @@ def test_trials_ask_one_at_a_time_and_failures_are_worth_nothing():
 def test_the_edge_of_the_highest_value_stays():
     whole = all_edges(SPACE)
     assert whole.sizes == (4,) * 6
-    chosen, values = (0, 1, 2, 3, 0, 1), np.array([0.1, 0.9, 0.3, 0.5, 0.2, 0.2])
+    chosen, values = (0, 1, 2, 3, 0, 1), np.zeros((6, 4))
+    values[np.arange(6), chosen] = [0.1, 0.9, 0.3, 0.5, 0.2, 0.2]
     assert strongest_edges(SPACE, chosen, values) == (1, 2, 0, 4, 1, 0)
     assert strongest_edges(whole, chosen, values) == chosen
     names = ("none", "conv_1x1")
     space = CellSpace(dataclasses.replace(CELLS, operations=names), channels=1, size=8, outputs=2)
+    values = np.array([[0.0, 0.1], [0.9, 0.0], [0.0, 0.3], [0.0, 0.5], [0.0, 0.2], [0.0, 0.2]])
     assert strongest_edges(space, (1, 0, 1, 1, 1, 1), values) == (2, 0, 2, 2, 2, 0)
+    names = ("none", "conv_1x1", "skip_connect")
+    space = CellSpace(dataclasses.replace(CELLS, operations=names, picks=2), channels=1, size=8, outputs=2)
+    values = np.array([[0.5, 0.3, 0.4], [0.0, 0.9, 0.0], [0.5, 0.4, 0.3], [0.0, 0.0, 0.6]] + [[0.9, 0.0, 0.0]] * 2)
+    found = strongest_edges(space, (0, 1, 0, 2, 0, 0), values)  # the nodes have 1 and 2 edges in each of 2 cells
+    assert "none" not in {names[choice - 1] for choice in found if choice}
+    assert found[:3] == (3, 2, 2)
 
 
 def test_the_published_cells_are_in_the_space():

@@ -195,6 +195,16 @@ def test_budgets_exchange_what_is_worth_least_for_what_it_saves():
     assert [place for place in range(10) if found[place] != conv[place]] == [present]
 
 
+def test_budgets_exchange_nothing_for_none():
+    space = space_of("xnor", operations=("none", "skip_connect", "sep_conv_3x3"))
+    conv = tuple(3 * (choice > 0) for choice in space.sample(np.random.default_rng(0)))
+    values = np.zeros((10, 3))
+    values[:, 2] = 1.0
+    found = within_budget(space, conv, values, space.cost(conv)["kilobytes"] - 1e-6)
+    assert found != conv
+    assert 1 not in found
+
+
 @pytest.mark.parametrize("call", [2, 4])
 def test_resume_of_bnas_ends_in_the_same_history_and_cells(tmp_path, monkeypatch, call):
     found = []
