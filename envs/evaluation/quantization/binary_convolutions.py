@@ -21,6 +21,9 @@ from envs.evaluation.quantization.rules import FLOAT_BITS, InputRule
 from envs.evaluation.quantization.through import through
 from rlsuite.errors import require_choice
 
+# Of He's deviation, at first, of weights whose signs count: normalization follows, so their size is free, and weights
+# that learn at 1e-3 or so a minibatch have to cross 0 within some hundred of them.
+LATENT = 0.1
 KINDS = ("float", "xnor", "rbnn")
 SCALES = ("layer", "filter")
 SMALLEST_SCALE = 1e-12
@@ -46,8 +49,8 @@ class XnorLayer(nn.Module):
         self.weight_bits, self.input_bits = 1, FLOAT_BITS if input_rule is None else input_rule.bits
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draw the weights anew, normal with He's deviation."""
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu", generator=generator)
+        """Draw the weights anew, normal with a tenth of He's deviation: see LATENT."""
+        _draw_latent(self.weight, generator)
 
     def scale(self) -> Tensor:
         """Return the mean absolute weight, (O,), or () where the layer has one; without gradients."""
@@ -85,7 +88,7 @@ def binary_convolution(
     scale: str = "filter",
     generator: torch.Generator,
 ) -> nn.Module:
-    """Return a convolution with fresh weights, normal with He's deviation.
+    """Return a convolution with fresh weights, normal with He's deviation; a tenth of it with "xnor" (see LATENT).
 
     Args:
         kind: one of KINDS.
@@ -110,10 +113,17 @@ def binary_convolution(
     if kind == "float":
         return layer
     if kind == "xnor":
+        with torch.no_grad():
+            layer.weight.mul_(LATENT)
         return XnorLayer(layer, SignInput(centred=False) if input_bits == 1 else None, scale=scale)
     rotated = RotatedLayer(layer, SignInput(centred=True) if input_bits == 1 else StandardizedInput())
     rotated.draw_rotation(generator)
     return rotated
+
+
+@torch.no_grad()
+def _draw_latent(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator).mul_(LATENT)
 
 
 def reconstruction_error(module: nn.Module) -> Tensor:

@@ -111,6 +111,21 @@ def test_seeds_draw_binary_weights(convolution):
     assert not torch.equal(weights(1), weights(2))
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+def test_latent_weights_start_small_enough_to_change_signs(drawn):
+    """He's deviation of 32 inputs is 0.25; a tenth of it is crossed by most weights in 10 steps of Adam at 3e-3."""
+    generator = torch.Generator().manual_seed(0)
+    layer = binary_convolution("xnor", 32, 512, 1, generator=generator)
+    if drawn:
+        layer.draw(generator)
+    assert float(layer.weight.detach().std()) == pytest.approx(0.025, rel=0.02)
+    before, optimizer = layer.weight.detach().sign(), torch.optim.Adam(layer.parameters(), 3e-3)
+    for _ in range(10):
+        layer.weight.grad = before.clone()
+        optimizer.step()
+    assert float((layer.weight.detach().sign() != before).double().mean()) > 0.7  # |w| < 0.03
+
+
 def test_the_error_of_filters_by_hand():
     layer = XnorLayer(nn.Conv2d(1, 2, 1, bias=False))
     with torch.no_grad():
