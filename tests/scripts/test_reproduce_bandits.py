@@ -36,7 +36,8 @@ def test_debug_experiment_of_abandit_nas_end_to_end(tmp_path):
     json.dumps(result.figures)
     (found,) = result.figures["by seed"]
     assert set(found["arms"]) == {"found", "random", "largest"}
-    assert found["epochs"] == 5 + 14
+    assert found["trials"] == len(found["rewards"]) == 5 + 14
+    assert all(0.0 <= reward <= 1.0 for reward in found["rewards"])
 
 
 def test_claims_of_bnas_by_hand():

@@ -134,7 +134,7 @@ class ABanditNASConfig:
 
 
 class AttackedParts(PartTask):
-    """Parts of a task whose loss is that of attacked examples, and whose scores are, too.
+    """Parts of a task whose loss is that of attacked examples, and whose scores and statistics are, too.
 
     Args:
         parts: as `evaluators.halves` gives them.
@@ -149,6 +149,10 @@ class AttackedParts(PartTask):
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the error (B,) of each example, attacked."""
         return self.whole.loss(module, self.attacked(module, batch))
+
+    def learned_from(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return attacked inputs, as PartTask has them: a network is judged under attack by their statistics."""
+        return self.attacked(module, batch, generator)["input"]
 
     def score(self, module: nn.Module, seed: int) -> np.ndarray:
         """Return scores (E,) on attacked examples of the second part, as PartTask has them."""
@@ -192,11 +196,12 @@ class ABanditNAS(Search):
 
 
 class Found(NamedTuple):
-    """What a search found: the architecture, what is known of all arms in the end, and the shared weights."""
+    """What a search found: architecture, what is known of all arms in the end, shared weights, and trials' rewards."""
 
     architecture: Architecture
     arms: Arms
     evaluator: SharedEvaluator
+    rewards: list[float]
 
 
 def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folder: Path | None = None) -> Found:
@@ -221,7 +226,7 @@ def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folde
     rule = anti_bandit(arms, config.tries, np.random.default_rng(derive_seed(config.seed, "draws")))
     description = {"method": "abandit_nas", "seed": config.seed, "eps": config.eps, "tries": config.tries}
     strategy = Trials(rule, reward_of(task.unit))
-    search(whole, strategy, evaluator, budget=trials, folder=folder, description=description)
+    outcome = search(whole, strategy, evaluator, budget=trials, folder=folder, description=description)
     chosen = arms.best()
     found = strongest_edges(space, chosen, arms.means)
-    return Found(found, arms, evaluator)
+    return Found(found, arms, evaluator, [strategy.reward_for(score) for _, score in outcome.judged])

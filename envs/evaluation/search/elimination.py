@@ -45,9 +45,13 @@ class Trials:
     def tell(self, scores: Sequence[float]) -> None:
         """Let the rule go on. A candidate that failed is worth nothing."""
         try:
-            self._next = self.rule.send(self.reward(scores[0]) if math.isfinite(scores[0]) else 0.0)
+            self._next = self.rule.send(self.reward_for(scores[0]))
         except StopIteration:
             self._next = None
+
+    def reward_for(self, score: float) -> float:
+        """Return what the rule is told for a score."""
+        return self.reward(score) if math.isfinite(score) else 0.0
 
 
 def play(rule: Rule, reward: Callable[[Architecture], float]) -> int:

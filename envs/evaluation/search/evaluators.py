@@ -100,6 +100,16 @@ class PartTask:
         """Return the error (B,) of each example."""
         return self.whole.loss(module, batch)
 
+    def learned_from(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the inputs (B, ...) that weights learn from, where normalizations' statistics are measured anew.
+
+        Args:
+            module: in training mode; its running statistics may change.
+            batch: as the source gives it.
+            generator: of random draws, on the CPU.
+        """
+        return batch["input"]
+
     def score(self, module: nn.Module, seed: int) -> np.ndarray:
         """Return for each example of the second part 100 or 0 (right or wrong class), else its negative loss: (E,)."""
         if self.right:
@@ -182,8 +192,13 @@ class SharedEvaluator:
         device = next(child.parameters()).device
         if self.statistics:
             seed = derive_seed(self.shared.seed, "statistics")
-            batches = (minibatch(seed, step, len(source), size) for step in range(self.statistics))
-            reestimate_statistics(child, (source.examples(index)["input"].to(device) for index in batches))
+            generator, task, inputs = torch.Generator().manual_seed(seed), self.shared.task, []
+            for step in range(self.statistics):
+                examples = source.examples(minibatch(seed, step, len(source), size))
+                batch = {name: value.to(device) for name, value in examples.items()}
+                known = isinstance(task, PartTask)
+                inputs.append(task.learned_from(child.train(), batch, generator) if known else batch["input"])
+            reestimate_statistics(child.eval(), inputs)
         return child
 
     def save(self, folder: Path) -> None:

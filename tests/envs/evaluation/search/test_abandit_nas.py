@@ -35,9 +35,9 @@ from envs.evaluation.search.elimination import (
     uniform_then_lowest_mean,
     upper_then_lowest_mean,
 )
-from envs.evaluation.search.evaluators import halves
+from envs.evaluation.search.evaluators import SharedEvaluator, halves
 from envs.evaluation.search.operations import Convolution, find_operation
-from envs.evaluation.search.shared_weights import SharedConfig
+from envs.evaluation.search.shared_weights import SharedConfig, SharedWeights
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.strategy import WORST
 from envs.evaluation.search.supernet import Supernet
@@ -260,6 +260,30 @@ def test_candidates_are_judged_under_attack():
     assert found.tolist() == attacked.score(module, 0).tolist()
 
 
+def test_statistics_are_measured_on_attacked_examples(monkeypatch):
+    parts = halves(classifier().task, 0)
+    attacked = AttackedParts(parts, eps=0.4, step_share=1.25)
+    space, seen = all_edges(SPACE), []
+    path = space.sample(np.random.default_rng(0))
+    learned_from = AttackedParts.learned_from
+
+    def watched(self, module, batch, generator):
+        seen.append((module.training, batch["input"], learned_from(self, module, batch, generator)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(AttackedParts, "learned_from", watched)
+    found = []
+    for task in (parts, attacked, attacked):
+        shared = SharedWeights(Supernet(space, seed=0), task, SharedConfig(batch_size=32), seed=0)
+        child = SharedEvaluator(shared, steps=1, statistics=2).network(path)
+        assert not child.training
+        found.append({name: value for name, value in child.state_dict().items() if "running_mean" in name})
+    assert [training for training, *_ in seen] == [True] * 4
+    assert all(0.0 < float((other - inputs).abs().max()) <= 0.4 + 1e-6 for _, inputs, other in seen)
+    assert any(not torch.equal(value, found[1][name]) for name, value in found[0].items())
+    assert all(torch.equal(value, found[2][name]) for name, value in found[1].items())
+
+
 def test_resume_of_abandit_nas_ends_in_the_same_history_and_cell(tmp_path, monkeypatch):
     found = []
     for name in ("whole", "killed"):
@@ -276,10 +300,13 @@ def test_resume_of_abandit_nas_ends_in_the_same_history_and_cell(tmp_path, monke
                 patch.setattr(AttackedParts, "score", stops)
                 with pytest.raises(KeyboardInterrupt):
                     searched(SPACE, classifier(), CONFIG, tmp_path / name)
-        architecture, arms, _ = searched(SPACE, classifier(), CONFIG, tmp_path / name)
+        architecture, arms, _, rewards = searched(SPACE, classifier(), CONFIG, tmp_path / name)
         weights = sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.safetensors"))
-        found.append(((tmp_path / name / "history.jsonl").read_bytes(), architecture, arms.state_dict(), weights))
+        found.append(
+            ((tmp_path / name / "history.jsonl").read_bytes(), architecture, arms.state_dict(), weights, rewards)
+        )
     assert found[0] == found[1]
+    assert len(rewards) == arms.trials
     with pytest.raises(UserError, match="choose another folder"):
         searched(SPACE, classifier(), dataclasses.replace(CONFIG, tries=2), tmp_path / "whole")
 
