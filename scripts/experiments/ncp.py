@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.evaluation.search.ncp import CodePredictor, EditConfig, PredictorConfig, propagate, scored_table, select
+from envs.evaluation.search.metric_table import scored_table
+from envs.evaluation.search.ncp import CodePredictor, EditConfig, PredictorConfig, propagate, select
 from envs.evaluation.search.predictors import Ridge
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.nas_bench_201 import NasBench201Space

@@ -22,7 +22,8 @@ from agents.loading import PolicyConfig, load_policy
 from agents.plain import Teacher
 from envs.evaluation.latency import median_milliseconds
 from envs.evaluation.search.evaluators import FunctionEvaluator
-from envs.evaluation.search.ncp import CodePredictor, EditConfig, PredictorConfig, propagate, scored_table, select
+from envs.evaluation.search.metric_table import scored_table
+from envs.evaluation.search.ncp import CodePredictor, EditConfig, PredictorConfig, propagate, select
 from envs.evaluation.search.random import RandomSearch
 from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.code import CriticSpace

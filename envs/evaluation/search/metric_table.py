@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.evaluation.search.space import Architecture
+from envs.evaluation.search.space import Architecture, Space
 from envs.evaluation.search.spaces.code import CodeSpace
 from rlsuite.errors import UserError, near_matches, require
 from rlsuite.records.files import read_text
+
+COSTS = ("macs", "parameters")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class MetricTable:
         return np.stack([np.asarray(self.columns[name], dtype=np.float64) for name in names], axis=1)
 
 
+def scored_table(space: Space, architectures: Sequence[Architecture], scores: np.ndarray) -> MetricTable:
+    """Return a table of scores and of the costs that the space tells."""
+    costs = [space.cost(architecture) for architecture in architectures]
+    columns = {"score": np.asarray(scores)} | {name: np.asarray([cost[name] for cost in costs]) for name in COSTS}
+    return MetricTable(tuple(architectures), columns, "score", "macs")
+
+
 def read_metrics(path: Path | str, space: CodeSpace, *, main: str, cost: str = "") -> MetricTable:
     """Read a CSV file: a column for each field of the space's codes, all others are figures.
 
@@ -73,7 +82,10 @@ def read_metrics(path: Path | str, space: CodeSpace, *, main: str, cost: str = "
     columns: dict[str, list[float]] = {name: [] for name in figures}
     for number, line in enumerate(lines, start=2):
         where = f"{path}, line {number}"
-        code = {name: int(_number(line[name], f"{where}, {name}")) for name in names}
+        told = {name: _number(line[name], f"{where}, {name}") for name in names}
+        for name, value in told.items():
+            require(value == int(value), f"{where}, {name}: {value:g} is no whole number; a code holds these alone")
+        code = {name: int(value) for name, value in told.items()}
         architecture = space.of_values(code)
         require(space.values(architecture) == code, f"{where}: {list(code.values())} is no code of {space.name}")
         require(architecture not in architectures, f"{where}: the code {list(code.values())} stands there twice")

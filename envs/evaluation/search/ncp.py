@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from envs.evaluation.search.door import Search, coded_space, replaced
 from envs.evaluation.search.evaluators import TrainedEvaluator, halves
-from envs.evaluation.search.metric_table import MetricTable
+from envs.evaluation.search.metric_table import COSTS, MetricTable, scored_table
 from envs.evaluation.search.predictors import Standard, check_labels, codes
 from envs.evaluation.search.random import RandomSearch
 from envs.evaluation.search.space import Architecture, Space
@@ -40,8 +40,6 @@ from rlsuite.fit import FitConfig
 from rlsuite.metrics.ranking import kendall_tau
 from rlsuite.running.seeding import derive_seed
 
-COSTS = ("macs", "parameters")
-
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorConfig:
@@ -51,7 +49,7 @@ class PredictorConfig:
         hidden_sizes: units of the layer all figures share, and of each group's own.
         dropout: of both, but not of the costs' own layer.
         epochs: over the labelled codes.
-        batch_size: codes of a minibatch.
+        batch_size: codes of a minibatch; normalization needs 2.
         learning_rate: the highest of one cycle (rising over its first 30 %, from a tenth; Adam's first beta 0.95 to
             0.85 and back).
         weight_decay: a part of the gradient.
@@ -69,8 +67,8 @@ class PredictorConfig:
     members: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "members"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: use 1 or more")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("members", 1)):
+            require(getattr(self, name) >= least, f"{name}={getattr(self, name)}: use {least} or more")
         require(0.0 <= self.dropout < 1.0, f"dropout={self.dropout}: use 0 or more, and less than 1")
         require(0.0 < self.held_out < 1.0, f"held_out={self.held_out}: use more than 0, and less than 1")
         require_finite("learning_rate", self.learning_rate, above=0.0)
@@ -149,8 +147,16 @@ class CodePredictor:
         self.space, self.config, self.seed = space, config or PredictorConfig(), seed
 
     def fit_table(self, table: MetricTable) -> Fitted:
-        """Learn a table: a group for each score, one for the costs (its cost column, MACs and parameters)."""
-        config = self.config
+        """Learn a table: a group for each score, one for the costs (its cost column, MACs and parameters).
+
+        Raises UserError if fewer than two codes are left to learn from.
+        """
+        config, count = self.config, len(table.architectures)
+        first = max(1, round(config.held_out * count))
+        left = (
+            f"{count} codes, {first} of them held out: 2 or more must be left: give more codes, or a smaller held_out"
+        )
+        require(count - first >= 2, left)
         cost = [name for name in table.columns if name in (*COSTS, table.cost)]
         groups = [[name] for name in table.columns if name not in cost] + ([cost] if cost else [])
         self.names, self.main, self.cost = [name for group in groups for name in group], table.main, table.cost
@@ -158,10 +164,8 @@ class CodePredictor:
         self.inputs, self.outputs = Standard(inputs), Standard(outputs)
         x, y = _tensor(self.inputs.apply(inputs)), _tensor(self.outputs.apply(outputs))
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(self.seed, "held out")))
-        first = max(1, round(config.held_out * len(x)))
         held, learned = order[:first], order[first:]
-        shapes = [(len(group), group is cost) for group in groups]
-        members = []
+        shapes, members = [(len(group), group is cost) for group in groups], []
         with torch.random.fork_rng([]):
             for member in range(config.members):
                 torch.manual_seed(derive_seed(self.seed, f"predictor {member}"))
@@ -220,16 +224,13 @@ class CodePredictor:
         return Fitted(tau, dict(zip(self.names, errors.tolist(), strict=True)))
 
 
-def scored_table(space: Space, architectures: Sequence[Architecture], scores: np.ndarray) -> MetricTable:
-    """Return a table of scores and of the costs that the space tells."""
-    costs = [space.cost(architecture) for architecture in architectures]
-    columns = {"score": np.asarray(scores)} | {name: np.asarray([cost[name] for cost in costs]) for name in COSTS}
-    return MetricTable(tuple(architectures), columns, "score", "macs")
-
-
 @dataclass(frozen=True, kw_only=True)
 class EditConfig:
     """How a code is edited; numbers are the authors'.
+
+    The loss is the distance to a target that moves along, whose gradient has one size: any `up` (or `down`) above 0
+    gives the same codes, as the authors' does; 0 stops the pull. They write codes down before each step: the start and
+    69 edits; here it is after each.
 
     Attributes:
         steps: of editing, each writes down a code.
@@ -286,9 +287,8 @@ def propagate(
                 loss = loss + share * config.cost_weight * (cost - (cost.detach() - config.down)).abs()
         (gradient,) = torch.autograd.grad(loss, z)
         code = space.clip(first.inputs.undo((z.detach() - config.rate * gradient).double().numpy()))
-        z, architecture = _tensor(first.inputs.apply(code)), space.decode(code)
-        predicted = tuple(float(predictor.predict([architecture])[0]) for predictor in predictors)
-        edits.append(Edit(architecture, predicted, space.cost(architecture)))
+        z, one = _tensor(first.inputs.apply(code)), space.decode(code)
+        edits.append(Edit(one, tuple(float(each.predict([one])[0]) for each in predictors), space.cost(one)))
     return edits
 
 

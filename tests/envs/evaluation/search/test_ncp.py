@@ -7,7 +7,7 @@ from judged import classifier
 
 from envs.evaluation import recipe
 from envs.evaluation.catalogue import EVALUATIONS
-from envs.evaluation.search.metric_table import MetricTable, read_metrics
+from envs.evaluation.search.metric_table import MetricTable, read_metrics, scored_table
 from envs.evaluation.search.ncp import (
     NCP,
     CodePredictor,
@@ -16,7 +16,6 @@ from envs.evaluation.search.ncp import (
     PredictorConfig,
     PredictorNetwork,
     propagate,
-    scored_table,
     select,
 )
 from envs.evaluation.search.spaces.code import ActorConfig, ActorSpace, EncoderConfig, EncoderSpace
@@ -75,6 +74,31 @@ def test_equal_seeds_give_equal_predictors():
     asked = sample(10, seed=9)
     assert np.array_equal(fitted(seed=1).predict(asked), fitted(seed=1).predict(asked))
     assert not np.array_equal(fitted(seed=1).predict(asked), fitted(seed=2).predict(asked))
+
+
+def test_too_few_codes_to_learn_from_are_refused():
+    two = sample(2)
+    with pytest.raises(UserError, match="2 codes, 1 of them held out"):
+        CodePredictor(SPACE, QUICK, seed=0).fit(two, np.array([1.0, 2.0]))
+    three = sample(3)
+    predictor = CodePredictor(SPACE, QUICK, seed=0)
+    predictor.fit(three, np.array([1.0, 2.0, 3.0]))
+    assert np.isfinite(predictor.predict(three)).all()
+    greedy = PredictorConfig(epochs=1, held_out=0.9)
+    with pytest.raises(UserError, match=r"4 codes, 4 of them held out.*smaller held_out"):
+        CodePredictor(SPACE, greedy, seed=0).fit(sample(4), np.arange(4.0))
+    with pytest.raises(UserError, match="batch_size=1: use 2 or more"):
+        PredictorConfig(batch_size=1)
+
+
+def test_any_rise_above_nothing_gives_the_same_codes():
+    predictor = fitted()
+    small, large, none = (
+        [edit.architecture for edit in propagate([predictor], SPACE.middle(), EditConfig(steps=5, up=up))]
+        for up in (0.1, 5.0, 0.0)
+    )
+    assert small == large
+    assert none == [none[0]] * 5 != small
 
 
 def test_editing_without_a_rate_stays_where_it_began():
@@ -158,6 +182,7 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path):
     for change, message in (
         (cell(0, 1, "width"), "no column 'width1'"),
         (cell(1, 1, "9"), "no code of encoder"),
+        (cell(1, 1, "8.9"), "line 2, width1: 8.9 is no whole number"),
         (cell(1, 0, "nan"), "no finite number"),
         (cell(2, 4, "x"), "no finite number"),
         (lambda rows: [*rows, rows[1]], "stands there twice"),
