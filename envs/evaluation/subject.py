@@ -60,6 +60,11 @@ class Subject:
         """What transforms ask for and refuse: what the network is made of, and what was done to it."""
         return traits_of(self.module) | self.gained
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is: what stands for it in a search learns there, too."""
+        return next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
+
     def copy(self) -> nn.Module:
         """Return a deep copy of the module, in evaluation mode and without gradients of before."""
         module = copy.deepcopy(self.module).eval()

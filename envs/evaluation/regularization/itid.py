@@ -246,7 +246,7 @@ def levels_shown(recorded: Tensor, drawn: tuple[Tensor, Tensor] | None) -> Tenso
 def states_of(subject: Subject, count: int) -> Tensor:
     """Return the first inputs that the network learns from, on its device."""
     source = subject.task.source("train")
-    device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
+    device = subject.device
     return source.examples(torch.arange(min(count, len(source))))["input"].to(device)
 
 

@@ -218,7 +218,7 @@ def searched(space: CellSpace, subject: Subject, config: ABanditNASConfig, folde
     steps = config.epochs * max(1, len(task.source("train")) // config.shared.batch_size)
     kinds = len(config.space.operations)
     trials = kinds + trial_epochs(kinds, config.tries)
-    supernet = Supernet(whole, seed=derive_seed(config.seed, "supernet"))
+    supernet = Supernet(whole, seed=derive_seed(config.seed, "supernet")).to(subject.device)
     learning = replace(config.shared, total=steps * trials)
     shared = SharedWeights(supernet, task, learning, seed=derive_seed(config.seed, "shared"))
     evaluator = SharedEvaluator(shared, steps=steps, statistics=config.statistics)

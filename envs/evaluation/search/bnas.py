@@ -239,6 +239,7 @@ class MixedEvaluator(SharedEvaluator):
         super().__init__(shared, steps=steps, statistics=config.statistics)
         self.arms, self.first, self.mixed_steps = arms, arms.left, steps * config.mixed_epochs
         self.relaxation = Relaxation(shared.supernet.space.sizes, seed=derive_seed(config.seed, "alpha"))
+        self.relaxation.to(next(shared.supernet.parameters()).device)
         self.optimizer = make_optimizer(dict(self.relaxation.named_parameters()), config.architecture)
         self.path = None if folder is None else folder / "alphas.json"
         self.alphas: list[np.ndarray] = []
@@ -347,6 +348,7 @@ def searched(space: CellSpace, subject: Subject, config: BNASConfig, folder: Pat
     kinds = len(config.space.operations)
     epochs, trials = trial_epochs(kinds, config.tries, between=mixed), trial_epochs(kinds, config.tries)
     supernet = Supernet(whole, seed=derive_seed(config.seed, "supernet"), affine=False, partial=config.partial)
+    supernet.to(subject.device)
     learning = replace(config.shared, total=max(1, steps * epochs))
     shared = SharedWeights(supernet, task, learning, seed=derive_seed(config.seed, "shared"))
     arms = Arms(whole.sizes, momentum=None if by_alpha else 0.7)

@@ -326,7 +326,7 @@ def prepared(
         folder: where measured milliseconds are kept, so that a search that goes on has the same; None for nowhere.
     """
     task = halves(network_task(subject), config.seed)
-    supernet = Supernet(space, seed=derive_seed(config.seed, "supernet"), affine=False)
+    supernet = Supernet(space, seed=derive_seed(config.seed, "supernet"), affine=False).to(subject.device)
     steps = config.epochs * max(1, len(task.source("train")) // config.shared.batch_size)
     rounds = config.evolution.warm_up + config.evolution.generations
     learning = replace(config.shared, total=steps * rounds)

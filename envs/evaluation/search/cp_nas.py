@@ -321,7 +321,7 @@ def searched(space: CellSpace, subject: Subject, config: CPNASConfig, folder: Pa
     parent_space = CellSpace(floats, channels=space.channels, size=space.size, outputs=space.outputs)
     roles = []
     for role, each in (("child", child_space), ("parent", parent_space)):
-        supernet = Supernet(each, seed=derive_seed(config.seed, role))
+        supernet = Supernet(each, seed=derive_seed(config.seed, role)).to(subject.device)
         shared = SharedWeights(supernet, task, learning, seed=derive_seed(config.seed, "shared"))  # same minibatches
         roles.append(SharedEvaluator(shared, steps=steps, statistics=config.statistics))
     evaluator = ChildParentEvaluator(roles[0], roles[1], config.beta)

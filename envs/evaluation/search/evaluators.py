@@ -119,10 +119,12 @@ class PartTask:
                 return torch.where(output.isfinite().all(1), right, torch.nan)  # a network that diverged
 
             return 100.0 * over_examples(module, self.parts["test"], hit).numpy()
+        device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+        source, errors = self.parts["test"], []
         with torch.no_grad():
-            source = self.parts["test"]
-            parts = torch.arange(len(source)).split(256)
-            errors = [self.whole.loss(module, source.examples(index)).cpu().double() for index in parts]
+            for index in torch.arange(len(source)).split(256):
+                batch = {name: value.to(device) for name, value in source.examples(index).items()}
+                errors.append(self.whole.loss(module, batch).cpu().double())
         return -torch.cat(errors).numpy()
 
 

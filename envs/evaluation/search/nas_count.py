@@ -48,7 +48,10 @@ class NASCountConfig:
         alone: share of the minibatches in which weights learn alone, at first.
         price: of the mixture's MACs in those of all operations; 0 for none.
         search: minibatches, and the weights' optimizer.
-        architecture: optimizer of the architecture and the poolings.
+        architecture: optimizer of the architecture and the poolings. A step of Adam moves a number by about the
+            learning rate, and numbers begin at 0: learning_rate times the joint steps is how far they come at all. 3e-4
+            is for the tens of thousands of steps of a full search; a search of some hundred needs 3e-3 to 1e-2, or all
+            choices stay within a few per cent of each other.
         seed: of all draws.
         teach: how the network that was found learns.
     """
@@ -99,7 +102,10 @@ class NASCount(Search):
         ends = {"channels": channels, "size": [height, width]}
         self.claim(ends)
         space = CountingSpace(self.config.space, channels=channels, size=(height, width))
-        self.space, self.found = space, search_counting(space, subject.task, self.config, self.folder)
+        self.space, self.found = (
+            space,
+            search_counting(space, subject.task, self.config, self.folder, device=subject.device),
+        )
         config, architecture = dataclasses.asdict(self.config.space), list(self.found.architecture)
         return {"space": "counting", "config": config, "ends": ends, "architecture": architecture}
 
@@ -111,12 +117,29 @@ class NASCount(Search):
         super().train(replace(subject, task=found), before, seed)
 
 
-def search_counting(space: CountingSpace, task: CountTask, config: NASCountConfig, folder: Path | None = None) -> Found:
-    """Search on a task's training examples; with a folder a search that was killed goes on from there."""
+def search_counting(
+    space: CountingSpace,
+    task: CountTask,
+    config: NASCountConfig,
+    folder: Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> Found:
+    """Search on a task's training examples; with a folder a search that was killed goes on from there.
+
+    The weights' optimizer begins anew where the architecture begins to learn.
+
+    Args:
+        space: of counting networks.
+        task: what is learned.
+        config: see NASCountConfig.
+        folder: keeps checkpoints; None for nowhere.
+        device: where the network learns.
+    """
     pooling = SearchedSPPLoss(config.levels)
     searched = CountTask(task.source("train"), task.source("test"), pooling, floor=task.floor)
     parts: PartTask = halves(searched, config.seed)
-    relaxed = relaxed_network(space, pooling, config)
+    relaxed = relaxed_network(space, pooling, config).to(device)
     costs = place_costs(space)
 
     def dear(module: nn.Module) -> Tensor:
