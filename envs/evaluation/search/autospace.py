@@ -24,20 +24,15 @@ Shapes: L layers, P members of a population, K drawn.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
-
-import torch
 
 from envs.evaluation.search.cell_evolution import Evolution, EvolveConfig
 from envs.evaluation.search.door import Search, ends_of, make_space, network_task
 from envs.evaluation.search.evaluators import halves
-from envs.evaluation.search.space import Architecture, Space
+from envs.evaluation.search.space import Architecture
 from envs.evaluation.search.spaces.chain import ChainConfig
-from envs.evaluation.search.spaces.graph_cell import (
-    ListedChainConfig,
-)
+from envs.evaluation.search.spaces.graph_cell import ListedChainConfig, ListedChainSpace
 from envs.evaluation.subject import Subject
 from envs.evaluation.transform import TeachConfig
 from rlsuite.errors import require, require_finite
@@ -80,12 +75,12 @@ class AutoSpace(Search):
         """Evolve lists of cells; return them as a space, and the network that is taken from it."""
         config, ends = self.config, ends_of(subject)
         self.claim(ends)
-        device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
         task = halves(network_task(subject), config.seed)
-        evolution = Evolution(config.chain, ends, task, config.evolve, seed=config.seed, device=device)
+        evolution = Evolution(config.chain, ends, task, config.evolve, seed=config.seed, device=subject.device)
         evolution.run(self.folder)
         listed = ListedChainConfig(chain=config.chain, cells=evolution.learned_space(config.top))
         self.space = make_space("listed_chain", listed, ends)
+        assert isinstance(self.space, ListedChainSpace)
         architecture = list(best_within(self.space, config.macs))
         return {
             "space": "listed_chain",
@@ -95,22 +90,28 @@ class AutoSpace(Search):
         }
 
 
-def best_within(space: Space, macs: float) -> Architecture:
+def best_within(space: ListedChainSpace, macs: float) -> Architecture:
     """Return the network whose cells stand nearest to the heads of their lists, of those of so many MACs at most.
 
-    Of equally near ones the cheapest is taken. 0 MACs are no budget.
+    Of equally near ones the cheapest is taken, of equally cheap ones the first in order. 0 MACs are no budget. Layers
+    cost by themselves, so the cheapest at each distance is built up layer by layer, from the last.
 
     Raises:
         UserError: if none is within the budget.
     """
     if macs:
         space.require_budget("autospace.macs", macs)
-    for distance in range(sum(size - 1 for size in space.sizes) + 1):
-        near = [one for one in _at(space.sizes, distance) if not macs or space.cost(one)["macs"] <= macs]
-        if near:
-            return min(near, key=lambda one: space.cost(one)["macs"])
-    return space.smallest()
-
-
-def _at(sizes: tuple[int, ...], distance: int) -> list[Architecture]:
-    return [one for one in itertools.product(*(range(size) for size in sizes)) if sum(one) == distance]
+    heads = (0,) * len(space.sizes)
+    least = space.cost(heads)["macs"]
+    # Distance -> the cheapest choices of the layers so far, and their MACs beyond the heads'.
+    cheapest: dict[int, tuple[float, Architecture]] = {0: (0.0, ())}
+    for place in reversed(range(len(heads))):
+        found: dict[int, tuple[float, Architecture]] = {}
+        for choice in range(space.sizes[place]):
+            more = space.cost((*heads[:place], choice, *heads[place + 1 :]))["macs"] - least
+            for distance, (rest, others) in cheapest.items():
+                one = (more + rest, (choice, *others))
+                found[distance + choice] = min(found.get(distance + choice, one), one)
+        cheapest = found
+    fitting = [distance for distance, (more, _) in cheapest.items() if not macs or least + more <= macs]
+    return cheapest[min(fitting)][1]

@@ -106,6 +106,10 @@ class EvolveConfig:
 class Population:
     """The cells of one layer.
 
+    Fitnesses are no pure measure of worth: they learn in rounds in which a cell is drawn, by small steps, so those of
+    cells that were drawn often are the larger ones. The reference, which is in every round and is not drawn together
+    with the others, is usually ahead of all of them.
+
     Args:
         size: P, all unlike each other.
         rng: of the cells.
@@ -345,8 +349,13 @@ class Evolution:
         plain = dataclasses.asdict(self.config)
         return {"seed": self.seed, "layers": len(self.blocks), "config": {key: str(plain[key]) for key in plain}}
 
-    def learned_space(self, count: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """Return for each layer its best cells, the best first, as `ListedChainConfig.cells` takes them."""
-        reference = self.config.reference
+    def learned_space(self, count: int, *, reference: bool = True) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Return for each layer its best cells, the best first, as `ListedChainConfig.cells` takes them.
+
+        Args:
+            count: cells of each layer.
+            reference: whether the reference is offered where it is ahead; else evolved cells alone.
+        """
+        reference = reference and self.config.reference
         tops = [population.top(count, reference=reference) for population in self.populations]
         return tuple(tuple(graph.row() for graph in top) for top in tops)

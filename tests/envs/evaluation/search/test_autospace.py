@@ -1,6 +1,7 @@
 """AutoSpace: cells as rows, costs by rule, populations, the supernet's layer, resumption, and the search."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -216,6 +217,31 @@ def test_a_budget_moves_fitnesses_towards_cheap_cells():
         assert int(block.fitness.argmax()) == int(np.argmin(costs))
 
 
+def nearest(space, macs):
+    """The network nearest to the heads of the lists, the cheapest of equally near ones, by looking at all."""
+    within = [one for one in itertools.product(*map(range, space.sizes)) if space.cost(one)["macs"] <= macs]
+    return min(within, key=lambda one: (sum(one), space.cost(one)["macs"], one))
+
+
+def test_deep_chains_are_searched_layer_by_layer():
+    """Four cells for each of 16 layers: 4^16 networks, of which only the cheapest is within the budget."""
+    chain = ChainConfig(widths=(4,) * 16, strides=(1,) * 16, stem=4)
+    cells = tuple(tuple(graph.row() for graph in graphs(4, seed)) for seed in range(16))
+    space = ListedChainSpace(ListedChainConfig(chain=chain, cells=cells), **ENDS)
+    least = space.cost(space.smallest())["macs"]
+    assert space.cost(best_within(space, least))["macs"] == least
+    assert best_within(space, 0.0) == (0,) * 16
+
+
+def test_lists_without_the_reference():
+    one = evolution()
+    for population in one.populations:
+        population.reference = 9.0
+    offered, cells = one.learned_space(2), one.learned_space(2, reference=False)
+    assert [layer[0] for layer in offered] == [REFERENCE.row()] * 2
+    assert [layer[0] for layer in cells] == [layer[1] for layer in offered]
+
+
 def test_as_a_transform_it_keeps_the_budget_and_reloads(tmp_path):
     teach = TeachConfig(fit=FitConfig(steps=5, batch_size=32))
     config = AutoSpaceConfig(chain=CHAIN, evolve=EVOLVE, top=2, teach=teach)
@@ -227,6 +253,8 @@ def test_as_a_transform_it_keeps_the_budget_and_reloads(tmp_path):
         assert recipe.same_bits(module(pictures), found.module(pictures))
     space = listed()
     assert best_within(space, 0.0) == (0, 0)
+    for macs in sorted({space.cost(one)["macs"] for one in itertools.product(range(3), repeat=2)}):
+        assert best_within(space, macs) == nearest(space, macs)
     budget = space.cost(space.smallest())["macs"]
     assert space.cost(best_within(space, budget))["macs"] <= budget
     with pytest.raises(UserError, match=r"autospace.macs=5: the smallest network of listed_chain needs"):
