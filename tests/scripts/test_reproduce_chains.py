@@ -54,6 +54,7 @@ def test_wrong_numbers_are_refused():
         (atomnas, {"epochs": 0}),
         (atomnas, {"digits": 5}),
         (autonl, {"pairs": 5}),
+        (nas_count, {"architecture_rate": 0.0}),
     ):
         with pytest.raises(UserError):
             dataclasses.replace(module.Numbers(), **change)
@@ -117,11 +118,24 @@ def test_claims_of_autospace_by_hand():
     assert verdicts(autospace.claims((bad,), numbers)) == [FAILS] * 3
 
 
+def test_networks_of_autospace_are_compared_at_macs_that_all_spaces_have():
+    wide, narrow = {(0,): 50.0, (1,): 100.0, (2,): 105.0, (3,): 200.0}, {(0,): 98.0, (1,): 190.0, (2,): 400.0}
+    macs = [np.array(list(costs.values())) for costs in (wide, narrow)]
+    # Around 98, 100, 105 there are two and one of each space, around 190 and 200 one and one: the middle of five.
+    assert autospace.shared_macs(macs) == 105.0
+    assert [autospace.within(each, 105.0) for each in macs] == [2, 1]
+    assert autospace.near(wide, 105.0, 2) == [(1,), (2,)]
+    assert autospace.near(narrow, 105.0, 2) == [(0,), (1,)]  # the nearest of the others
+
+
 def test_debug_experiment_of_autospace_end_to_end_and_again(tmp_path):
     first, again = (autospace.run(autospace.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
     (one,), (two,) = first.figures["by seed"], again.figures["by seed"]
     assert one["tests"] == two["tests"]
-    assert set(one["tests"]) == {"evolved", "random cells", "no reference", "inverted residuals"}
+    assert set(one["tests"]) == {"evolved", "random cells", "no reference", "inverted residuals"} == set(one["within"])
+    evolved = [tuple(cell) for layer in one["cells"]["evolved"] for cell in layer]
+    assert len(evolved) == 4 * autospace.DEBUG.top  # and none of them the reference's, which is put in first
+    assert one["reference ahead"] in range(5)
     assert all(len(tests) == 2 for tests in one["tests"].values())
 
 
@@ -134,6 +148,16 @@ def test_claims_of_nas_count_by_hand():
     assert verdicts(nas_count.claims((good,), numbers)) == [HOLDS] * 5
     bad = found(pyramid=1.0, mean_of_squares=0.9, random=1.0, mean_count=2.9, line=1.2)
     assert verdicts(nas_count.claims((bad,), numbers)) == [FAILS] * 5
+
+
+def test_random_networks_of_nas_count_have_the_edges_of_found_ones():
+    rng = np.random.default_rng(0)
+    drawn = [nas_count.random_network(rng) for _ in range(20)]
+    groups = np.asarray(nas_count.SPACE.groups)
+    available = np.minimum(np.bincount(groups), 2)
+    for one in drawn:
+        assert np.bincount(groups[np.asarray(one) > 0]).tolist() == available.tolist()
+    assert len(set(drawn)) == 20
 
 
 def test_discs_sum_to_counts_and_differ():
@@ -149,3 +173,4 @@ def test_debug_experiment_of_nas_count_end_to_end_and_again(tmp_path):
     (one,), (two,) = first.figures["by seed"], again.figures["by seed"]
     assert one["arms"] == two["arms"]
     assert set(one["arms"]) == {"pyramid", "mean of squares", "found loss", "random", "mean count", "line"}
+    assert sum(one["shares"]) == pytest.approx(1.0, abs=1e-3)
