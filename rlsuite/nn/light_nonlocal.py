@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rlsuite.errors import require
+from rlsuite.errors import require, require_choice
 
 
 def sampled(inputs: Tensor, stride: int) -> Tensor:
@@ -73,13 +73,14 @@ class LightNonLocal(nn.Module):
         normalization: "batch", or "group" (one group, each picture by itself) where batches are small or drift.
 
     Raises:
-        UserError: for a ratio outside (0, 1] or a stride below 1.
+        UserError: for a ratio outside (0, 1], a stride below 1 or another normalization.
     """
 
     def __init__(self, channels: int, ratio: float = 0.25, stride: int = 1, normalization: str = "batch") -> None:
         super().__init__()
         require(0.0 < ratio <= 1.0, f"ratio={ratio}: use more than 0, and 1 or less")
         require(stride >= 1, f"stride={stride}: use 1 or more")
+        require_choice("normalization", normalization, ("batch", "group"))
         self.channels, self.stride = channels, stride
         self.compared = compared_channels(channels, ratio)
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)

@@ -6,10 +6,11 @@ policy, every hidden unit. One training of an oversized network decides and ends
 There is no second training of a network of pictures; a policy that acts goes on learning from the states that it comes
 to itself (`teach`).
 
-`atomnas.macs` is met by bisection of rho, one training each: what a price means depends on the optimizer. The paper's
-ImageNet recipe (RMSprop with epsilon inside the root, 350 epochs, label smoothing, batch normalization with momentum
-0.01 and epsilon 1e-3) and its "+" networks (squeeze-excitation, Swish) are not here; blocks have ReLU, since the scale
-of a dead channel must leave a constant.
+Every block is searched, the first one, too; the paper leaves its first, of expansion 1, as it is. `atomnas.macs` is
+met by bisection of rho, one training each: what a price means depends on the optimizer. The paper's ImageNet recipe
+(RMSprop with epsilon inside the root, 350 epochs, label smoothing, batch normalization with momentum 0.01 and epsilon
+1e-3) and its "+" networks (squeeze-excitation, Swish) are not here; blocks have ReLU, since the scale of a dead
+channel must leave a constant.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class AtomNASConfig:
     Attributes:
         macs: of the network at most; 0 takes what rho leads to.
         trials: trainings at most, each with another rho, for a budget.
-        shrink: see ShrinkConfig; its rho is the first.
+        shrink: see ShrinkConfig; with a budget its rho is the first, and more than 0.
         space: the oversized network of pictures: all expansions but the largest are not used.
         actor: the oversized policy: `depth` layers of `largest` units; its `smallest` is the step between widths.
         seed: of first weights and learning.
@@ -57,6 +58,8 @@ class AtomNASConfig:
     def __post_init__(self) -> None:
         require_finite("macs", self.macs, low=0.0)
         require(self.trials >= 1, f"trials={self.trials}: use 1 or more")
+        budget = f"shrink.rho={self.shrink.rho:g}: a budget is met by raising and lowering it; begin above 0"
+        require(not self.macs or self.shrink.rho > 0.0, budget)
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
         step = self.actor.smallest
         require(step == 1, f"actor.smallest={step}: use 1; units leave one by one")

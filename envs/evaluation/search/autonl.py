@@ -218,7 +218,7 @@ class AutoNLConfig:
 
     Attributes:
         macs: of the network at most; 0 takes what `weight` leads to.
-        weight: lambda, the first of a bisection.
+        weight: lambda; with a budget the first of a bisection, and more than 0.
         trials: trainings at most, for a budget.
         threshold_rate: learning rate of the thresholds, which have no decay.
         space: see LightChainConfig.
@@ -243,6 +243,8 @@ class AutoNLConfig:
     def __post_init__(self) -> None:
         require_finite("macs", self.macs, low=0.0)
         require_finite("weight", self.weight, low=0.0)
+        budget = f"weight={self.weight:g}: a budget is met by raising and lowering it; begin above 0"
+        require(not self.macs or self.weight > 0.0, budget)
         require_finite("threshold_rate", self.threshold_rate, above=0.0)
         require(self.trials >= 1, f"trials={self.trials}: use 1 or more")
         require(self.seed >= 0, f"seed={self.seed}: use 0 or more")
@@ -287,7 +289,6 @@ def searched(subject: Subject, space: LightChainSpace, config: AutoNLConfig, fol
     """Return a chain after the training that decides; with a folder it goes on from what is there."""
     chain = SearchableChain(space, seed=derive_seed(config.seed, "first weights"))
     task = halves(network_task(subject), config.seed)
-    device = next((tensor.device for tensor in subject.module.state_dict().values()), torch.device("cpu"))
 
     def loss(module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         assert isinstance(module, SearchableChain)
@@ -302,7 +303,7 @@ def searched(subject: Subject, space: LightChainSpace, config: AutoNLConfig, fol
     scales = GroupConfig(names=("*.after.normalization.*",), weight_decay=0.0)
     optimizer = replace(config.search.optimizer, groups=(*config.search.optimizer.groups, thresholds, scales))
     fit(
-        chain.to(device),
+        chain.to(subject.device),
         loss,
         task.source("train"),
         replace(config.search, optimizer=optimizer),

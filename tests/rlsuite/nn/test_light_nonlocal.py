@@ -58,3 +58,5 @@ def test_wrong_numbers_are_refused():
     for ratio, stride in ((0.0, 1), (1.5, 1), (0.5, 0)):
         with pytest.raises(UserError):
             LightNonLocal(8, ratio, stride)
+    with pytest.raises(UserError, match="normalization=batches: use batch, group; did you mean 'batch'"):
+        LightNonLocal(8, normalization="batches")

@@ -11,12 +11,15 @@ from killed_search import CONFIGS, SGD, SHARED, cells, subject_of
 
 from envs.evaluation.catalogue import EVALUATIONS
 from envs.evaluation.search.assessor import Assessor, AssessorConfig
+from envs.evaluation.search.atomnas import AtomNASConfig
+from envs.evaluation.search.autonl import AutoNLConfig
 from envs.evaluation.search.door import network_of, network_task
 from envs.evaluation.search.evaluators import SharedEvaluator, TableEvaluator, halves
 from envs.evaluation.search.evolution import RegularizedEvolution
 from envs.evaluation.search.ncp import CodePredictor, PredictorConfig
 from envs.evaluation.search.random import RandomSearch
 from envs.evaluation.search.shared_weights import SharedWeights
+from envs.evaluation.search.shrinking import ShrinkConfig
 from envs.evaluation.search.spaces.cell import CellSpace, CellSpaceConfig
 from envs.evaluation.search.spaces.code import EncoderConfig, EncoderSpace
 from envs.evaluation.search.spaces.nas_bench_201 import NasBench201Space
@@ -49,6 +52,17 @@ def test_a_budget_that_nothing_satisfies(name):
     line = rf"^{name.removeprefix('search/')}\.{key}={value:g}: the smallest network of \w+ needs [\d.]+$"
     with pytest.raises(UserError, match=line):
         apply(Method(name, config, EVALUATIONS[name]), classifier(), 0)
+
+
+def test_a_price_of_nothing_meets_no_budget():
+    """It cannot be raised by a factor: each of the trainings would be the same."""
+    for config, change, line in (
+        (AutoNLConfig, {"weight": 0.0}, "weight=0: a budget is met .* begin above 0"),
+        (AtomNASConfig, {"shrink": ShrinkConfig(rho=0.0)}, r"shrink\.rho=0: a budget is met .* begin above 0"),
+    ):
+        config(**change)
+        with pytest.raises(UserError, match=line):
+            config(macs=1e6, **change)
 
 
 def test_a_space_that_is_disconnected_everywhere():
