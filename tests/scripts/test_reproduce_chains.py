@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlsuite.data.digits import digits
 from rlsuite.errors import UserError
 from rlsuite.experiment import FAILS, HOLDS
 from rlsuite.experiment.jobs import Jobs
@@ -54,6 +55,7 @@ def test_wrong_numbers_are_refused():
         (atomnas, {"epochs": 0}),
         (atomnas, {"digits": 5}),
         (autonl, {"pairs": 5}),
+        (autonl, {"classes": 11}),
         (nas_count, {"architecture_rate": 0.0}),
     ):
         with pytest.raises(UserError):
@@ -66,9 +68,13 @@ def test_claims_of_autonl_by_hand():
         return {name: {"macs": 1.0, **arm} for name, arm in arms.items()}
 
     numbers = autonl.Numbers()
-    good = {"no block": 55.0, "standard": 80.0, "light": 78.0, "light, every fourth": 70.0}
+
+    def right(**arms):
+        return {name.replace("_", " "): {"test": test, "train": 99.0} for name, test in arms.items()}
+
+    good = right(no_block=55.0, standard=80.0, light=78.0)
     assert verdicts(autonl.claims((good,), (found(79.0, 80.0, [0, 1, 0, 2]),), numbers)) == [HOLDS] * 7
-    bad = {"no block": 61.0, "standard": 80.0, "light": 74.0, "light, every fourth": 70.0}
+    bad = right(no_block=61.0, standard=80.0, light=74.0)
     expected = [FAILS] * 3 + [HOLDS] * 2 + [FAILS] * 2
     assert verdicts(autonl.claims((bad,), (found(77.0, 80.0, [1, 1, 0, 0]),), numbers)) == expected
 
@@ -91,7 +97,12 @@ def test_without_a_block_the_other_digit_is_out_of_reach(space):
 
 
 def test_pairs_are_balanced_and_in_their_corners():
-    pairs = autonl.glyph_pairs("test", 200, 1).tensors
+    for count in (2, 10):
+        known = digits("test").tensors
+        few = set(known["picture"][known["label"] < count].float().div(255.0).flatten(1).sum(1).tolist())
+        drawn = autonl.glyph_pairs("test", 100, 1, count).tensors["input"]
+        assert set(drawn[:, :, :8, :8].flatten(1).sum(1).tolist()) <= few
+    pairs = autonl.glyph_pairs("test", 200, 1, 10).tensors
     assert int(pairs["label"].sum()) == 100
     assert not pairs["input"][:, :, :8, 8:].any()
     assert (pairs["input"][:, :, 8:, 8:].flatten(1).sum(1) > 0).all()
@@ -104,6 +115,7 @@ def test_pairs_are_balanced_and_in_their_corners():
 def test_debug_experiment_of_autonl_end_to_end_and_again(tmp_path):
     first, again = (autonl.run(autonl.DEBUG, Jobs(tmp_path / name, parallel=0)) for name in "ab")
     assert first.figures == again.figures
+    assert all(0.0 <= arm["train"] <= 100.0 for arm in first.figures["blocks"][0].values())
     assert set(first.figures["search"][0]) == {"found", "random", "largest that fits", "all blocks"}
 
 

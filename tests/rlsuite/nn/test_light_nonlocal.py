@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rlsuite.errors import UserError
-from rlsuite.nn.light_nonlocal import LightNonLocal, NonLocal, compare, product_macs
+from rlsuite.nn.light_nonlocal import LightNonLocal, NonLocal, compare, compared_channels, light_macs, product_macs
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 3), (1, 7)])
@@ -36,6 +36,44 @@ def test_macs_by_hand_and_by_count():
             block(torch.zeros(1, channels, *size))
         assert counter.get_total_flops() // 2 == block.macs(*size)
     assert product_macs(64, 32, 3, 3, 1) == (9 * 9 * 96, 18 * 64 * 32)  # here pairs are cheaper
+
+
+# The paper's networks: expansion, channels, stride, kernel, ratio (0: no block), its stride, squeeze-excitation.
+AUTONL_S = (
+    *((1, 16, 1, 3, 0, 1, 0), (3, 24, 2, 3, 0.25, 1, 0), (3, 24, 1, 3, 0, 1, 0), (3, 40, 2, 5, 0.25, 1, 0)),
+    *(
+        (3, 40, 1, 3, 0.25, 2, 0),
+        (3, 40, 1, 3, 0, 1, 0),
+        (6, 80, 2, 5, 0.25, 1, 0.25),
+        *2 * ((3, 80, 1, 3, 0, 1, 0.5),),
+    ),
+    *((6, 96, 1, 5, 0.25, 1, 0.25), *3 * ((3, 96, 1, 3, 0, 1, 0.5),), (6, 192, 2, 5, 0.25, 1, 0.25)),
+    *(*3 * ((3, 192, 1, 5, 0, 1, 0.5),), (6, 320, 1, 5, 0.25, 1, 0.5)),
+)
+AUTONL_L = (
+    *((1, 16, 1, 3, 0, 1, 0), (3, 24, 2, 5, 0.25, 1, 0), (3, 24, 1, 5, 0, 1, 0), (3, 24, 1, 3, 0.25, 2, 0)),
+    *((6, 40, 2, 5, 0.25, 1, 0), *3 * ((3, 40, 1, 3, 0.25, 2, 0),), (6, 80, 2, 5, 0.25, 1, 0)),
+    *(*2 * ((3, 80, 1, 3, 0, 1, 0.5),), (3, 80, 1, 3, 0.125, 2, 0.5), (6, 96, 1, 5, 0.25, 1, 0.5)),
+    *(*2 * ((3, 96, 1, 5, 0, 1, 0.5),), (3, 96, 1, 3, 0.25, 2, 0.5), (6, 192, 2, 5, 0.25, 1, 0.5)),
+    *(*2 * ((6, 192, 1, 5, 0.125, 1, 0.5),), (6, 192, 1, 5, 0, 1, 0.5), (6, 320, 1, 5, 0.25, 1, 0.5)),
+)
+
+
+@pytest.mark.parametrize(("rows", "published"), [(AUTONL_S, 267e6), (AUTONL_L, 353e6)])
+def test_the_papers_networks_have_the_macs_it_tells(rows, published):
+    """Pictures of 224 pixels, a stem of 32 channels, a head of 1,280, 1,000 classes."""
+    side, inputs, macs = 112, 32, 27 * 32 * 112 * 112
+    for expansion, outputs, stride, kernel, ratio, sampling, squeezed in rows:
+        hidden, after = expansion * inputs, side // stride
+        macs += inputs * hidden * side * side if expansion > 1 else 0
+        macs += (kernel * kernel * hidden + hidden * outputs) * after * after
+        macs += 2 * hidden * round(squeezed * inputs)
+        if ratio:
+            macs += light_macs(outputs, compared_channels(outputs, ratio), after, after, sampling)
+        side, inputs = after, outputs
+    macs += inputs * 1280 * side * side + 1280 * 1000
+    assert side == 7
+    assert macs == pytest.approx(published, rel=0.005)
 
 
 def test_blocks_begin_as_the_identity_and_learn():
