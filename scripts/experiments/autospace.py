@@ -183,20 +183,20 @@ def evolve_and_judge(
         name: ListedChainSpace(ListedChainConfig(chain=CHAIN, cells=cells), **ENDS) for name, cells in lists.items()
     }
     rng = np.random.default_rng(derive_seed(seed, "networks"))
-    drawn = {name: drawn_costs(space, 100 * networks, rng) for name, space in spaces.items()}
-    target = shared_macs([np.array(list(costs.values())) for costs in drawn.values()])
+    costs = {name: drawn_costs(space, 100 * networks, rng) for name, space in spaces.items()}
+    target = shared_macs([np.array(list(each.values())) for each in costs.values()])
     tests, macs = {}, {}
     began = time.process_time()
     for name, space in spaces.items():
-        chosen = near(drawn[name], target, networks)
+        chosen = near(costs[name], target, networks)
         trainer = TrainedEvaluator(space, subject, replaced, teaching(epochs, subject), seed=seed)
-        tests[name], macs[name] = trainer.score(chosen), [drawn[name][one] for one in chosen]
+        tests[name], macs[name] = trainer.score(chosen), [costs[name][one] for one in chosen]
     seconds["networks"] = round(time.process_time() - began, 1)
     return {
         "tests": tests,
         "macs": macs,
         "target": target,
-        "within": {name: within(np.array(list(costs.values())), target) for name, costs in drawn.items()},
+        "within": {name: within(np.array(list(each.values())), target) for name, each in costs.items()},
         "losses": losses,
         "reference ahead": ahead,
         "seconds": seconds,
