@@ -59,7 +59,10 @@ ARMS = {
 }
 
 
-@pytest.mark.parametrize("arm", ARMS)
+SLOW = ("ddpg, final", "sher, learned temperature")
+
+
+@pytest.mark.parametrize("arm", [pytest.param(arm, marks=pytest.mark.slow) if arm in SLOW else arm for arm in ARMS])
 def test_reaches_sparse_goals(arm):
     kind, keys, hindsight, (low, high) = ARMS[arm]
     env = PointGoalEnv(16)

@@ -271,7 +271,7 @@ def test_a_run_that_fails_ends_the_experiment_with_its_last_line(tmp_path, monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_killed_experiment_leaves_no_runs_behind(number, tmp_path):
     arguments = [*TINY, "steps=1000000", "parallel=2", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'results'}"]
     process = subprocess.Popen(

@@ -73,6 +73,7 @@ def test_claims_of_cp_nas_by_hand():
     assert verdicts(cp_nas.claims((found(59, 90, [89, 90], 91, 91),), numbers)) == [FAILS] * 4
 
 
+@pytest.mark.slow
 def test_debug_experiment_of_cp_nas_end_to_end(tmp_path):
     result = cp_nas.run(cp_nas.DEBUG, Jobs(tmp_path, parallel=0))
     json.dumps(result.figures)

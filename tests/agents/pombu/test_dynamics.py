@@ -256,7 +256,10 @@ def test_training_resumes_to_the_same_bits(stop):
         assert torch.equal(first, second), name
 
 
-@pytest.mark.parametrize("form", [{}, {"activation": "silu", "normalization": "none", "weight_decay": 0.1}])
+PLAIN = {"activation": "silu", "normalization": "none", "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize("form", [{}, pytest.param(PLAIN, marks=pytest.mark.slow)])
 def test_models_that_see_angles_know_turns_they_have_never_made(form):
     """A pendulum that has made a turn falls as it fell before."""
     errors = {}

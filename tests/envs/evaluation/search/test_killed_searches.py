@@ -17,6 +17,7 @@ from envs.evaluation.transform import apply
 from rlsuite.errors import UserError
 from rlsuite.methods import Method
 
+QUICK = ("search/atomnas", "search/cars", "search/autonl")  # one network that shrinks, shared weights, relaxed ones
 NUMBERS = {
     "search/cars": {"seed": 1},
     "search/bnas": {"kilobytes": 50.0},
@@ -79,7 +80,9 @@ def test_resume_of_strategies_after_a_kill(processes, name, tmp_path):
     assert history.count(b"\n") >= 3
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_resume_of_searches_after_a_kill_in_a_trial_and_in_the_rebuild(processes, name, tmp_path):
     whole = check(processes, name, tmp_path, [("step", 0.4), ("rebuild", 0.0)])
     assert whole["counts"]["step"] > 10
