@@ -264,7 +264,7 @@ def test_as_a_transform_it_keeps_the_budget_learns_once_and_reloads(tmp_path):
     with torch.no_grad():
         assert recipe.same_bits(module(pictures), found.module(pictures))
     for macs, line in ((5, "atomnas.macs=5: the smallest network of atom needs"), (budget, "raise shrink.rho")):
-        shrink = dataclasses.replace(SHRINK, rho=0.0)
+        shrink = dataclasses.replace(SHRINK, rho=1e-9)
         worse = AtomNASConfig(macs=macs, space=CHAIN, shrink=shrink, trials=1)
         with pytest.raises(UserError, match=line):
             apply(Method("search/atomnas", worse, EVALUATIONS["search/atomnas"]), classifier(), 0)
