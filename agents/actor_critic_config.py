@@ -138,6 +138,21 @@ class ActorCriticConfig:
         ):
             require_finite(f"agent.{name}", getattr(self, name), low=0.0)
         require_finite("agent.target_entropy", self.target_entropy)
+        self._check_actors()
+        self._check_learning_rates()
+        require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
+        require(
+            not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
+            "agent.clip_targets=true needs agent.discount below 1 and agent.critic.loss=squared_error",
+        )
+        require(
+            not self.clip_targets or (self.reward_scaling == "constant" and self.reward_scale == 1.0),
+            "agent.clip_targets=true is for rewards as they are; use agent.reward_scaling=constant and "
+            "agent.reward_scale=1",
+        )
+
+    def _check_actors(self) -> None:
+        """Refuse numbers that the actors' kind has no use for."""
         require(
             self.target_noise == 0.0 or self.actor.distribution != "squashed_gaussian",
             f"agent.target_noise={self.target_noise}: stochastic actors draw their target actions; use 0",
@@ -166,6 +181,9 @@ class ActorCriticConfig:
             f"agent.exploration.parameter_noise={self.exploration.parameter_noise}: it is for actors without noise of "
             "their own whose weights have no fixed norm; use agent.actor.distribution=deterministic and block=plain",
         )
+
+    def _check_learning_rates(self) -> None:
+        """Refuse schedules that would change nothing, or more than there is."""
         start, share = self.learning_rate_decay_start, self.final_learning_rate_share
         require(0.0 <= start < 1.0, f"agent.learning_rate_decay_start={start}: use a value in [0, 1)")
         require(0.0 <= share <= 1.0, f"agent.final_learning_rate_share={share}: use a value in [0, 1]")
@@ -187,16 +205,6 @@ class ActorCriticConfig:
                 value == choices[0] or share < 1.0,
                 f"agent.learning_rate_{name}={value}: the rates stay; use agent.final_learning_rate_share below 1",
             )
-        require(self.target_every >= 0, f"agent.target_every={self.target_every}: use 0 (with the actors) or more")
-        require(
-            not self.clip_targets or (self.discount < 1.0 and self.critic.loss == "squared_error"),
-            "agent.clip_targets=true needs agent.discount below 1 and agent.critic.loss=squared_error",
-        )
-        require(
-            not self.clip_targets or (self.reward_scaling == "constant" and self.reward_scale == 1.0),
-            "agent.clip_targets=true is for rewards as they are; use agent.reward_scaling=constant and "
-            "agent.reward_scale=1",
-        )
 
     def _check_scales(self) -> None:
         """Refuse rewards that would leave the support of categorical values, or be scaled in two ways."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.evaluation.tasks import Task
+from rlsuite.nn.device import device_of
 from rlsuite.nn.ensemble import EnsembleLinear
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -63,7 +64,7 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the module is: what stands for it in a search learns there, too."""
-        return next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
+        return device_of(self.module)
 
     def copy(self) -> nn.Module:
         """Return a deep copy of the module, in evaluation mode and without gradients of before."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlsuite.data.source import Source
+from rlsuite.nn.device import device_of
 
 Batch = dict[str, Tensor]
 
@@ -142,7 +143,7 @@ def over_examples(
     module: nn.Module, source: Source, measure: Callable[[Tensor, Batch], Tensor], *, batch_size: int = 256
 ) -> Tensor:
     """Return measure(output, batch) of all examples of a source, one after another, on the CPU."""
-    device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+    device = device_of(module)
     found = []
     for index in torch.arange(len(source)).split(batch_size):
         batch = {name: tensor.to(device) for name, tensor in source.examples(index).items()}

@@ -3,7 +3,7 @@
 Physics is compared over 100 physics steps without contacts and 10 with them: what float32 rounds differently grows,
 and where a contact begins a substep earlier the two part for good.
 
-Compiling a model's kernels takes seconds to minutes the first time (Warp keeps them): by default two small models.
+Compiling a model's kernels takes seconds to minutes the first time: by default two small models.
 """
 
 import importlib.util
@@ -26,8 +26,7 @@ pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed (extra: 
 from envs.simulation.gpu import WarpSimulation
 
 QUICK = ("Hopper", "Reacher")
-# Of tasks of one model the one is run that asks most of it.
-SAME_MODEL = {"FixedHorizonHalfCheetahNoisyAction", "FixedHorizonHalfCheetahNoisyObservation"}
+SAME_MODEL = {"FixedHorizonHalfCheetahNoisyAction", "FixedHorizonHalfCheetahNoisyObservation"}  # another is run
 SAME_MODEL |= {f"HandManipulateBlockRotate{kind}" for kind in ("Z", "Parallel", "XYZ")}
 SAME_MODEL |= {"HandManipulateEggRotate", "HandManipulatePenRotate"}
 TASKS = [
@@ -260,7 +259,7 @@ def test_runs_repeat_and_go_on_to_the_bit(name):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_step_never_waits_for_the_host(name):
+def test_a_step_never_waits_for_the_host(name):  # the guard raises
     env = engine_of(name, 4, max_episode_steps=3)
     env.reset(seed=0)
     action = torch.zeros(4, env.action_size)
@@ -279,9 +278,6 @@ def test_a_recorded_step_leaves_what_an_eager_one_leaves():
     actions = actions_of(-torch.ones(3), torch.ones(3), 15, num_envs=4)
     assert all(map(torch.equal, rolled(eager, actions), rolled(recorded, actions)))
     assert all(map(torch.equal, eager.state().values(), recorded.state().values()))
-
-
-# -- faults -----------------------------------------------------------------------------------------------------------
 
 
 def test_one_failed_world_does_not_touch_the_others():

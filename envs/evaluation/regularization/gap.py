@@ -7,6 +7,7 @@ from torch import nn
 
 from envs.evaluation.subject import Subject
 from rlsuite.data.source import Source
+from rlsuite.nn.device import device_of
 
 EXAMPLES = 2000
 
@@ -24,7 +25,7 @@ def measure_gap(subject: Subject, examples: int = EXAMPLES) -> dict[str, float]:
 
 @torch.no_grad()
 def _error(module: nn.Module, subject: Subject, source: Source, examples: int) -> float:
-    device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+    device = device_of(module)
     total, count = torch.zeros((), dtype=torch.float64, device=device), min(examples, len(source))
     for index in torch.arange(count).split(256):
         batch = {name: value.to(device) for name, value in source.examples(index).items()}

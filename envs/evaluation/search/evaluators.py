@@ -27,6 +27,7 @@ from rlsuite.data.nas_bench_201 import row_of
 from rlsuite.data.source import Source, split
 from rlsuite.errors import require
 from rlsuite.fit import NonFiniteLossError
+from rlsuite.nn.device import device_of
 from rlsuite.running.seeding import derive_seed
 
 
@@ -119,7 +120,7 @@ class PartTask:
                 return torch.where(output.isfinite().all(1), right, torch.nan)  # a network that diverged
 
             return 100.0 * over_examples(module, self.parts["test"], hit).numpy()
-        device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+        device = device_of(module)
         source, errors = self.parts["test"], []
         with torch.no_grad():
             for index in torch.arange(len(source)).split(256):
@@ -195,11 +196,11 @@ class SharedEvaluator:
         if self.statistics:
             seed = derive_seed(self.shared.seed, "statistics")
             generator, task, inputs = torch.Generator().manual_seed(seed), self.shared.task, []
+            parts = isinstance(task, PartTask)
             for step in range(self.statistics):
                 examples = source.examples(minibatch(seed, step, len(source), size))
                 batch = {name: value.to(device) for name, value in examples.items()}
-                known = isinstance(task, PartTask)
-                inputs.append(task.learned_from(child.train(), batch, generator) if known else batch["input"])
+                inputs.append(task.learned_from(child.train(), batch, generator) if parts else batch["input"])
             reestimate_statistics(child.eval(), inputs)
         return child
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from envs.perception.counting.losses import SPPLoss
 from rlsuite.data.source import Source
+from rlsuite.nn.device import device_of
 
 SCALE = 100.0  # of maps while they are learned: a blob's values are small; counts are divided by it again
 
@@ -64,7 +65,7 @@ class CountTask:
     def maps(self, module: nn.Module) -> tuple[Tensor, Tensor]:
         """Return predicted and true density maps of the test pictures, (E, 1, h, w) each."""
         source, found = self.splits["test"], []
-        device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+        device = device_of(module)
         for index in torch.arange(len(source)).split(64):
             batch = source.examples(index)
             found.append((module(batch["input"].to(device)).cpu() / SCALE, batch["density"].cpu()))
