@@ -23,8 +23,12 @@ NOT_LEARNING = (
 
 
 def learning_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted key -> value of all that decides how a run learned, its seed apart."""
-    flat = _flat(config)
+    """Return dotted key -> value of all that decides how a run learned, its seed apart.
+
+    What is off, None or False, is left out: an option that a later version has brought, and a run does not use, makes
+    it no other run than those that were trained before.
+    """
+    flat = {key: value for key, value in _flat(config).items() if value is not None and value is not False}
     ignored = list(NOT_LEARNING)
     if flat.get("agent.final_learning_rate_share", 1.0) != 1.0:
         ignored.remove("steps")  # the learning rates fall along the whole run
@@ -32,7 +36,7 @@ def learning_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the dotted keys, sorted, whose values are not the same in all configs; a key that one lacks differs."""
+    """Return the dotted keys, sorted, whose values are not the same in all configs; a key that one lacks is off."""
     found = [learning_config(config) for config in configs]
     keys = sorted({key for config in found for key in config})
     return [key for key in keys if any(config.get(key) != found[0].get(key) for config in found)]
@@ -40,8 +44,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def digest_of(config: Mapping[str, Any]) -> str:
     """Return a short digest that configs have in common if and, for all one needs, only if nothing in them differs."""
-    known = {key: value for key, value in learning_config(config).items() if value is not None}
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(learning_config(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def value_of(config: Any, key: str) -> Any:
