@@ -3,7 +3,8 @@
 PPO, SAC, TD3, ACE and FlashSAC, each with its defaults, 100,000 steps, three seeds, one thread a run: about 20 hours of
 a core. It is done in pieces: ``minutes=60`` stops and saves after an hour, as Ctrl-C does, and the same command goes
 on. The page and its data (docs/results/benchmark.json) are written whenever it ends; a table that lacks runs says so.
-``document=true`` writes them from what there is. Other agents, tasks, seeds or steps than these go to folder= instead.
+``document=true`` writes them from what there is. A run that the data holds is finished, on whichever machine it was
+trained and even if its folder is gone. Other agents, tasks, seeds or steps than these go to folder= instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import agents  # noqa: F401  (they make themselves known by name)
 import envs  # noqa: F401
 from rlsuite.cli import command
 from rlsuite.config.compose import compose_train, script_config
+from rlsuite.config.schema import to_plain
 from rlsuite.errors import UserError, require
 from rlsuite.experiment.frame import lock
 from rlsuite.experiment.jobs import Jobs
@@ -34,12 +36,15 @@ from rlsuite.records.files import require_writable
 from rlsuite.statistics.curves import by_seed, grouped
 from rlsuite.statistics.digits import shown
 from rlsuite.statistics.means import NONE, mean_interval
-from rlsuite.statistics.runs import Run, read_run, write_data
+from rlsuite.statistics.runs import Run, read_data, read_run, write_data
+from rlsuite.statistics.same_config import digest_of
 from scripts.experiments.training_runs import TrainingJob, for_seeds, train_all
 
 AGENTS = ("ppo", "sac", "td3", "ace", "flash_sac")
 TASKS = ("Hopper", "Walker2d", "HalfCheetah", "Swimmer", "Ant", "Humanoid")
 STEPS, SEEDS, EPISODES = 100_000, 3, 10
+FACTS = ("versions", "commit", "date")  # of a run, beside its evaluations
+Finished = tuple[Run, Mapping[str, Any]]
 PAGE, DATA = Path("docs/benchmark.md"), Path("docs/results/benchmark.json")
 
 
@@ -101,16 +106,18 @@ def main(arguments: list[str]) -> int:
     for name, words in named.items():
         if name.endswith("-s0"):  # a wrong agent or task is refused before anything is written
             compose_train(words)
+    kept = kept_runs(named, jobs, data)
     with contextlib.ExitStack() as stack:
         stack.push(lock(folder))
         try:
             if not config.document:
-                train_for(config.minutes, named, jobs)
+                train_for(config.minutes, {name: named[name] for name in named if name not in kept}, jobs)
         finally:  # stopped in between, too: what is there is the page
-            runs, about = finished_runs(named, jobs)
-            write_whole(page, "\n".join(document(config, runs, about, data)) + "\n")
+            found = kept | finished_runs(named, jobs)
+            runs, facts = zip(*(found[name] for name in named if name in found), strict=True) if found else ((), ())
+            write_whole(page, "\n".join(document(config, runs, facts, data)) + "\n")
             if runs:
-                write_data(runs, data)
+                write_data(runs, data, facts)
             print(f"{page}: {len(runs)} of {len(named)} runs")
     return 0
 
@@ -161,20 +168,46 @@ def train_for(minutes: float, named: dict[str, list[str]], jobs: Jobs) -> None:
         timer.cancel()
 
 
-def finished_runs(named: dict[str, list[str]], jobs: Jobs) -> tuple[list[Run], list[dict[str, Any]]]:
-    """Return the runs that are finished and kept, and the records of their jobs beside them."""
-    runs, records = [], []
+def kept_runs(named: dict[str, list[str]], jobs: Jobs, data: Path) -> dict[str, Finished]:
+    """Return name -> the run that the data file holds of it and what it says of the run; {} without a file.
+
+    A run whose configuration is not what its arguments compose today is no longer one of the benchmark's, and is left
+    out with a line that says so.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    if not data.exists():
+        return {}
+    lines = json.loads(data.read_text()) if (runs := read_data(data)) else []
+    by_folder = {run.name.rpartition("/")[2]: (run, line) for run, line in zip(runs, lines, strict=True)}
+    kept, changed = {}, []
+    for name, words in named.items():
+        job = TrainingJob(name, tuple(words))
+        if (folder := jobs.path(job).name) in by_folder:
+            run, line = by_folder[folder]
+            if run.config == digest_of(to_plain(job.config)):
+                kept[name] = run, {key: line[key] for key in FACTS if key in line}
+            else:
+                changed.append(name)
+    if changed:
+        print(f"to be trained again, as their configuration has changed since: {', '.join(changed)}")
+    return kept
+
+
+def finished_runs(named: dict[str, list[str]], jobs: Jobs) -> dict[str, Finished]:
+    """Return name -> the run that is finished in its folder, and what its job's record says of it."""
+    found = {}
     for name, words in named.items():
         folder = jobs.path(TrainingJob(name, tuple(words)))
         with contextlib.suppress(FileNotFoundError):
             record = json.loads(record_of(folder).read_text())
-            runs.append(read_run(folder))
-            records.append(record)
-    return runs, records
+            found[name] = read_run(folder), {key: record[key] for key in FACTS}
+    return found
 
 
 def document(
-    config: RunBenchmarkConfig, runs: Sequence[Run], records: Sequence[dict[str, Any]], data: Path
+    config: RunBenchmarkConfig, runs: Sequence[Run], facts: Sequence[Mapping[str, Any]], data: Path
 ) -> list[str]:
     """Return the page's lines: what was run, the table of final returns, that of minutes, versions."""
     wanted = len(config.agents) * len(config.tasks) * config.seeds
@@ -208,8 +241,8 @@ def document(
         return [*lines, "No run is finished yet."]
     lines.append(f"Every evaluation of every run: `{data}`; `python scripts/plot_curves.py runs={data}` draws them.")
     lines.append("")
-    for key in ("versions", "commit", "date"):
-        found = sorted({_said(record.get(key)) for record in records})
+    for key in FACTS:
+        found = sorted({_said(fact[key]) for fact in facts if key in fact})
         lines.append(f"- {key}: {'; '.join(found)}")
     lines.append(f"- machine that wrote this: {platform.machine()}, {os.cpu_count()} cores")
     return lines

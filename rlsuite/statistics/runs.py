@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -345,15 +345,21 @@ def from_columns(columns: dict[str, Any]) -> Run:
     )
 
 
-def write_data(runs: Sequence[Run], path: Path) -> None:
+def write_data(runs: Sequence[Run], path: Path, facts: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write every evaluation of the runs as JSON, a line for each run.
+
+    Args:
+        runs: whose evaluations.
+        path: the file.
+        facts: of each run, in their order, what else its line is to say; reading the runs passes over it.
 
     Raises:
         UserError: if it cannot be written.
     """
+    lines = [{**to_columns(run), **fact} for run, fact in zip(runs, facts or [{}] * len(runs), strict=True)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, "[\n" + ",\n".join(json.dumps(to_columns(run)) for run in runs) + "\n]\n")
+        write_atomically(path, "[\n" + ",\n".join(map(json.dumps, lines)) + "\n]\n")
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another data=") from None
 

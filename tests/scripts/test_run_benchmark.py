@@ -1,5 +1,7 @@
 """run_benchmark.py: what it runs, a page from runs of seconds, pieces, and the page's figures against numpy."""
 
+import json
+import shutil
 import time
 
 import numpy as np
@@ -72,6 +74,27 @@ def test_a_page_grows_piece_by_piece(tmp_path, capsys):
     assert "versions: " in text
     assert "torch" in text
     capsys.readouterr()
+
+
+def test_what_the_data_holds_is_finished_even_if_its_folder_is_gone(tmp_path, monkeypatch, capsys):
+    words = ["agents=sac", "seeds=1", *SMALL, f"folder={tmp_path}"]
+    assert run_script(run_benchmark.main, words) == 0
+    page, data = tmp_path / "benchmark.md", tmp_path / "benchmark.json"
+    first = page.read_text(), data.read_text()
+    for path in tmp_path.glob("Hopper-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    trained = []
+    monkeypatch.setattr(run_benchmark, "train_all", lambda named, jobs: trained.append(list(named)))
+    assert run_script(run_benchmark.main, words) == 0
+    assert (page.read_text(), data.read_text()) == first
+    (line,) = json.loads(data.read_text())
+    data.write_text(json.dumps([{**line, "config": "of older defaults"}]))
+    assert run_script(run_benchmark.main, words) == 0
+    assert trained == [[], ["Hopper-sac-s0"]]
+    assert "to be trained again, as their configuration has changed since: Hopper-sac-s0" in capsys.readouterr().out
+    data.write_text("[{}]")  # damaged: refused, and left as it is
+    assert run_script(run_benchmark.main, words) == 2
+    assert data.read_text() == "[{}]"
 
 
 def test_a_planned_stop_is_no_error_and_another_is(tmp_path, monkeypatch, capsys):
