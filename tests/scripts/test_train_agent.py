@@ -484,7 +484,10 @@ def test_sigterm_saves_exits_0_and_resumes_to_the_same_bytes(uninterrupted, tmp_
     assert digests(folder) == uninterrupted["ddpg"]
 
 
-@pytest.mark.parametrize("name", RUNS)
+# The killed runs above are the others made again.
+@pytest.mark.parametrize(
+    "name", ["ddpg", *(pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name != "ddpg")]
+)
 def test_a_run_made_again_is_identical(uninterrupted, tmp_path, name):
     folder = tmp_path / "again"
     assert cli(*RUNS[name], *LONG, f"run_dir={folder}") == 0
