@@ -23,9 +23,13 @@ WHOLE = {
 OTHERS = {"direct": {"motion_bpp": 0.1001, "motion_error": 0.5}, "unrefined": {"cost": 41.0}}
 
 
-def verdicts(**changed):
+def claims(**changed):
     found = {"whole": ({**WHOLE, **changed},), **{arm: (one,) for arm, one in OTHERS.items()}}
-    return [claim.verdict for claim in m_lvc.claims(found, m_lvc.Numbers())]
+    return m_lvc.claims(found, m_lvc.Numbers())
+
+
+def verdicts(**changed):
+    return [claim.verdict for claim in claims(**changed)]
 
 
 def test_the_claims_by_hand():
@@ -72,6 +76,7 @@ def test_there_are_no_bits_where_jpeg_does_not_err_so():
     assert streams.jpeg_bits(points, 10**-1.99) is None  # lower than its lowest
     assert streams.jpeg_bits(points, 10**-3.01) is None
     assert verdicts(jpeg_ratio=None) == [HOLDS] * 6 + [FAILS]
+    assert claims(jpeg_ratio=None)[-1].figures == (0.0,)  # one that is not finite cannot be written
 
 
 def test_what_true_motion_alone_would_give():
