@@ -179,7 +179,7 @@ def kept_runs(named: dict[str, list[str]], jobs: Jobs, data: Path) -> dict[str, 
     """
     if not data.exists():
         return {}
-    lines = json.loads(data.read_text()) if (runs := read_data(data)) else []
+    runs, lines = read_data(data), json.loads(data.read_text())
     by_folder = {run.name.rpartition("/")[2]: (run, line) for run, line in zip(runs, lines, strict=True)}
     kept, changed = {}, []
     for name, words in named.items():
